@@ -1,0 +1,1 @@
+"""Search space 1: diffusion architectures."""

@@ -1,0 +1,307 @@
+"""The genome of a diffusion architecture: an ordered list of layer genes, extra connections, global parameters.
+
+What a genome means
+-------------------
+The image is taken in by a *stem* (a 3x3 convolution, or a ``patch`` x ``patch`` convolution of that stride), the layers
+follow one another, and an *output stage* (norm, SiLU, 3x3 convolution, pixel shuffle when patched) returns an image. Each
+layer gene has a component and settings out of :data:`GENES`:
+
+``residual``    h = conv(act(norm(x))), then conv(act(norm(h))), plus x (projected by 1x1 where channels differ): DDPM's block.
+``conv``        expansion 1: conv(act(norm(x))). Expansion e: 1x1(act(conv(norm(x)))) with e times the output channels inside;
+                kernel 1 and expansion 4 is a transformer's MLP. ``separable`` replaces the k x k convolution by a depthwise
+                one followed by 1x1. ``shortcut`` adds x (projected where channels differ).
+``attention``   x + out(attend(norm(x))), full softmax attention or linear attention (Shen et al. 2021, Efficient Attention).
+``norm``        a normalisation on its own.  ``activation``  a non-linearity on its own.
+``downsample``  halves the resolution (strided 3x3 convolution, or 2x2 average).
+``upsample``    doubles it (nearest neighbour, then a 3x3 convolution or nothing).
+
+``modulation`` says how a layer hears the time and class embedding: ``none``; ``add`` (DDPM); ``scale_shift`` (improved
+DDPM); ``gated`` (adaLN-Zero of DiT: scale, shift, and a zero-initialised gate on the branch).
+
+A connection carries the output of an earlier layer (or ``stem``) to the input of a later one of the same resolution,
+by ``concat`` or ``add``. ``channels`` is counted in units of the global ``width``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any, Final
+
+from evodiff.errors import InvalidGenome
+
+STEM: Final = "stem"
+
+Setting = int | str | bool
+
+
+class ArchitectureComponent(StrEnum):
+    """What a layer gene is."""
+
+    ATTENTION = "attention"
+    CONV = "conv"
+    RESIDUAL = "residual"
+    NORM = "norm"
+    ACTIVATION = "activation"
+    DOWNSAMPLE = "downsample"
+    UPSAMPLE = "upsample"
+
+
+_NORMS = ("group", "layer", "rms")
+_ACTIVATIONS = ("silu", "gelu", "relu", "mish")
+_MODULATIONS = ("none", "add", "scale_shift", "gated")
+
+# The settings of each component with the values they may take; the first value is the default.
+GENES: Final[Mapping[ArchitectureComponent, Mapping[str, tuple[Setting, ...]]]] = MappingProxyType(
+    {
+        ArchitectureComponent.ATTENTION: MappingProxyType(
+            {
+                "kind": ("full", "linear"),
+                "heads": (4, 1, 2, 8),
+                "norm": _NORMS,
+                "modulation": _MODULATIONS,
+            }
+        ),
+        ArchitectureComponent.CONV: MappingProxyType(
+            {
+                "channels": (1, 2, 3, 4),
+                "kernel": (3, 1, 5),
+                "expansion": (1, 2, 4),
+                "separable": (False, True),
+                "shortcut": (True, False),
+                "norm": _NORMS,
+                "activation": _ACTIVATIONS,
+                "modulation": _MODULATIONS,
+            }
+        ),
+        ArchitectureComponent.RESIDUAL: MappingProxyType(
+            {
+                "channels": (1, 2, 3, 4),
+                "kernel": (3, 5),
+                "norm": _NORMS,
+                "activation": _ACTIVATIONS,
+                "modulation": ("add", "scale_shift", "gated", "none"),
+            }
+        ),
+        ArchitectureComponent.NORM: MappingProxyType({"kind": _NORMS}),
+        ArchitectureComponent.ACTIVATION: MappingProxyType({"kind": _ACTIVATIONS}),
+        ArchitectureComponent.DOWNSAMPLE: MappingProxyType({"method": ("conv", "average")}),
+        ArchitectureComponent.UPSAMPLE: MappingProxyType({"method": ("conv", "nearest")}),
+    }
+)
+
+
+@dataclass(frozen=True)
+class GlobalParameters:
+    """What belongs to the whole network: base ``width`` in channels, ``patch`` of the stem in pixels, size of the time
+    embedding in multiples of the width, and whether a learned position is added after the stem."""
+
+    width: int = 32
+    patch: int = 1
+    time_embedding: int = 4
+    positional: bool = False
+
+
+# The values that each global parameter may take; the first value is the default.
+GLOBALS: Final[Mapping[str, tuple[Setting, ...]]] = MappingProxyType(
+    {
+        "width": (32, 8, 16, 24, 40, 48, 56, 64, 80, 96, 112, 128),
+        "patch": (1, 2, 4),
+        "time_embedding": (4, 1, 2),
+        "positional": (False, True),
+    }
+)
+
+MERGES: Final = ("concat", "add")
+MAX_LAYERS: Final = 64
+
+
+@dataclass(frozen=True)
+class ImageShape:
+    """What a network denoises: square images of ``channels`` x ``size`` x ``size``, of ``classes`` classes (0: no labels)."""
+
+    channels: int
+    size: int
+    classes: int = 0
+
+
+@dataclass(frozen=True)
+class LayerGene:
+    """One layer. ``key`` is unique in the genome and stable under mutation, so that children and parents can be aligned."""
+
+    key: str
+    component: ArchitectureComponent
+    settings: Mapping[str, Setting]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "settings", MappingProxyType(dict(sorted(self.settings.items()))))
+
+    def __hash__(self) -> int:
+        return hash((self.key, self.component, tuple(self.settings.items())))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return LayerGene, (self.key, self.component, dict(self.settings))  # a mapping proxy cannot cross processes
+
+    def with_settings(self, **changes: Setting) -> LayerGene:
+        """Return the gene with some settings replaced."""
+        return replace(self, settings={**self.settings, **changes})
+
+
+def layer(key: str, component: ArchitectureComponent | str, **settings: Setting) -> LayerGene:
+    """Return a layer gene with the defaults of its component for every setting not given."""
+    component = ArchitectureComponent(component)
+    defaults = {name: choices[0] for name, choices in GENES[component].items()}
+    return LayerGene(key, component, {**defaults, **settings})
+
+
+@dataclass(frozen=True, order=True)
+class Connection:
+    """An extra edge from the output of ``source`` (a layer key or ``stem``) to the input of the layer ``target``."""
+
+    source: str
+    target: str
+    merge: str = "concat"
+
+
+@dataclass(frozen=True)
+class ArchitectureGenome:
+    """An architecture as data: hashable, comparable, JSON in and out.
+
+    Building one checks nothing; :meth:`from_json` checks names and types, and ``graph.resolve`` whether the genome makes
+    a network for a given image shape.
+    """
+
+    layers: tuple[LayerGene, ...]
+    connections: tuple[Connection, ...] = ()
+    parameters: GlobalParameters = GlobalParameters()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain lists, dictionaries, strings and numbers."""
+        return {
+            "layers": [{"key": gene.key, "component": gene.component.value, **gene.settings} for gene in self.layers],
+            "connections": [
+                {"source": edge.source, "target": edge.target, "merge": edge.merge} for edge in self.connections
+            ],
+            "parameters": {field.name: getattr(self.parameters, field.name) for field in fields(GlobalParameters)},
+        }
+
+    @classmethod
+    def from_json(cls, data: object) -> ArchitectureGenome:
+        """Read what :meth:`to_json` wrote.
+
+        Raises:
+            InvalidGenome: a part is missing, unknown, or has a value outside :data:`GENES` or :data:`GLOBALS`.
+        """
+        whole = _mapping(
+            data, "genome", {"layers", "connections", "parameters"}, optional={"connections", "parameters"}
+        )
+        return cls(
+            layers=tuple(
+                _layer_from_json(item, f"layers[{i}]") for i, item in enumerate(_list(whole["layers"], "layers"))
+            ),
+            connections=tuple(
+                _connection_from_json(item, f"connections[{i}]")
+                for i, item in enumerate(_list(whole.get("connections", []), "connections"))
+            ),
+            parameters=_parameters_from_json(whole.get("parameters", {})),
+        )
+
+    def canonical(self) -> str:
+        """Return a string in which layer keys and the order of connections have no part.
+
+        Genomes with equal strings make the same network, with the same initial weights for the same seed.
+        """
+        position = {STEM: -1} | {gene.key: index for index, gene in enumerate(self.layers)}
+        content = {
+            "layers": [[gene.component.value, dict(gene.settings)] for gene in self.layers],
+            "connections": sorted([position[e.source], position[e.target], e.merge] for e in self.connections),
+            "parameters": self.to_json()["parameters"],
+        }
+        return json.dumps(content, sort_keys=True, separators=(",", ":"))
+
+
+def _mapping(data: object, where: str, names: set[str], *, optional: set[str] | None = None) -> dict[str, Any]:
+    if not isinstance(data, Mapping):
+        raise InvalidGenome(
+            "Not an object",
+            where=where,
+            expected=f"an object with {sorted(names)}",
+            found=repr(data)[:80],
+            remedy="Write a JSON object there.",
+        )
+    missing = names - set(data) - (optional or set())
+    unknown = set(data) - names
+    if missing or unknown:
+        raise InvalidGenome(
+            "Wrong names",
+            where=where,
+            expected=f"the names {sorted(names)}",
+            found=sorted(map(str, data)),
+            remedy=f"Add {sorted(missing)} and remove {sorted(map(str, unknown))}.",
+        )
+    return dict(data)
+
+
+def _list(data: object, where: str) -> list[Any]:
+    if not isinstance(data, list | tuple):
+        raise InvalidGenome(
+            "Not a list", where=where, expected="a list", found=repr(data)[:80], remedy="Write a JSON list there."
+        )
+    return list(data)
+
+
+def _text(data: object, where: str) -> str:
+    if not isinstance(data, str) or not data:
+        raise InvalidGenome(
+            "Not a name",
+            where=where,
+            expected="a non-empty string",
+            found=repr(data)[:80],
+            remedy="Name a layer key there.",
+        )
+    return data
+
+
+def _choice(value: object, choices: tuple[Setting, ...], where: str) -> Setting:
+    # bool is an int in Python: 1 must not pass for True, nor True for 1.
+    for choice in choices:
+        if type(choice) is type(value) and choice == value:
+            return choice
+    raise InvalidGenome(
+        "Value not allowed",
+        where=where,
+        expected=f"one of {list(choices)}",
+        found=repr(value)[:80],
+        remedy="Take one of the values listed.",
+    )
+
+
+def _layer_from_json(data: object, where: str) -> LayerGene:
+    component_name = data.get("component") if isinstance(data, Mapping) else None
+    component = ArchitectureComponent(
+        str(_choice(component_name, tuple(item.value for item in ArchitectureComponent), f"{where}.component"))
+    )
+    choices = GENES[component]
+    found = _mapping(data, where, {"key", "component", *choices})
+    settings = {name: _choice(found[name], choices[name], f"{where}.{name}") for name in choices}
+    return LayerGene(_text(found["key"], f"{where}.key"), component, settings)
+
+
+def _connection_from_json(data: object, where: str) -> Connection:
+    found = _mapping(data, where, {"source", "target", "merge"})
+    return Connection(
+        _text(found["source"], f"{where}.source"),
+        _text(found["target"], f"{where}.target"),
+        str(_choice(found["merge"], MERGES, f"{where}.merge")),
+    )
+
+
+def _parameters_from_json(data: object) -> GlobalParameters:
+    found = _mapping(data, "parameters", set(GLOBALS), optional=set(GLOBALS))
+    values: dict[str, Any] = {
+        name: _choice(value, GLOBALS[name], f"parameters.{name}") for name, value in found.items()
+    }
+    return GlobalParameters(**values)

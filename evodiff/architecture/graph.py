@@ -1,0 +1,239 @@
+"""From genome and image shape to a resolved graph: which layer sees how many channels at which resolution.
+
+The network, its costs and the operators all read this one resolution, so they cannot disagree. Pure Python, no torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from evodiff.architecture.genome import (
+    MAX_LAYERS,
+    STEM,
+    ArchitectureComponent,
+    ArchitectureGenome,
+    Connection,
+    ImageShape,
+    LayerGene,
+)
+from evodiff.errors import InvalidGenome
+
+WIDENING = frozenset({ArchitectureComponent.CONV, ArchitectureComponent.RESIDUAL})
+
+
+@dataclass(frozen=True)
+class Edge:
+    """An incoming connection: position of its source (-1 is the stem), the source's channels, and how it merges."""
+
+    source: int
+    channels: int
+    merge: str
+
+
+@dataclass(frozen=True)
+class ResolvedLayer:
+    """A layer with its shapes filled in.
+
+    ``trunk_channels`` come from the layer before. ``in_channels`` is what the layer's own operation sees: the trunk plus
+    concatenated channels for ``conv`` and ``residual``; every other component first fuses a concatenation back to
+    ``trunk_channels`` with a 1x1 convolution, so there both are equal. An ``add`` edge whose channels differ from the trunk's
+    is projected by a 1x1 convolution. ``in_size`` and ``out_size`` are heights in positions (images are square).
+    """
+
+    position: int
+    gene: LayerGene
+    edges: tuple[Edge, ...]
+    trunk_channels: int
+    in_channels: int
+    out_channels: int
+    in_size: int
+    out_size: int
+
+    @property
+    def concatenated_channels(self) -> int:
+        """Channels that arrive by ``concat`` edges."""
+        return sum(edge.channels for edge in self.edges if edge.merge == "concat")
+
+
+@dataclass(frozen=True)
+class ResolvedGenome:
+    """A genome as a network of known shapes for images of ``shape``."""
+
+    genome: ArchitectureGenome
+    shape: ImageShape
+    layers: tuple[ResolvedLayer, ...]
+    stem_size: int
+    time_embedding_channels: int
+
+    @property
+    def width(self) -> int:
+        """Channels that leave the stem."""
+        return self.genome.parameters.width
+
+    @property
+    def out_channels(self) -> int:
+        """Channels that enter the output stage."""
+        return self.layers[-1].out_channels if self.layers else self.width
+
+
+def resolve(genome: ArchitectureGenome, shape: ImageShape) -> ResolvedGenome:
+    """Fill in channels and resolutions, in one pass over the layers.
+
+    Raises:
+        InvalidGenome: the genome makes no network for this shape; the message names the gene and the remedy.
+    """
+    _check_keys(genome)
+    stem_size = _stem_size(genome, shape)
+    width = genome.parameters.width
+    position = {STEM: -1} | {gene.key: index for index, gene in enumerate(genome.layers)}
+    outputs: dict[int, tuple[int, int]] = {-1: (width, stem_size)}  # position -> (channels, size)
+    incoming = _incoming(genome, position)
+    resolved: list[ResolvedLayer] = []
+    for index, gene in enumerate(genome.layers):
+        trunk_channels, in_size = outputs[index - 1]
+        edges = tuple(
+            _edge(edge, position[edge.source], outputs, in_size)
+            for edge in sorted(incoming.get(index, []), key=lambda edge: (position[edge.source], edge.merge))
+        )
+        concatenated = sum(edge.channels for edge in edges if edge.merge == "concat")
+        widening = gene.component in WIDENING
+        out_channels = int(gene.settings["channels"]) * width if widening else trunk_channels
+        out_size = _out_size(gene, in_size, stem_size)
+        resolved.append(
+            ResolvedLayer(
+                position=index,
+                gene=gene,
+                edges=edges,
+                trunk_channels=trunk_channels,
+                in_channels=trunk_channels + concatenated if widening else trunk_channels,
+                out_channels=out_channels,
+                in_size=in_size,
+                out_size=out_size,
+            )
+        )
+        outputs[index] = (out_channels, out_size)
+    if outputs[len(genome.layers) - 1][1] != stem_size:
+        raise InvalidGenome(
+            "Resolution not restored",
+            where="layers",
+            expected=f"{stem_size} positions at the end",
+            found=outputs[len(genome.layers) - 1][1],
+            remedy="Give every downsample layer an upsample layer after it.",
+        )
+    return ResolvedGenome(genome, shape, tuple(resolved), stem_size, width * genome.parameters.time_embedding)
+
+
+def _check_keys(genome: ArchitectureGenome) -> None:
+    if not 1 <= len(genome.layers) <= MAX_LAYERS:
+        raise InvalidGenome(
+            "Number of layers",
+            where="layers",
+            expected=f"1 to {MAX_LAYERS}",
+            found=len(genome.layers),
+            remedy="Add or remove layers.",
+        )
+    seen = {STEM}
+    for index, gene in enumerate(genome.layers):
+        if gene.key in seen:
+            raise InvalidGenome(
+                "Key used twice",
+                where=f"layers[{index}].key",
+                expected="a key of its own",
+                found=repr(gene.key),
+                remedy=f"Rename it; {STEM!r} is taken by the stem.",
+            )
+        seen.add(gene.key)
+    if all(gene.settings.get("modulation", "none") == "none" for gene in genome.layers):
+        raise InvalidGenome(
+            "No layer hears the time step",
+            where="layers",
+            expected="at least one modulation",
+            found="'none' everywhere",
+            remedy="Set modulation of a residual, conv or attention layer to add, scale_shift or gated.",
+        )
+
+
+def _stem_size(genome: ArchitectureGenome, shape: ImageShape) -> int:
+    patch = genome.parameters.patch
+    if shape.size % patch or shape.size // patch < 2:
+        raise InvalidGenome(
+            "Patch does not fit",
+            where="parameters.patch",
+            expected=f"a divisor of the image size {shape.size} that leaves 2 or more patches a side",
+            found=patch,
+            remedy="Take a smaller patch.",
+        )
+    return shape.size // patch
+
+
+def _incoming(genome: ArchitectureGenome, position: dict[str, int]) -> dict[int, list[Connection]]:
+    incoming: dict[int, list[Connection]] = {}
+    pairs: set[tuple[str, str]] = set()
+    for index, edge in enumerate(genome.connections):
+        where = f"connections[{index}]"
+        for name, key in (("source", edge.source), ("target", edge.target)):
+            if key not in position:
+                raise InvalidGenome(
+                    "Unknown layer",
+                    where=f"{where}.{name}",
+                    expected=f"a key out of {sorted(position)}",
+                    found=repr(key),
+                    remedy="Name an existing layer, or remove the connection.",
+                )
+        source, target = position[edge.source], position[edge.target]
+        if target - source < 2:
+            raise InvalidGenome(
+                "Connection skips nothing",
+                where=where,
+                expected="a target two or more layers after",
+                found=f"{edge.source} -> {edge.target}",
+                remedy="Point it further on, or remove it.",
+            )
+        if (edge.source, edge.target) in pairs:
+            raise InvalidGenome(
+                "Connection given twice",
+                where=where,
+                expected="one connection between two layers",
+                found=f"{edge.source} -> {edge.target}",
+                remedy="Remove one of them.",
+            )
+        pairs.add((edge.source, edge.target))
+        incoming.setdefault(target, []).append(edge)
+    return incoming
+
+
+def _edge(edge: Connection, source: int, outputs: dict[int, tuple[int, int]], in_size: int) -> Edge:
+    channels, size = outputs[source]
+    if size != in_size:
+        raise InvalidGenome(
+            "Resolutions differ",
+            where=f"connection {edge.source} -> {edge.target}",
+            expected=f"{in_size} positions, as at {edge.target}",
+            found=size,
+            remedy="Connect layers of one resolution, or remove the connection.",
+        )
+    return Edge(source, channels, edge.merge)
+
+
+def _out_size(gene: LayerGene, in_size: int, stem_size: int) -> int:
+    if gene.component is ArchitectureComponent.DOWNSAMPLE:
+        if in_size % 2 or in_size < 4:
+            raise InvalidGenome(
+                "Cannot downsample",
+                where=f"layer {gene.key}",
+                expected="an even size of at least 4",
+                found=in_size,
+                remedy="Remove this layer, or move it before another downsample.",
+            )
+        return in_size // 2
+    if gene.component is ArchitectureComponent.UPSAMPLE:
+        if in_size * 2 > stem_size:
+            raise InvalidGenome(
+                "Cannot upsample",
+                where=f"layer {gene.key}",
+                expected=f"less than {stem_size} positions",
+                found=in_size,
+                remedy="Put a downsample layer before it, or remove it.",
+            )
+        return in_size * 2
+    return in_size
