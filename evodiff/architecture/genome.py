@@ -2,21 +2,23 @@
 
 What a genome means
 -------------------
-The image is taken in by a *stem* (a 3x3 convolution, or a ``patch`` x ``patch`` convolution of that stride), the layers
-follow one another, and an *output stage* (norm, SiLU, 3x3 convolution, pixel shuffle when patched) returns an image. Each
-layer gene has a component and settings out of :data:`GENES`:
+The image is taken in by a *stem* (a 3x3 convolution, or a ``patch`` x ``patch`` convolution of that stride), the
+layers follow one another, and an *output stage* (norm, SiLU, 3x3 convolution, pixel shuffle when patched) returns an
+image. Each layer gene has a component and settings out of :data:`GENES`:
 
-``residual``    h = conv(act(norm(x))), then conv(act(norm(h))), plus x (projected by 1x1 where channels differ): DDPM's block.
-``conv``        expansion 1: conv(act(norm(x))). Expansion e: 1x1(act(conv(norm(x)))) with e times the output channels inside;
-                kernel 1 and expansion 4 is a transformer's MLP. ``separable`` replaces the k x k convolution by a depthwise
-                one followed by 1x1. ``shortcut`` adds x (projected where channels differ).
-``attention``   x + out(attend(norm(x))), full softmax attention or linear attention (Shen et al. 2021, Efficient Attention).
+``residual``    h = conv(act(norm(x))), then conv(act(norm(h))), plus x (projected by 1x1 where channels differ):
+                DDPM's block.
+``conv``        expansion 1: conv(act(norm(x))). Expansion e: 1x1(act(conv(norm(x)))) with e times the output channels
+                inside; kernel 1 and expansion 4 is a transformer's MLP. ``separable`` replaces the k x k convolution
+                by a depthwise one followed by 1x1. ``shortcut`` adds x (projected where channels differ).
+``attention``   x + out(attend(norm(x))), full softmax attention or linear attention (Shen et al. 2021, Efficient
+                Attention).
 ``norm``        a normalisation on its own.  ``activation``  a non-linearity on its own.
 ``downsample``  halves the resolution (strided 3x3 convolution, or 2x2 average).
 ``upsample``    doubles it (nearest neighbour, then a 3x3 convolution or nothing).
 
-``modulation`` says how a layer hears the time and class embedding: ``none``; ``add`` (DDPM); ``scale_shift`` (improved
-DDPM); ``gated`` (adaLN-Zero of DiT: scale, shift, and a zero-initialised gate on the branch).
+``modulation`` says how a layer hears the time and class embedding: ``none``; ``add`` (DDPM); ``scale_shift``
+(improved DDPM); ``gated`` (adaLN-Zero of DiT: scale, shift, and a zero-initialised gate on the branch).
 
 A connection carries the output of an earlier layer (or ``stem``) to the input of a later one of the same resolution,
 by ``concat`` or ``add``. ``channels`` is counted in units of the global ``width``.
@@ -28,6 +30,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -121,7 +124,7 @@ MAX_LAYERS: Final = 64
 
 @dataclass(frozen=True)
 class ImageShape:
-    """What a network denoises: square images of ``channels`` x ``size`` x ``size``, of ``classes`` classes (0: no labels)."""
+    """What a network denoises: square images, ``channels`` x ``size`` x ``size``, of ``classes`` classes (0: none)."""
 
     channels: int
     size: int
@@ -130,7 +133,7 @@ class ImageShape:
 
 @dataclass(frozen=True)
 class LayerGene:
-    """One layer. ``key`` is unique in the genome and stable under mutation, so that children and parents can be aligned."""
+    """One layer. ``key`` is unique in the genome and stable under mutation, so that child and parent can be aligned."""
 
     key: str
     component: ArchitectureComponent
@@ -139,8 +142,12 @@ class LayerGene:
     def __post_init__(self) -> None:
         object.__setattr__(self, "settings", MappingProxyType(dict(sorted(self.settings.items()))))
 
-    def __hash__(self) -> int:
+    @cached_property
+    def _hash(self) -> int:
         return hash((self.key, self.component, tuple(self.settings.items())))
+
+    def __hash__(self) -> int:
+        return self._hash
 
     def __reduce__(self) -> tuple[Any, ...]:
         return LayerGene, (self.key, self.component, dict(self.settings))  # a mapping proxy cannot cross processes
@@ -170,8 +177,8 @@ class Connection:
 class ArchitectureGenome:
     """An architecture as data: hashable, comparable, JSON in and out.
 
-    Building one checks nothing; :meth:`from_json` checks names and types, and ``graph.resolve`` whether the genome makes
-    a network for a given image shape.
+    Building one checks nothing; :meth:`from_json` checks names and types, and ``graph.resolve`` whether the genome
+    makes a network for a given image shape.
     """
 
     layers: tuple[LayerGene, ...]
@@ -214,13 +221,27 @@ class ArchitectureGenome:
 
         Genomes with equal strings make the same network, with the same initial weights for the same seed.
         """
+        return self._canonical
+
+    @cached_property
+    def _canonical(self) -> str:
         position = {STEM: -1} | {gene.key: index for index, gene in enumerate(self.layers)}
         content = {
             "layers": [[gene.component.value, dict(gene.settings)] for gene in self.layers],
             "connections": sorted([position[e.source], position[e.target], e.merge] for e in self.connections),
-            "parameters": self.to_json()["parameters"],
+            "parameters": {name: getattr(self.parameters, name) for name in GLOBALS},
         }
         return json.dumps(content, sort_keys=True, separators=(",", ":"))
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.layers, self.connections, self.parameters))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ArchitectureGenome, (self.layers, self.connections, self.parameters)  # string hashes differ by process
 
 
 def _mapping(data: object, where: str, names: set[str], *, optional: set[str] | None = None) -> dict[str, Any]:

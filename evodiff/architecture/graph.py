@@ -5,6 +5,7 @@ The network, its costs and the operators all read this one resolution, so they c
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from evodiff.architecture.genome import (
@@ -18,6 +19,8 @@ from evodiff.architecture.genome import (
 )
 from evodiff.errors import InvalidGenome
 
+# Keys become names of modules and of tensors in a safetensors file, where a dot separates levels.
+KEY_PATTERN = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 WIDENING = frozenset({ArchitectureComponent.CONV, ArchitectureComponent.RESIDUAL})
 
 
@@ -34,10 +37,11 @@ class Edge:
 class ResolvedLayer:
     """A layer with its shapes filled in.
 
-    ``trunk_channels`` come from the layer before. ``in_channels`` is what the layer's own operation sees: the trunk plus
-    concatenated channels for ``conv`` and ``residual``; every other component first fuses a concatenation back to
-    ``trunk_channels`` with a 1x1 convolution, so there both are equal. An ``add`` edge whose channels differ from the trunk's
-    is projected by a 1x1 convolution. ``in_size`` and ``out_size`` are heights in positions (images are square).
+    ``trunk_channels`` come from the layer before. ``in_channels`` is what the layer's own operation sees: the trunk
+    plus concatenated channels for ``conv`` and ``residual``; every other component first fuses a concatenation back to
+    ``trunk_channels`` with a 1x1 convolution, so there both are equal. An ``add`` edge whose channels differ from the
+    trunk's is projected by a 1x1 convolution. ``in_size`` and ``out_size`` are heights in positions (images are
+    square).
     """
 
     position: int
@@ -134,6 +138,14 @@ def _check_keys(genome: ArchitectureGenome) -> None:
         )
     seen = {STEM}
     for index, gene in enumerate(genome.layers):
+        if not KEY_PATTERN.fullmatch(gene.key):
+            raise InvalidGenome(
+                "Key cannot name a layer",
+                where=f"layers[{index}].key",
+                expected="a letter, then at most 63 letters, digits or underscores",
+                found=repr(gene.key)[:80],
+                remedy="Rename it, also in the connections.",
+            )
         if gene.key in seen:
             raise InvalidGenome(
                 "Key used twice",
