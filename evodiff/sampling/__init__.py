@@ -1,0 +1,14 @@
+"""Sampling: noise schedules, the scoring sampler, and images from a network."""
+
+from evodiff.sampling.generate import denoiser, generate, initial_noise
+from evodiff.sampling.noise import NoiseSchedule
+from evodiff.sampling.solver import dpm_solver_pp_2m, scoring_timesteps
+
+__all__ = [  # noqa: RUF022 - in the order in which one needs them
+    "NoiseSchedule",
+    "dpm_solver_pp_2m",
+    "scoring_timesteps",
+    "initial_noise",
+    "denoiser",
+    "generate",
+]
