@@ -1,0 +1,12 @@
+"""The non-linearities of a genome: silu, gelu (exact), relu and mish. None has parameters."""
+
+from __future__ import annotations
+
+from torch import nn
+
+_CLASSES: dict[str, type[nn.Module]] = {"silu": nn.SiLU, "gelu": nn.GELU, "relu": nn.ReLU, "mish": nn.Mish}
+
+
+def make_activation(kind: str) -> nn.Module:
+    """Return the non-linearity called ``kind`` in a genome."""
+    return _CLASSES[kind]()
