@@ -34,19 +34,17 @@ def scoring_timesteps(
         SettingsError: the range holds fewer than ``steps`` timesteps.
     """
     log_sigma = 0.5 * (torch.log1p(-schedule.alphas_cumprod) - torch.log(schedule.alphas_cumprod)).numpy()
-    levels = np.linspace(
-        min(math.log(sigma_max), log_sigma[-1]),
-        max(math.log(sigma_min), log_sigma[0]),
-        steps,
-    )
-    timesteps = np.interp(levels, log_sigma, np.arange(len(log_sigma))).round().astype(int)
-    highest, lowest = int(timesteps[0]), int(timesteps[-1])
+    noisiest, cleanest = min(math.log(sigma_max), log_sigma[-1]), max(math.log(sigma_min), log_sigma[0])
+    index = np.arange(len(log_sigma))
+    highest, lowest = (round(float(np.interp(level, log_sigma, index))) for level in (noisiest, cleanest))
     if not 2 <= steps <= highest - lowest + 1:
         raise SettingsError(
             f"Sampler steps: expected 2 to {highest - lowest + 1} for sigma {sigma_min:g} to {sigma_max:g} of the "
             f"{schedule.name} schedule, found {steps}.",
             remedy="Take another number of steps or a wider range of sigma.",
         )
+    levels = np.linspace(noisiest, cleanest, steps)
+    timesteps = np.interp(levels, log_sigma, index).round().astype(int)
     # Where whole timesteps are scarcer than levels, a level takes the next free one, and none leaves the range.
     rank = np.arange(steps)
     timesteps = np.maximum.accumulate((timesteps + rank)[::-1])[::-1] - rank
