@@ -1,6 +1,6 @@
 """Sampling: noise schedules, the scoring sampler, and images from a network."""
 
-from evodiff.sampling.generate import denoiser, generate, initial_noise
+from evodiff.sampling.generate import balanced_labels, denoiser, generate, initial_noise
 from evodiff.sampling.noise import NoiseSchedule
 from evodiff.sampling.solver import dpm_solver_pp_2m, scoring_timesteps
 
@@ -9,6 +9,7 @@ __all__ = [  # noqa: RUF022 - in the order in which one needs them
     "dpm_solver_pp_2m",
     "scoring_timesteps",
     "initial_noise",
+    "balanced_labels",
     "denoiser",
     "generate",
 ]

@@ -36,6 +36,21 @@ def initial_noise(seed: int, count: int, shape: tuple[int, int, int], *, first: 
     return torch.from_numpy(noise)
 
 
+def balanced_labels(labels: Tensor, count: int) -> Tensor:
+    """Return ``count`` labels, long, with the class balance of ``labels`` and without chance.
+
+    Each class gets its share by largest remainders (ties to the smaller label), and classes are spread evenly over
+    the result, so that its first images too are a fair sample of the classes.
+    """
+    classes, sizes = np.unique(labels.numpy(), return_counts=True)
+    quota = sizes * count / sizes.sum()
+    counts = np.floor(quota).astype(int)
+    remainders = np.argsort(counts - quota, kind="stable")
+    counts[remainders[: count - counts.sum()]] += 1
+    position = np.concatenate([(np.arange(size) + 0.5) / size for size in counts])
+    return torch.from_numpy(np.repeat(classes, counts)[np.argsort(position, kind="stable")].astype(np.int64))
+
+
 def denoiser(
     network: Network,
     schedule: NoiseSchedule,

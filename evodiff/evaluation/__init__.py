@@ -1,0 +1,1 @@
+"""Evaluation: what a trained network is worth, by quality and by latency."""

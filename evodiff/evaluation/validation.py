@@ -1,0 +1,135 @@
+"""Validation of a trained network for reports: test images, and a feature net that the search never saw."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from evodiff.errors import DatasetError
+from evodiff.evaluation.frechet import frechet_distance, frechet_floor
+from evodiff.evaluation.kid import SMALLEST_SAMPLE, Estimate, kid, kid_floor
+from evodiff.evaluation.manifold import ManifoldCounts, precision_recall_density_coverage
+from evodiff.evaluation.memorisation import Memorisation, memorisation
+from evodiff.evaluation.score import generate_like, label_accuracy, part, reproducible
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+    from evodiff.data import ImageDataset
+    from evodiff.evaluation.score import Features
+    from evodiff.settings import EvaluationSettings, TrainingSettings
+
+DIMENSIONS = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Validation:
+    """How a trained network fares on test images.
+
+    ``manifold_floor`` and the other floors are what unseen real images would score in the place of the generated
+    ones, or, for the Fréchet distance, what as many images of the same distribution would.
+
+    ``images``, (n, channels, height, width) float32 in [-1, 1], are the generated ones and ``labels``, (n,), what was
+    asked for; ``memorisation.nearest`` gives the index in the training part of the nearest picture to each.
+    """
+
+    samples: int
+    kid: Estimate
+    kid_floor: Estimate
+    frechet_distance: float
+    frechet_floor: Estimate
+    frechet_dimensions: int
+    manifold: ManifoldCounts
+    manifold_floor: ManifoldCounts
+    memorisation: Memorisation
+    label_accuracy: float | None
+    feature_net: str
+    images: Tensor
+    labels: NDArray[np.int64] | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the numbers, without the pictures, as plain JSON."""
+        return {
+            "samples": self.samples,
+            "kid": self.kid.to_json(),
+            "kid_floor": self.kid_floor.to_json(),
+            "frechet_distance": self.frechet_distance,
+            "frechet_floor": self.frechet_floor.to_json(),
+            "frechet_dimensions": self.frechet_dimensions,
+            "manifold": self.manifold.to_json(),
+            "manifold_floor": self.manifold_floor.to_json(),
+            "memorisation": self.memorisation.to_json(),
+            "label_accuracy": self.label_accuracy,
+            "feature_net": self.feature_net,
+        }
+
+
+def validate(
+    network: nn.Module,
+    dataset: ImageDataset,
+    feature_net: Features,
+    *,
+    training: TrainingSettings,
+    evaluation: EvaluationSettings,
+    seed: int,
+    samples: int = 2000,
+    neighbours: int = 5,
+    device: str = "cpu",
+) -> Validation:
+    """Judge a trained network by the test images of its dataset.
+
+    Args:
+        network: trained, on any device; its mode is put back afterwards.
+        feature_net: the second one, variant ``report``.
+        samples: generated images.
+        neighbours: k of precision, recall, density and coverage.
+
+    Raises:
+        DatasetError: the test or the training part is too small for these numbers.
+        TrialFailure: an image is infinite or not a number.
+    """
+    train_images, _ = part(dataset, "train")
+    test_images, test_labels = part(dataset, "test")
+    smallest = max(SMALLEST_SAMPLE, neighbours + 1)
+    if min(len(train_images), len(test_images)) < smallest:
+        raise DatasetError(
+            f"Test and training part of {dataset.name}: expected at least {smallest} images each, found "
+            f"{len(test_images)} and {len(train_images)}.",
+            remedy="Give the dataset more images.",
+        )
+    network = network.to(device)
+    was_training = network.training
+    network.eval()
+    try:
+        with reproducible(device):
+            images, labels = generate_like(
+                network,
+                test_images,
+                test_labels,
+                training=training,
+                evaluation=evaluation,
+                seed=seed,
+                device=device,
+                samples=samples,
+            )
+            generated, train, test = (feature_net.features(batch) for batch in (images, train_images, test_images))
+            dimensions = min(DIMENSIONS, test.shape[1], len(test) - 1, samples - 1)
+            return Validation(
+                samples=samples,
+                kid=kid(generated, test),
+                kid_floor=kid_floor(train, test),
+                frechet_distance=frechet_distance(generated, test, dimensions=dimensions),
+                frechet_floor=frechet_floor(test, samples, dimensions=dimensions, seed=seed),
+                frechet_dimensions=dimensions,
+                manifold=precision_recall_density_coverage(test, generated, neighbours),
+                manifold_floor=precision_recall_density_coverage(test, train, neighbours),
+                memorisation=memorisation(generated, train, test),
+                label_accuracy=None if labels is None else label_accuracy(feature_net, images, labels),
+                feature_net=feature_net.digest,
+                images=images,
+                labels=None if labels is None else labels.numpy(),
+            )
+    finally:
+        network.train(was_training)
