@@ -41,8 +41,8 @@ _LONGEST_UNCHECKED = 10  # steps; reading a loss makes an accelerator wait
 class TrainingResult:
     """What a training ends with.
 
-    ``ema_weights`` are the network's state with averaged parameters, on the CPU, to be published. ``loss_curve`` holds the
-    mean loss of each 5 % of the steps, from the very first step. ``state`` is what a longer training goes on from.
+    ``ema_weights`` are the network's state with averaged parameters, on the CPU, to be published. ``loss_curve`` holds
+    the mean loss of each 5 % of the steps, from the very first step. ``state`` is what a longer training goes on from.
     """
 
     ema_weights: dict[str, Tensor]
@@ -183,7 +183,7 @@ class _Training:
         target = self.schedule.target(self.settings.prediction, x0, noise, t)
         loss = weighted_error(output, target, self.weights[t])
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call] # torch leaves it without types
         nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.gradient_clip)
         set_learning_rate(self.optimizer, self.settings, k)
         self.optimizer.step()

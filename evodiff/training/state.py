@@ -13,16 +13,14 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-PARTS = ("weights", "average", "moment1", "moment2", "updates", "losses")
-
 
 @dataclass(frozen=True, eq=False)
 class TrainingState:
     """A training after ``step`` steps, as tensors on the CPU that share no memory with it.
 
-    Names are "PART/NAME": ``weights/NAME`` (the network's state), ``average/NAME``, and the optimiser's ``moment1/NAME``,
-    ``moment2/NAME``, ``updates/NAME`` (a scalar count; a parameter that never had a gradient has none of the three);
-    ``losses/all`` is (step,) float32.
+    Names are "PART/NAME": ``weights/NAME`` (the network's state), ``average/NAME``, and the optimiser's
+    ``moment1/NAME``, ``moment2/NAME``, ``updates/NAME`` (a scalar count; a parameter that never had a gradient has none
+    of the three); ``losses/all`` is (step,) float32.
     """
 
     step: int

@@ -44,8 +44,8 @@ def save_weights(
 ) -> str:
     """Publish ``tensors`` and ``config`` (JSON) as ``folder``, and return the digest of what is there afterwards.
 
-    That is what was given, or what a twin published first. ``training_state`` goes along for trials that may be promoted
-    to a longer training; the digest covers it. A damaged folder in that place is replaced.
+    That is what was given, or what a twin published first. ``training_state`` goes along for trials that may be
+    promoted to a longer training; the digest covers it. A damaged folder in that place is replaced.
 
     Raises:
         LedgerError: the disk is full or read-only; what was stored before is intact.
