@@ -56,13 +56,14 @@ class Memorisation:
 
 
 def memorisation(
-    generated: Features, train: Features, test: Features, *, quantile: float = 0.05, neighbourhood: int = 50
+    generated: Features, train: Features, test: Features, *, quantile: float = 0.05, neighbourhood: int = 3
 ) -> Memorisation:
     """Compare the distances of generated and of test images to the training set (after Meehan et al. 2020).
 
     1. The distance of an image is that to its nearest training image over the mean of those to its ``neighbourhood``
-       nearest ones (Carlini et al. 2023, section 5.1): an image of little contrast is near to everything, a copy is near
-       to one image only.
+       nearest ones (in the manner of Carlini et al. 2023, section 5.1). Of few neighbours such a ratio hardly depends
+       on how densely the images lie (Facco et al. 2017): an image of little contrast is near to everything, but a
+       copy is near to one image only. Noisy copies are told best by few neighbours too.
     2. The threshold is the ``quantile`` of the test images' distances.
     3. The share of generated images below it is binomial around ``quantile`` if nothing is memorised; the threshold's
        own noise is counted in its standard error, √(q(1-q)(1/n + 1/m)).

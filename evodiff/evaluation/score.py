@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from evodiff.data import ImageDataset
+    from evodiff.data.dataset import Part
     from evodiff.settings import EvaluationSettings, TrainingSettings
 
 _LOSS_SEED = 0
@@ -97,8 +98,8 @@ def scoring_inputs(dataset: ImageDataset, feature_net: Features) -> ScoringInput
 def noise_floor(dataset: ImageDataset, feature_net: Features) -> Estimate:
     """KID of the training against the validation part, to be printed beside every KID."""
     with reproducible():
-        train, validation = (feature_net.features(part(dataset, name)[0]) for name in ("train", "validation"))
-        return kid_floor(train, validation)
+        train = feature_net.features(part(dataset, "train")[0])
+        return kid_floor(train, feature_net.features(part(dataset, "validation")[0]))
 
 
 def score(
@@ -191,7 +192,7 @@ def generate_like(
     return generated, wanted
 
 
-def part(dataset: ImageDataset, name: str) -> tuple[Tensor, Tensor | None]:
+def part(dataset: ImageDataset, name: Part) -> tuple[Tensor, Tensor | None]:
     """One part of a dataset as a network takes it: images float32 in [-1, 1], labels long."""
     images, labels = dataset.part(name)
     return torch.from_numpy(scale(images)), None if labels is None else torch.from_numpy(labels)
