@@ -1,0 +1,170 @@
+"""Strategies that every other one is compared with: random search, regularised evolution, plain NSGA-II.
+
+A strategy is a small frozen object. It proposes trials for a generation and says which candidates survive one; both
+depend on closed generations and the given generator alone, so that a run can be replayed. Its fields are frozen with
+the run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, is_dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+
+from evodiff.engine.selection import best_first, elitist_survivors, tournament
+from evodiff.engine.variation import Proposal, offspring, samples
+from evodiff.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    import numpy as np
+
+    from evodiff.engine.history import History
+    from evodiff.engine.space import SearchSpace
+
+G = TypeVar("G")
+
+
+class Strategy(Protocol):
+    """What to try next, and what to keep."""
+
+    @property
+    def name(self) -> str:
+        """Name under which runs are frozen."""
+        ...
+
+    def propose(
+        self, history: History[G], space: SearchSpace[G], rng: np.random.Generator, generation: int, n: int
+    ) -> Iterable[Proposal[G]]:
+        """Yield proposals for ``generation``, best first; the plan takes the first ``n`` that were never asked.
+
+        May yield for ever: the plan stops listening when too many in a row are known, and fills up with samples.
+        Generation 0 is planned without a strategy (warm start, ``initial``, samples), so that all start alike.
+        """
+        ...
+
+    def survivors(self, history: History[G], size: int) -> Sequence[str]:
+        """Return the candidates that survive the generation that was absorbed last."""
+        ...
+
+
+@dataclass(frozen=True)
+class RandomSearch:
+    """Sample for ever."""
+
+    name: ClassVar[str] = "random"
+
+    def propose(
+        self, history: History[G], space: SearchSpace[G], rng: np.random.Generator, generation: int, n: int
+    ) -> Iterable[Proposal[G]]:
+        """Yield samples."""
+        return samples(space, rng)
+
+    def survivors(self, history: History[G], size: int) -> Sequence[str]:
+        """Keep the best on record; they have no influence."""
+        return keep_elite(history, size)
+
+
+@dataclass(frozen=True)
+class RegularisedEvolution:
+    """Aging evolution (Real et al. 2019), a generation at a time, on the first objective.
+
+    The youngest ``population`` candidates are alive, whatever their values; each child is a mutant of the best among
+    ``tournament_size`` of them, drawn anew.
+    """
+
+    name: ClassVar[str] = "regularised"
+    population: int = 50
+    tournament_size: int = 10
+
+    def propose(
+        self, history: History[G], space: SearchSpace[G], rng: np.random.Generator, generation: int, n: int
+    ) -> Iterable[Proposal[G]]:
+        """Yield mutants of tournament winners."""
+        alive = history.survivors
+        if not alive:
+            return samples(space, rng)
+        ordered = [alive[i] for i in best_first(history.values(alive)[:, :1], history.violations(alive))]
+        return offspring(
+            history,
+            space,
+            rng,
+            lambda: ordered[tournament(len(ordered), self.tournament_size, rng)],
+            crossover_rate=0.0,
+            mutation_rate=1.0,
+        )
+
+    def survivors(self, history: History[G], size: int) -> Sequence[str]:
+        """Keep the youngest that did not fail."""
+        fresh = history.candidates_of(history.generations)
+        alive = [item for item in dict.fromkeys([*history.survivors, *fresh]) if history.standing(item).failure is None]
+        return alive[-self.population :]
+
+
+@dataclass(frozen=True)
+class NSGA2:
+    """NSGA-II (Deb et al. 2002) without a surrogate: parents by binary tournament on rank and crowding distance."""
+
+    name: ClassVar[str] = "nsga2"
+    crossover_rate: float = 0.9
+    mutation_rate: float = 0.5
+
+    def propose(
+        self, history: History[G], space: SearchSpace[G], rng: np.random.Generator, generation: int, n: int
+    ) -> Iterable[Proposal[G]]:
+        """Yield children of tournament winners."""
+        parents = history.survivors
+        if not parents:
+            return samples(space, rng)
+        return offspring(
+            history,
+            space,
+            rng,
+            lambda: parents[tournament(len(parents), 2, rng)],
+            crossover_rate=self.crossover_rate,
+            mutation_rate=self.mutation_rate,
+        )
+
+    def survivors(self, history: History[G], size: int) -> Sequence[str]:
+        """Keep the best of parents and children."""
+        return keep_elite(history, size)
+
+
+def keep_elite(history: History[G], size: int) -> list[str]:
+    """Return the best ``size`` of the last survivors and the candidates absorbed last, best first."""
+    pool = list(dict.fromkeys([*history.survivors, *history.candidates_of(history.generations)]))
+    return [pool[i] for i in elitist_survivors(history.values(pool), history.violations(pool), size)]
+
+
+STRATEGIES: dict[str, Callable[..., Strategy]] = {
+    strategy.name: strategy for strategy in (RandomSearch, RegularisedEvolution, NSGA2)
+}
+
+
+def find_strategy(strategy: str | Strategy, settings: Mapping[str, Any] | None = None) -> Strategy:
+    """Return a strategy by its name and settings, or the strategy itself.
+
+    Raises:
+        SettingsError: there is none of that name, or it has no such settings.
+    """
+    if not isinstance(strategy, str):
+        return strategy
+    if strategy not in STRATEGIES:
+        raise SettingsError(
+            f"strategy: expected one of {sorted(STRATEGIES)}, found {strategy!r}.",
+            remedy="Name one of these, or give a Strategy object of your own.",
+        )
+    try:
+        return STRATEGIES[strategy](**(settings or {}))
+    except TypeError as error:
+        raise SettingsError(
+            f"strategy: expected settings of {strategy!r}, found {dict(settings or {})}.",
+            remedy="Open the run with the version of evodiff that wrote it.",
+        ) from error
+
+
+def describe_strategy(strategy: Strategy) -> dict[str, Any]:
+    """Return the name and the settings of a strategy, to be frozen with the run."""
+    plain: Any = strategy
+    settings = {item.name: getattr(strategy, item.name) for item in fields(plain)} if is_dataclass(plain) else {}
+    return {"name": strategy.name, "settings": settings}

@@ -1,0 +1,96 @@
+"""What a generation decides once every trial has a value or a final failure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from evodiff.engine.convergence import front_hypervolume, summarise
+from evodiff.engine.diversity import diversity_score
+from evodiff.engine.fitness import FitnessBox, freeze_box
+from evodiff.engine.history import GenerationResult, minimised
+from evodiff.engine.selection import nondominated
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from evodiff.engine.baselines import Strategy
+    from evodiff.engine.candidate import Evaluation
+    from evodiff.engine.history import History
+
+G = TypeVar("G")
+
+
+def judge(
+    history: History[G],
+    strategy: Strategy,
+    records: Sequence[Mapping[str, Any]],
+    evaluations: Mapping[str, Evaluation],
+    *,
+    size: int,
+) -> GenerationResult:
+    """Return the result of the generation that ``history`` absorbed last: ``records`` are its trials, as planned."""
+    generation = history.generations
+    survivors = tuple(strategy.survivors(history, size))
+    rung, front = highest_front(history)
+    box = history.box or _first_box(history)
+    hypervolume = front_hypervolume([history.standing(candidate).objectives for candidate in front], box)
+    scores = [(box.score(history.standing(candidate)) if box else None) or 0.0 for candidate in survivors]
+    genomes = [history.genome(candidate) for candidate in survivors]
+    return GenerationResult(
+        generation=generation,
+        survivors=survivors,
+        front=front,
+        rung=rung,
+        box=box,
+        hypervolume=hypervolume,
+        metrics=summarise(
+            generation,
+            scores,
+            diversity_score(genomes, history.space.distance),
+            [*(result.hypervolume for result in history.results), hypervolume],
+        ),
+        credit=_credit(records, set(survivors), set(front)),
+        environment_failures=tuple(
+            trial for trial, item in evaluations.items() if item.failure and item.failure.kind == "environment"
+        ),
+    )
+
+
+def highest_front(history: History[G]) -> tuple[int, tuple[str, ...]]:
+    """Return the highest rung tried so far and the non-dominated candidates on it, in the order in which they were
+    asked.
+
+    Only candidates of the last generation and of the front before it are compared, which is enough unless a member of
+    that front was tried again, or the rung went up; then all of the rung are. O(n log n) for up to three objectives.
+    """
+    fresh = history.candidates_of(history.generations)
+    before = history.results[-1].rung if history.results else 0
+    rung = max(before, max(history.rung(candidate) for candidate in fresh))
+    if rung > before or set(history.front) & set(fresh):
+        pool = [candidate for candidate in history.ids if history.rung(candidate) == rung]
+    else:
+        pool = [*history.front, *(candidate for candidate in fresh if history.rung(candidate) == rung)]
+    keep = nondominated(history.values(pool), history.violations(pool))
+    return rung, tuple(pool[i] for i in np.flatnonzero(keep))
+
+
+def _first_box(history: History[G]) -> FitnessBox | None:
+    """Return the box of the first generation that has a feasible candidate, which is generation 0 as a rule."""
+    standing = [history.standing(candidate) for candidate in history.candidates_of(history.generations)]
+    feasible = [item for item in standing if item.feasible]
+    return freeze_box(minimised(feasible, history.objectives), history.objectives) if feasible else None
+
+
+def _credit(records: Sequence[Mapping[str, Any]], survivors: set[str], front: set[str]) -> dict[str, dict[str, int]]:
+    """Count what each operator's new candidates became; one made by two operators counts for both."""
+    credit: dict[str, dict[str, int]] = {}
+    for record in records:
+        for operator in (record["operator"] or "").split("+"):
+            if operator:
+                counts = credit.setdefault(operator, {"tried": 0, "survivors": 0, "front": 0})
+                counts["tried"] += 1
+                counts["survivors"] += record["candidate"] in survivors
+                counts["front"] += record["candidate"] in front
+    return credit

@@ -1,0 +1,228 @@
+"""What closed generations have shown: all that a strategy sees, and all that decisions rest on.
+
+Genomes and evaluations are read from the ledger when they are first asked for, so that a long history opens fast.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import numpy as np
+
+from evodiff.engine.candidate import Candidate, Evaluation, Objective, Trial, combine_replicates
+from evodiff.engine.convergence import EvolutionMetrics
+from evodiff.engine.fitness import FitnessBox
+from evodiff.engine.ledger import generation_folder
+from evodiff.errors import LedgerError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from evodiff.engine.ledger import Ledger
+    from evodiff.engine.space import SearchSpace
+
+G = TypeVar("G")
+
+
+@dataclass(frozen=True)
+class GenerationResult:
+    """What a closed generation decided.
+
+    ``survivors`` and ``front`` are candidate ids, ``rung`` is the rung of the front, ``credit`` counts for each
+    operator how many candidates it was ``tried`` on and how many of those are ``survivors`` and in the ``front``.
+    """
+
+    generation: int
+    survivors: tuple[str, ...]
+    front: tuple[str, ...]
+    rung: int
+    box: FitnessBox | None
+    hypervolume: float
+    metrics: EvolutionMetrics
+    credit: Mapping[str, Mapping[str, int]]
+    environment_failures: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> GenerationResult:
+        """Read what :meth:`to_json` wrote, or raise KeyError or TypeError."""
+        sequences = {name: tuple(data[name]) for name in ("survivors", "front", "environment_failures")}
+        box = data["box"] and FitnessBox(**data["box"])
+        return cls(**{**data, **sequences, "box": box, "metrics": EvolutionMetrics(**data["metrics"])})
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A trial of a closed generation, without its genome."""
+
+    id: str
+    generation: int
+    rung: int
+    parents: tuple[str, ...]
+    operator: str | None
+
+
+class History(Generic[G]):
+    """The closed generations of a run, in order."""
+
+    def __init__(self, space: SearchSpace[G], objectives: Sequence[Objective], ledger: Ledger) -> None:
+        self.space = space
+        self.objectives = tuple(objectives)
+        self.results: list[GenerationResult] = []
+        self._ledger = ledger
+        self._trials: dict[str, list[_Asked]] = {}
+        self._candidates: dict[str, str] = {}
+        self._order: list[list[str]] = []
+        self._evaluations: dict[int, dict[str, Evaluation]] = {}
+        self._genomes: dict[str, G] = {}
+        self._plan_read: tuple[int, dict[str, Any]] = (-1, {})
+
+    @property
+    def generations(self) -> int:
+        """Number of closed generations."""
+        return len(self.results)
+
+    @property
+    def survivors(self) -> tuple[str, ...]:
+        """Ids of the survivors, in the strategy's order (best first for the elitist ones)."""
+        return self.results[-1].survivors if self.results else ()
+
+    @property
+    def front(self) -> tuple[str, ...]:
+        """Ids of the non-dominated candidates of the highest rung."""
+        return self.results[-1].front if self.results else ()
+
+    @property
+    def box(self) -> FitnessBox | None:
+        """The fitness box, once frozen."""
+        return self.results[-1].box if self.results else None
+
+    @property
+    def ids(self) -> list[str]:
+        """Ids of all candidates, in the order in which they were first asked."""
+        return list(self._trials)
+
+    def asked(self, candidate: str) -> bool:
+        """Whether a candidate is known."""
+        return candidate in self._trials
+
+    def told(self, trial: str) -> bool:
+        """Whether a trial belongs to a closed generation."""
+        return trial in self._candidates
+
+    def candidates_of(self, generation: int) -> list[str]:
+        """Return the ids of the candidates tried in a closed generation, in plan order."""
+        return self._order[generation]
+
+    def absorb(
+        self, generation: int, records: Sequence[Mapping[str, Any]], evaluations: dict[str, Evaluation] | None
+    ) -> None:
+        """Take in the trials of the generation that closes now; evaluations of None are read when needed.
+
+        Doing so again, after an error that came before :meth:`conclude`, changes nothing.
+        """
+        if len(self._order) > generation:
+            return
+        for record in records:
+            asked = _Asked(record["id"], generation, record["rung"], tuple(record["parents"]), record["operator"])
+            self._trials.setdefault(record["candidate"], []).append(asked)
+            self._candidates[record["id"]] = record["candidate"]
+        self._order.append(list(dict.fromkeys(record["candidate"] for record in records)))
+        if evaluations is not None:
+            self._evaluations[generation] = evaluations
+
+    def conclude(self, result: GenerationResult) -> None:
+        """Take in what the generation absorbed last decided."""
+        self.results.append(result)
+
+    def keep_genome(self, candidate: str, genome: G) -> None:
+        """Remember the genome of a candidate, so that it need not be read again."""
+        self._genomes.setdefault(candidate, genome)
+
+    def genome(self, candidate: str) -> G:
+        """Return *the* genome of a candidate: the first one seen with its id."""
+        if candidate not in self._genomes:
+            generation = self._trials[candidate][0].generation
+            if self._plan_read[0] != generation:
+                plan = self._ledger.plan(generation)
+                self._plan_read = generation, {record["candidate"]: record["genome"] for record in reversed(plan)}
+            self._genomes[candidate] = self.space.from_json(self._plan_read[1][candidate])
+        return self._genomes[candidate]
+
+    def evaluation(self, trial: str) -> Evaluation:
+        """Return what a trial of a closed generation brought back."""
+        return self._of_generation(self._find(trial).generation)[trial]
+
+    def trial(self, trial: str) -> Trial[G]:
+        """Return a trial of a closed generation."""
+        asked = self._find(trial)
+        record = next(item for item in self._ledger.plan(asked.generation) if item["id"] == trial)
+        return Trial.from_json(record, self.genome(record["candidate"]))
+
+    def rung(self, candidate: str) -> int:
+        """Return the highest rung on which a candidate was tried."""
+        return max(item.rung for item in self._trials[candidate])
+
+    def standing(self, candidate: str) -> Evaluation:
+        """Return what is known of a candidate: the mean of its replicates on the highest rung it was tried on."""
+        rung = self.rung(candidate)
+        trials = [item for item in self._trials[candidate] if item.rung == rung]
+        return combine_replicates([self._of_generation(item.generation)[item.id] for item in trials])
+
+    def values(self, candidates: Sequence[str]) -> np.ndarray:
+        """Return an (n, m) float64 array of the objectives of candidates, minimised; NaN where a trial failed."""
+        return minimised([self.standing(candidate) for candidate in candidates], self.objectives)
+
+    def violations(self, candidates: Sequence[str]) -> np.ndarray:
+        """Return an (n,) float64 array: 0 for feasible candidates, infinite for failed ones."""
+        return np.array([self.standing(candidate).violation for candidate in candidates], dtype=np.float64)
+
+    def candidate(self, candidate: str) -> Candidate[G]:
+        """Return a candidate with all that is known of it."""
+        first = self._trials[candidate][0]
+        evaluation = self.standing(candidate)
+        return Candidate(
+            id=candidate,
+            genome=self.genome(candidate),
+            generation=first.generation,
+            parents=first.parents,
+            operator=first.operator,
+            evaluation=evaluation,
+            fitness_score=None if self.box is None else self.box.score(evaluation),
+        )
+
+    def _find(self, trial: str) -> _Asked:
+        return next(item for item in self._trials[self._candidates[trial]] if item.id == trial)
+
+    def _of_generation(self, generation: int) -> dict[str, Evaluation]:
+        if generation not in self._evaluations:
+            self._evaluations[generation] = found = self._ledger.evaluations(generation)
+            missing = [
+                item.id
+                for candidate in self._order[generation]
+                for item in self._trials[candidate]
+                if item.generation == generation and item.id not in found
+            ]
+            if missing:
+                raise LedgerError(
+                    f"{generation_folder(generation)} of {self._ledger.label} is closed, but expected an evaluation of"
+                    f" {missing[0]} and found none.",
+                    remedy="Restore its evaluations from a copy, or move this and later generations away and resume.",
+                )
+        return self._evaluations[generation]
+
+
+def minimised(evaluations: Sequence[Evaluation], objectives: Sequence[Objective]) -> np.ndarray:
+    """Return an (n, m) float64 array of objectives, those to maximise negated; NaN where there is no value."""
+    rows = [
+        [(-1.0 if item.maximise else 1.0) * evaluation.objectives.get(item.name, math.nan) for item in objectives]
+        if evaluation.failure is None
+        else [math.nan] * len(objectives)
+        for evaluation in evaluations
+    ]
+    return np.array(rows, dtype=np.float64).reshape(len(rows), len(objectives))

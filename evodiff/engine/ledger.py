@@ -1,0 +1,315 @@
+"""The ledger: a folder of JSON that holds what was tried and what came out.
+
+::
+
+    experiment.json                          frozen settings (evodiff.engine.experiment)
+    inputs/                                  what its digests name
+    generations/0003/plan.jsonl              trials asked, one a line
+    generations/0003/evaluations/ID.json     what one trial brought back
+    generations/0003/evaluations.jsonl       the same lines in plan order, once the generation is closed
+    generations/0003/weights/ID.r0/          weights
+    generations/0003/result.json             what the generation decided; it is closed when this exists
+    telemetry/  scratch/                     what may differ on a rerun
+
+A :class:`Ledger` reads and writes such a folder and needs no search space. Everything that decides is published once,
+by create-if-absent, and never changed; ``result.json`` and ``evaluations.jsonl`` can be computed again from the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evodiff.engine.candidate import Evaluation, Trial
+from evodiff.engine.encoding import decode_lines, encode_document, encode_line
+from evodiff.engine.storage import FolderStorage, Storage, open_storage
+from evodiff.errors import CandidateNotFound, LedgerError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FORMAT = "evodiff-ledger-1"
+_ID = re.compile(r"[0-9a-f]{16}(\.r\d+\.\d+(\.scratch)?)?")
+
+
+class Ledger:
+    """Reader and writer of a run folder; ``where`` may also be None (memory) or a :class:`Storage`."""
+
+    def __init__(self, where: Path | str | Storage | None) -> None:
+        self._storage = open_storage(where)
+        self._planned = 0
+        self._closed = 0
+
+    @property
+    def path(self) -> Path | None:
+        """The folder, or None for a ledger in memory."""
+        return self._storage.root if isinstance(self._storage, FolderStorage) else None
+
+    @property
+    def label(self) -> str:
+        """How messages call the ledger."""
+        return str(self.path or "the run in memory")
+
+    @property
+    def experiment(self) -> dict[str, Any]:
+        """The frozen settings.
+
+        Raises:
+            LedgerError: the folder holds no run, one of another format, or a damaged one.
+        """
+        content = self._storage.read("experiment.json")
+        if content is None:
+            raise LedgerError(
+                f"{self.label} is not a run: expected experiment.json in it, found none.",
+                remedy="Name the folder of a run, or start a new one.",
+            )
+        experiment = self._document(
+            "experiment.json", content, "Restore it from a copy: a run cannot go on without it."
+        )
+        if experiment.get("format") != FORMAT:
+            raise LedgerError(
+                f"{self.label} has another format: expected {FORMAT!r}, found {experiment.get('format')!r}.",
+                remedy="Read it with the version of evodiff that wrote it"
+                f" ({experiment.get('evodiff', 'unknown')}), or start a new run in an empty folder.",
+            )
+        return experiment
+
+    @property
+    def generations(self) -> int:
+        """How many generations are planned."""
+        while self._storage.exists(plan_name(self._planned)):
+            self._planned += 1
+        return self._planned
+
+    @property
+    def closed(self) -> int:
+        """How many generations are closed."""
+        while self._storage.exists(result_name(self._closed)):
+            self._closed += 1
+        return self._closed
+
+    def started(self, generation: int) -> bool:
+        """Whether a generation left anything, its plan or what followed from it."""
+        names = self._storage.names(generation_folder(generation))
+        return (
+            any(name in names for name in ("plan.jsonl", "evaluations.jsonl", "result.json"))
+            or len(self.evaluation_ids(generation)) > 0
+        )
+
+    def plan(self, generation: int) -> list[dict[str, Any]]:
+        """Return the trials of a generation as JSON; an empty list where none is planned."""
+        content = self._storage.read(plan_name(generation))
+        if content is None:
+            return []
+        try:
+            records = decode_lines(content)
+            for record in records:
+                _require(_ID.fullmatch(record["id"]) is not None and record["id"].startswith(record["candidate"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._damaged(plan_name(generation), error, _REBUILD) from error
+        return records
+
+    def result(self, generation: int) -> dict[str, Any] | None:
+        """Return what a generation decided, or None while it is not closed."""
+        content = self._storage.read(result_name(generation))
+        return None if content is None else self._document(result_name(generation), content, _REBUILD)
+
+    def closed_evaluations(self, generation: int) -> dict[str, Evaluation] | None:
+        """Return what ``evaluations.jsonl`` holds, or None where there is none; a damaged one is set aside."""
+        name = evaluations_name(generation)
+        content = self._storage.read(name)
+        if content is None:
+            return None
+        try:
+            return {record["trial"]: Evaluation.from_json(record) for record in decode_lines(content)}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            self.set_aside(name, error)
+            return None
+
+    def evaluations(self, generation: int) -> dict[str, Evaluation]:
+        """Return what the trials of a generation brought back, by trial id, those told so far where it is open."""
+        whole = self.closed_evaluations(generation)
+        if whole is not None:
+            return whole
+        found = {trial: self.evaluation(generation, trial) for trial in self.evaluation_ids(generation)}
+        return {trial: evaluation for trial, evaluation in found.items() if evaluation is not None}
+
+    def evaluation_ids(self, generation: int) -> list[str]:
+        """Return the trials of a generation that have an evaluation file."""
+        names = self._storage.names(f"{generation_folder(generation)}/evaluations")
+        return [name.removesuffix(".json") for name in names if _ID.fullmatch(name.removesuffix(".json"))]
+
+    def evaluation(self, generation: int, trial: str) -> Evaluation | None:
+        """Return what one trial brought back, from its own file; a damaged file is set aside, with a warning."""
+        name = evaluation_name(generation, trial)
+        content = self._storage.read(name)
+        if content is None:
+            return None
+        try:
+            record = json.loads(content)
+            _require(record["trial"] == trial)
+            return Evaluation.from_json(record)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            self.set_aside(name, error)
+            return None
+
+    def publish_evaluation(self, generation: int, trial: str, evaluation: Evaluation) -> bool:
+        """Publish what a trial brought back; return False where something is there already."""
+        return self._storage.publish(evaluation_name(generation, trial), encode_evaluation(trial, evaluation))
+
+    def weights_folder(self, trial: Trial[Any] | Mapping[str, Any]) -> Path:
+        """Return where the weights of a trial belong."""
+        if isinstance(trial, Trial):
+            generation, candidate, rung = trial.generation, trial.candidate, trial.rung
+        else:
+            generation, candidate, rung = trial["generation"], trial["candidate"], trial["rung"]
+        if self.path is None:
+            raise LedgerError("A run in memory keeps no weights: expected a folder.", remedy="Give the run a ledger.")
+        return self.path / generation_folder(generation) / "weights" / f"{candidate}.r{rung}"
+
+    def weights_folders(self) -> list[tuple[int, str, Path]]:
+        """Return generation, candidate and place of all weights that are there."""
+        if self.path is None:
+            return []
+        return [
+            (generation, name.partition(".")[0], self.path / generation_folder(generation) / "weights" / name)
+            for generation in range(self.generations)
+            for name in self._storage.names(f"{generation_folder(generation)}/weights")
+        ]
+
+    def find(self, prefix: str) -> str:
+        """Return the id of the one candidate that begins with ``prefix``.
+
+        Raises:
+            CandidateNotFound: there is none, or more than one.
+        """
+        found = {
+            record["candidate"]
+            for generation in range(self.generations)
+            for record in self.plan(generation)
+            if record["candidate"].startswith(prefix)
+        }
+        return only_candidate(found, prefix, self.label)
+
+    @property
+    def reproducible(self) -> bool:
+        """Whether no trial of a closed generation was given up for its environment."""
+        results = (self.result(generation) for generation in range(self.closed))
+        return not any(result["environment_failures"] for result in results if result)
+
+    def exists(self, path: Path | str) -> bool:
+        """Return whether there is such a file in the run."""
+        return self._storage.exists(self._name(path))
+
+    def read(self, path: Path | str) -> bytes | None:
+        """Return the content of a file of the run, or None."""
+        return self._storage.read(self._name(path))
+
+    def publish(self, path: Path | str, content: bytes) -> bool:
+        """Create a file of the run whole, at once; return False, and change nothing, where it exists."""
+        return self._storage.publish(self._name(path), content)
+
+    def replace(self, path: Path | str, content: bytes) -> None:
+        """Write a derived file of the run whole, at once."""
+        self._storage.replace(self._name(path), content)
+
+    def telemetry(self, event: str, **content: Any) -> None:
+        """Add a line to ``telemetry/events.jsonl``, with the time."""
+        record = {"event": event, "time": round(time.time(), 3), **content}
+        self._storage.append("telemetry/events.jsonl", encode_line(record))
+
+    def count_attempt(self, trial: str, content: Mapping[str, Any]) -> int:
+        """Record that a trial failed for its environment; return how often it now has."""
+        attempt = 1
+        while not self._storage.publish(f"telemetry/attempts/{trial}.{attempt}.json", encode_document(content)):
+            attempt += 1
+        return attempt
+
+    def set_aside(self, name: str, error: Exception) -> None:
+        """Move a damaged file to ``telemetry/damaged/``, with a warning."""
+        to = f"telemetry/damaged/{name.replace('/', '.')}.{time.time_ns()}"
+        self._storage.move(name, to)
+        self.telemetry("damaged", file=name, moved_to=to, found=_say(error))
+        warnings.warn(
+            f"{name} in {self.label} was damaged ({_say(error)}); it is now {to}, and what it held is done again.",
+            stacklevel=2,
+        )
+
+    def _document(self, name: str, content: bytes, remedy: str) -> dict[str, Any]:
+        try:
+            document = json.loads(content)
+            _require(isinstance(document, dict))
+        except ValueError as error:
+            raise self._damaged(name, error, remedy) from error
+        whole: dict[str, Any] = document
+        return whole
+
+    def _damaged(self, name: str, error: Exception, remedy: str) -> LedgerError:
+        return LedgerError(f"{name} in {self.label} is damaged: expected JSON, found {_say(error)}.", remedy=remedy)
+
+    def _name(self, path: Path | str) -> str:
+        path = Path(path)
+        if path.is_absolute() and self.path is not None and path.is_relative_to(self.path.absolute()):
+            path = path.relative_to(self.path.absolute())
+        elif self.path is not None and path.is_relative_to(self.path):
+            path = path.relative_to(self.path)
+        return path.as_posix()
+
+
+_REBUILD = "Move it away and resume: it is computed again, the same, from the evaluations."
+
+
+def generation_folder(generation: int) -> str:
+    """Return the name of a generation's folder."""
+    return f"generations/{generation:04d}"
+
+
+def evaluation_name(generation: int, trial: str) -> str:
+    """Return the name of a trial's evaluation file."""
+    return f"{generation_folder(generation)}/evaluations/{trial}.json"
+
+
+def evaluations_name(generation: int) -> str:
+    """Return the name of what a closed generation's trials brought back."""
+    return f"{generation_folder(generation)}/evaluations.jsonl"
+
+
+def encode_evaluation(trial: str, evaluation: Evaluation) -> bytes:
+    """Return the line that stores an evaluation."""
+    return encode_line({"trial": trial, **evaluation.to_json()})
+
+
+def only_candidate(found: set[str], prefix: str, label: str) -> str:
+    """Return the one id in ``found``, or raise :class:`CandidateNotFound`."""
+    if prefix in found:
+        return prefix
+    if len(found) != 1 or not prefix:
+        listed = ", ".join(sorted(found)[:5]) or "none"
+        raise CandidateNotFound(
+            f"Expected one candidate of {label} that begins with {prefix!r}, found {listed}.",
+            remedy="Give more digits of its id." if found else "List the ids with `evodiff trials`.",
+        )
+    return found.pop()
+
+
+def plan_name(generation: int) -> str:
+    """Return the name of a generation's plan."""
+    return f"{generation_folder(generation)}/plan.jsonl"
+
+
+def result_name(generation: int) -> str:
+    """Return the name of a generation's result."""
+    return f"{generation_folder(generation)}/result.json"
+
+
+def _require(condition: bool) -> None:
+    if not condition:
+        raise ValueError("content that does not belong there")
+
+
+def _say(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:200]

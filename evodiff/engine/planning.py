@@ -1,0 +1,108 @@
+"""The plan of a generation: which trials it asks."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from evodiff.engine.candidate import Trial, candidate_id
+from evodiff.engine.encoding import encode_line
+from evodiff.engine.randomness import generator, trial_seed
+from evodiff.engine.space import space_within
+from evodiff.engine.variation import INITIAL, WARM_START, Proposal, samples
+from evodiff.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from evodiff.engine.baselines import Strategy
+    from evodiff.engine.history import History
+    from evodiff.engine.transfer import Transferred
+
+G = TypeVar("G")
+
+
+def plan_generation(
+    history: History[G], strategy: Strategy, *, seed: int, size: int, warm_start: Sequence[Transferred[G]] = ()
+) -> bytes:
+    """Return ``plan.jsonl`` of the next generation: at most ``size`` trials, in the order in which they are asked.
+
+    1. Proposals come from the strategy; in generation 0 from the warm start, then ``space.initial``.
+    2. A proposal of a trial that was asked before, or is in the plan already, is dropped.
+    3. When too many in a row were dropped, samples fill up; when those are known too, the plan is shorter, or empty:
+       the space, or what sampling reaches of it, is exhausted.
+
+    The plan is a function of closed generations and the seed.
+    """
+    generation = history.generations
+    space = space_within(history.space, generation)
+    plan = _Plan(history, generation, seed, size)
+    if generation == 0:
+        plan.take(_starts(history, warm_start, seed))
+    else:
+        rng = generator(seed, generation, "propose")
+        plan.take(strategy.propose(history, space, rng, generation, size))
+    plan.take(samples(space, generator(seed, generation, "sample")))
+    return b"".join(plan.lines.values())
+
+
+def _starts(history: History[G], warm_start: Sequence[Transferred[G]], seed: int) -> Iterable[Proposal[G]]:
+    initial = getattr(history.space, "initial", None)
+    known_good: list[G] = [] if initial is None else initial(generator(seed, 0, "initial"))
+    return chain(
+        (
+            Proposal(item.genome, parents=() if item.source is None else (item.source,), operator=WARM_START)
+            for item in warm_start
+        ),
+        (Proposal(genome, operator=INITIAL) for genome in known_good),
+    )
+
+
+class _Plan(Generic[G]):
+    """A plan that fills up; ``lines`` by trial id."""
+
+    def __init__(self, history: History[G], generation: int, seed: int, size: int) -> None:
+        self.lines: dict[str, bytes] = {}
+        self._history = history
+        self._generation = generation
+        self._seed = seed
+        self._size = size
+        self._patience = 100 + 10 * size
+
+    def take(self, proposals: Iterable[Proposal[G]]) -> None:
+        """Take proposals until the plan is full, they end, or too many in a row are known."""
+        if len(self.lines) >= self._size:
+            return
+        dropped = 0
+        for proposal in proposals:
+            dropped = 0 if self._add(proposal) else dropped + 1
+            if len(self.lines) >= self._size or dropped >= self._patience:
+                return
+
+    def _add(self, proposal: Proposal[G]) -> bool:
+        candidate = candidate_id(self._history.space.canonical(proposal.genome))
+        trial = Trial(
+            candidate=candidate,
+            genome=proposal.genome,
+            generation=self._generation,
+            rung=proposal.rung,
+            replicate=proposal.replicate,
+            protocol=proposal.protocol,
+            seed=trial_seed(self._seed, candidate, proposal.replicate),
+            parents=proposal.parents,
+            operator=proposal.operator,
+            inherits_from=proposal.inherits_from,
+        )
+        if trial.id in self.lines or self._history.told(trial.id):
+            return False
+        known = self._history.asked(candidate)
+        genome = self._history.genome(candidate) if known else proposal.genome
+        data = self._history.space.to_json(genome)
+        try:
+            self.lines[trial.id] = encode_line(trial.to_json(data))
+        except (TypeError, ValueError) as error:
+            raise SettingsError(
+                f"Expected {self._history.space.name}.to_json to return plain JSON, found {data!r}: {error}.",
+                remedy="Run evodiff.engine.testing.check_space on the space.",
+            ) from error
+        return True

@@ -1,0 +1,150 @@
+"""A run as it moves: plan a generation, take in what is told, close it, and follow what other processes publish."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from evodiff.engine.closing import judge
+from evodiff.engine.encoding import encode_document
+from evodiff.engine.history import GenerationResult, History
+from evodiff.engine.ledger import encode_evaluation, evaluations_name, plan_name, result_name
+from evodiff.engine.open_generation import OpenGeneration
+from evodiff.engine.planning import plan_generation
+from evodiff.errors import LedgerError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from evodiff.engine.baselines import Strategy
+    from evodiff.engine.candidate import Evaluation
+    from evodiff.engine.ledger import Ledger
+    from evodiff.engine.transfer import Transferred
+
+G = TypeVar("G")
+
+
+class Run(Generic[G]):
+    """The closed generations and the open one, kept in step with the ledger.
+
+    Whatever is decided is published by create-if-absent and then read back, so that of two processes that decide at
+    once both go on with one decision. A plan or result that is missing from the ledger is decided again, the same.
+    """
+
+    def __init__(
+        self,
+        history: History[G],
+        ledger: Ledger,
+        strategy: Strategy,
+        *,
+        seed: int,
+        size: int,
+        warm_start: Sequence[Transferred[G]],
+    ) -> None:
+        self.history = history
+        self.open: OpenGeneration[G] | None = None
+        self.exhausted = False
+        self._ledger = ledger
+        self._strategy = strategy
+        self._seed = seed
+        self._size = size
+        self._warm_start = warm_start
+
+    def sync(self) -> None:
+        """Catch up with the ledger, and close the open generation where every trial is told."""
+        while self.open is not None or self._adopt():
+            if not self._close():
+                return
+
+    def plan(self) -> None:
+        """Plan the next generation; leaves ``open`` None, and ``exhausted`` True, where there is nothing new to ask."""
+        generation = self.history.generations
+        content = self._planned()
+        self.exhausted = not content
+        if content:
+            ours = self._ledger.publish(plan_name(generation), content)
+            records = self._ledger.plan(generation)
+            self.open = OpenGeneration(self.history, self._ledger, records, asked=0 if ours else len(records))
+
+    def store(self, trial: str, evaluation: Evaluation) -> None:
+        """Publish what a trial brought back, unless something is there, and close the generation after its last."""
+        if self.history.told(trial):
+            stored: Evaluation | None = self.history.evaluation(trial)
+        else:
+            stored = self._publish(trial, evaluation)
+        if stored is not None and stored.to_json() != evaluation.to_json():
+            self._ledger.telemetry("second_value", trial=trial, stored=stored.to_json(), told=evaluation.to_json())
+            warnings.warn(
+                f"{trial} was told before with other values; the first ones stay, the others are in telemetry.",
+                stacklevel=3,
+            )
+        self.sync()
+
+    def _publish(self, trial: str, evaluation: Evaluation) -> Evaluation | None:
+        """Publish an evaluation in the open generation; return the one that was there before, if any."""
+        generation = self.history.generations
+        while not self._ledger.publish_evaluation(generation, trial, evaluation):
+            stored = self._ledger.evaluation(generation, trial)
+            if stored is not None:
+                return stored
+        return None
+
+    def _planned(self) -> bytes:
+        return plan_generation(
+            self.history, self._strategy, seed=self._seed, size=self._size, warm_start=self._warm_start
+        )
+
+    def _adopt(self) -> bool:
+        """Open the generation that is planned in the ledger; all its trials count as asked."""
+        generation = self.history.generations
+        records = self._ledger.plan(generation)
+        if not records and self._ledger.started(generation):
+            self._ledger.publish(plan_name(generation), self._planned())
+            records = self._ledger.plan(generation)
+        if records:
+            self.open = OpenGeneration(self.history, self._ledger, records, asked=len(records))
+        return bool(records)
+
+    def _close(self) -> bool:
+        """Conclude the open generation where its result is published, or can be."""
+        assert self.open is not None
+        generation, records = self.open.generation, self.open.records
+        stored = self._ledger.result(generation)
+        if stored is not None and self._ledger.exists(evaluations_name(generation)):
+            self.history.absorb(generation, records, None)
+        elif self.open.refresh():
+            evaluations = self.open.evaluations()
+            lines = (encode_evaluation(trial, evaluation) for trial, evaluation in evaluations.items())
+            self._ledger.publish(evaluations_name(generation), b"".join(lines))
+            self.history.absorb(generation, records, evaluations)
+        elif stored is not None:
+            missing = next(record["id"] for record in records if record["id"] not in self.open.told)
+            raise LedgerError(
+                f"{result_name(generation)} of {self._ledger.label} says that the generation is closed: expected an"
+                f" evaluation of {missing}, found none.",
+                remedy="Restore its evaluations from a copy, or move this result and later generations away and resume.",
+            )
+        else:
+            return False
+        self._conclude(stored is not None)
+        return True
+
+    def _conclude(self, decided: bool) -> None:
+        assert self.open is not None
+        generation = self.open.generation
+        for trial in self.open.opened_trials():
+            self.history.keep_genome(trial.candidate, trial.genome)
+        if not decided:
+            result = judge(self.history, self._strategy, self.open.records, self.open.evaluations(), size=self._size)
+            self._ledger.publish(result_name(generation), encode_document(result.to_json()))
+        content = self._ledger.result(generation)
+        try:
+            assert content is not None
+            self.history.conclude(GenerationResult.from_json(content))
+        except (AssertionError, KeyError, TypeError) as error:
+            raise LedgerError(
+                f"{result_name(generation)} of {self._ledger.label} is damaged: expected what a generation decides,"
+                f" found no usable {error}.",
+                remedy="Move it away and resume: it is computed again, the same, from the evaluations.",
+            ) from error
+        self.open = None

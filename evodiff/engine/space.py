@@ -1,0 +1,92 @@
+"""What a search space is: a plain class with these methods, no base class and no registration.
+
+Optional, found by ``getattr``; absent means that the feature is off:
+
+``describe() -> dict``
+    The space's own settings, frozen with the run.
+``initial(rng) -> list[G]``
+    Known good starts, asked first in generation 0 (after a warm start, before samples).
+``within(generation) -> SearchSpace``
+    The space as a generation may use it: a cap on complexity.
+``mutate_informed(genome, rng, operator, details) -> G``
+    A mutation that reads the details of the parent's evaluation.
+``scores(genome) -> dict[str, float]``
+    Zero-cost scores.
+``features_many(genomes) -> (n, d) array``
+    :meth:`SearchSpace.features` for many genomes at once.
+
+:func:`evodiff.engine.testing.check_space` is the conformance suite for such a class.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+G = TypeVar("G")
+
+
+class SearchSpace(Protocol[G]):
+    """Genomes, and what can be done to them and known of them without training."""
+
+    name: str
+
+    @property
+    def operators(self) -> Sequence[str]:
+        """Names of the mutations, for credit."""
+        ...
+
+    def sample(self, rng: np.random.Generator) -> G:
+        """Return a random valid genome."""
+        ...
+
+    def mutate(self, genome: G, rng: np.random.Generator, operator: str | None = None) -> G:
+        """Return a valid genome near this one; the genome itself where the named operator does not apply."""
+        ...
+
+    def crossover(self, first: G, second: G, rng: np.random.Generator) -> tuple[G, G]:
+        """Return two valid genomes that mix two others."""
+        ...
+
+    def validate(self, genome: G) -> None:
+        """Check a genome that came from outside.
+
+        Raises:
+            InvalidGenome: a ValueError that says what is wrong, where, what was expected and found, and the remedy.
+        """
+        ...
+
+    def canonical(self, genome: G) -> str:
+        """Return a string; equal strings mean the same candidate."""
+        ...
+
+    def features(self, genome: G) -> np.ndarray:
+        """Return a (d,) float64 array that describes the genome to a surrogate, cheaply."""
+        ...
+
+    def costs(self, genome: G) -> dict[str, float]:
+        """Return the objectives that are known without training; may be empty."""
+        ...
+
+    def distance(self, first: G, second: G) -> float:
+        """Return how far two genomes are apart, in [0, 1]."""
+        ...
+
+    def to_json(self, genome: G) -> dict[str, Any]:
+        """Return the genome as plain JSON."""
+        ...
+
+    def from_json(self, data: Any) -> G:
+        """Read what :meth:`to_json` wrote."""
+        ...
+
+
+def space_within(space: SearchSpace[G], generation: int) -> SearchSpace[G]:
+    """Return the space as ``generation`` may use it: ``space.within(generation)`` where there is such a method."""
+    within = getattr(space, "within", None)
+    limited: SearchSpace[G] = space if within is None else within(generation)
+    return limited
