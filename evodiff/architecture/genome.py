@@ -244,7 +244,7 @@ class ArchitectureGenome:
         return ArchitectureGenome, (self.layers, self.connections, self.parameters)  # string hashes differ by process
 
 
-def _mapping(data: object, where: str, names: set[str], *, optional: set[str] | None = None) -> dict[str, Any]:
+def _object(data: object, where: str, names: set[str]) -> Mapping[str, Any]:
     if not isinstance(data, Mapping):
         raise InvalidGenome(
             "Not an object",
@@ -253,6 +253,11 @@ def _mapping(data: object, where: str, names: set[str], *, optional: set[str] | 
             found=repr(data)[:80],
             remedy="Write a JSON object there.",
         )
+    return data
+
+
+def _mapping(data: object, where: str, names: set[str], *, optional: set[str] | None = None) -> dict[str, Any]:
+    data = _object(data, where, names)
     missing = names - set(data) - (optional or set())
     unknown = set(data) - names
     if missing or unknown:
@@ -301,12 +306,18 @@ def _choice(value: object, choices: tuple[Setting, ...], where: str) -> Setting:
 
 
 def _layer_from_json(data: object, where: str) -> LayerGene:
-    component_name = data.get("component") if isinstance(data, Mapping) else None
+    names = {"key", "component"}
     component = ArchitectureComponent(
-        str(_choice(component_name, tuple(item.value for item in ArchitectureComponent), f"{where}.component"))
+        str(
+            _choice(
+                _object(data, where, names).get("component"),
+                tuple(item.value for item in ArchitectureComponent),
+                f"{where}.component",
+            )
+        )
     )
     choices = GENES[component]
-    found = _mapping(data, where, {"key", "component", *choices})
+    found = _mapping(data, where, {*names, *choices})
     settings = {name: _choice(found[name], choices[name], f"{where}.{name}") for name in choices}
     return LayerGene(_text(found["key"], f"{where}.key"), component, settings)
 
