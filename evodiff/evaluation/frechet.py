@@ -1,7 +1,8 @@
 """Fréchet distance between two sets of features (Heusel et al. 2017), in few dimensions and with its floor.
 
-The distance is biased upward where samples are few: two sets of 256 from one Gaussian are 80 apart in 256 dimensions. So
-it is taken in at most 64 principal components of the reference, and is to be read beside :func:`frechet_floor`.
+The distance is biased upward where samples are few: two sets of 256 from one Gaussian are 80 apart in 256 dimensions.
+It is therefore taken in at most 64 principal components of the reference, and to be read beside
+:func:`frechet_floor`.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # sh
 from torch import Tensor, nn
 
 from evodiff.data import scale
-from evodiff.errors import DatasetError, TrialFailure
-from evodiff.evaluation.kid import SMALLEST_SAMPLE, Estimate, kid, kid_floor
+from evodiff.errors import TrialFailure
+from evodiff.evaluation.kid import Estimate, kid, kid_floor
 from evodiff.sampling import NoiseSchedule, balanced_labels, generate, initial_noise, scoring_timesteps
 from evodiff.training.determinism import deterministic
 
@@ -80,17 +80,8 @@ class Score:
 
 
 def scoring_inputs(dataset: ImageDataset, feature_net: Features) -> ScoringInputs:
-    """Prepare the validation part of a dataset for scoring.
-
-    Raises:
-        DatasetError: the validation part is too small for a standard error.
-    """
+    """Prepare the validation part of a dataset for scoring."""
     images, labels = part(dataset, "validation")
-    if len(images) < SMALLEST_SAMPLE:
-        raise DatasetError(
-            f"Validation part of {dataset.name}: expected at least {SMALLEST_SAMPLE} images, found {len(images)}.",
-            remedy="Give the dataset more images.",
-        )
     with reproducible():
         return ScoringInputs(feature_net, images, labels, feature_net.features(images))
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from evodiff.errors import DatasetError
 from evodiff.evaluation.frechet import frechet_distance, frechet_floor
-from evodiff.evaluation.kid import SMALLEST_SAMPLE, Estimate, kid, kid_floor
+from evodiff.evaluation.kid import Estimate, kid, kid_floor
 from evodiff.evaluation.manifold import ManifoldCounts, precision_recall_density_coverage
 from evodiff.evaluation.memorisation import Memorisation, memorisation
 from evodiff.evaluation.score import generate_like, label_accuracy, part, reproducible
@@ -87,18 +86,10 @@ def validate(
         neighbours: k of precision, recall, density and coverage.
 
     Raises:
-        DatasetError: the test or the training part is too small for these numbers.
         TrialFailure: an image is infinite or not a number.
     """
     train_images, _ = part(dataset, "train")
     test_images, test_labels = part(dataset, "test")
-    smallest = max(SMALLEST_SAMPLE, neighbours + 1)
-    if min(len(train_images), len(test_images)) < smallest:
-        raise DatasetError(
-            f"Test and training part of {dataset.name}: expected at least {smallest} images each, found "
-            f"{len(test_images)} and {len(train_images)}.",
-            remedy="Give the dataset more images.",
-        )
     network = network.to(device)
     was_training = network.training
     network.eval()

@@ -5,10 +5,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from evodiff.errors import TrialFailure
-from evodiff.sampling import NoiseSchedule, denoiser, generate, initial_noise, scoring_timesteps
+from evodiff.sampling import NoiseSchedule, balanced_labels, denoiser, generate, initial_noise, scoring_timesteps
 
 SCHEDULE = NoiseSchedule.named("linear")
 SETTINGS = {"schedule": SCHEDULE, "prediction": "v_prediction", "timesteps": scoring_timesteps(SCHEDULE, 10)}
@@ -91,3 +93,18 @@ def test_images_that_are_not_finite_fail_the_trial(value):
 
     with pytest.raises(TrialFailure, match="non-finite samples: 1 of 5"):
         generate(network, initial_noise(0, 5, (1, 4, 4)), None, **SETTINGS)
+
+
+@given(
+    sizes=st.lists(st.integers(1, 400), min_size=1, max_size=12),
+    count=st.integers(1, 700),
+)
+def test_labels_follow_the_class_balance_to_the_nearest_image_and_so_does_their_beginning(sizes, count):
+    labels = torch.repeat_interleave(torch.arange(len(sizes)) + 3, torch.tensor(sizes))
+    result = balanced_labels(labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))], count)
+    assert result.dtype == torch.long
+    assert len(result) == count
+    share = np.array(sizes) / sum(sizes)
+    for length in (count, count // 2):
+        found = np.bincount(result[:length].numpy() - 3, minlength=len(sizes))
+        assert np.abs(found - share * length).max() < (1 if length == count else 2)
