@@ -30,8 +30,8 @@ class AttentionLayer(nn.Module):
     """x + out(attend(modulate(norm(x)))): channels stay, and so does the resolution.
 
     ``norm`` over the channels; ``qkv`` a linear layer channels -> 3 channels with bias, its rows query, key and value
-    (``row_parts``), each split into ``heads`` heads; ``out`` a linear layer channels -> channels with bias. Modulation acts
-    on the normalised tensor, its gate on what ``out`` returns.
+    (``row_parts``), each split into ``heads`` heads; ``out`` a linear layer channels -> channels with bias. Modulation
+    acts on the normalised tensor, its gate on what ``out`` returns.
     """
 
     def __init__(
@@ -60,4 +60,5 @@ class AttentionLayer(nn.Module):
         qkv = self.qkv(tokens).view(batch, height * width, 3, self.heads, channels // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (batch, heads, positions, channels a head)
         attended = self.attend(query, key, value).transpose(1, 2).reshape(batch, height * width, channels)
-        return self.out(attended).view(batch, height, width, channels).permute(0, 3, 1, 2)
+        mixed: Tensor = self.out(attended)
+        return mixed.view(batch, height, width, channels).permute(0, 3, 1, 2)

@@ -35,4 +35,5 @@ class TimeEmbedding(nn.Module):
     def forward(self, timestep: Tensor) -> Tensor:
         """Map (batch,) time steps, integers or floats of 0 to 999, to (batch, embedding_channels)."""
         sinusoids = sinusoidal_embedding(timestep, self.channels).to(self.linear1.weight.dtype)
-        return self.linear2(F.silu(self.linear1(sinusoids)))
+        embedding: Tensor = self.linear2(F.silu(self.linear1(sinusoids)))
+        return embedding

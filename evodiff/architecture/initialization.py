@@ -5,8 +5,9 @@ parameter has a generator of its own on the CPU and is drawn uniformly. Uniform 
 bytes on every processor.
 
 Weights of convolutions and linear layers are uniform in ±1 / sqrt(fan in), biases zero, norms the identity, embedding
-tables of standard deviation :data:`EMBEDDING_DEVIATION`. Gates start at zero (see :mod:`evodiff.architecture.modulation`),
-and so does the last convolution of the network, which therefore starts by returning zero: the mean of every target.
+tables of standard deviation :data:`EMBEDDING_DEVIATION`. Gates start at zero
+(see :mod:`evodiff.architecture.modulation`), and so does the last convolution of the network, which therefore starts by
+returning zero: the mean of every target.
 """
 
 from __future__ import annotations

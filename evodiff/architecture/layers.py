@@ -1,7 +1,7 @@
 """The layers of a genome but attention: residual, conv, resampling, and the junction where connections arrive.
 
-Tensors are (batch, channels, height, width). Every k x k convolution keeps the resolution (zero padding k // 2) and has a
-bias, but the depthwise one of a separable pair, whose bias the 1x1 convolution after it carries.
+Tensors are (batch, channels, height, width). Every k x k convolution keeps the resolution (zero padding k // 2) and has
+a bias, but the depthwise one of a separable pair, whose bias the 1x1 convolution after it carries.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ def separable_convolution(in_channels: int, out_channels: int, kernel: int) -> n
 class ResidualLayer(nn.Module):
     """conv2(act(modulate(norm2(conv1(act(norm1(x))))))) + shortcut(x): the block of DDPM (Ho et al. 2020).
 
-    ``conv1`` goes from the input to the output channels, ``conv2`` keeps them. ``shortcut`` is a 1x1 convolution with bias
-    where the channels differ, else the identity. Modulation ``add`` acts on what ``conv1`` returns, before ``norm2``;
-    ``scale_shift`` and ``gated`` act after ``norm2``, and the gate on what ``conv2`` returns.
+    ``conv1`` goes from the input to the output channels, ``conv2`` keeps them. ``shortcut`` is a 1x1 convolution with
+    bias where the channels differ, else the identity. Modulation ``add`` acts on what ``conv1`` returns, before
+    ``norm2``; ``scale_shift`` and ``gated`` act after ``norm2``, and the gate on what ``conv2`` returns.
     """
 
     def __init__(
@@ -60,7 +60,8 @@ class ResidualLayer(nn.Module):
         shortcut = x if self.shortcut is None else self.shortcut(x)
         modulation = self.modulation
         if modulation is None:
-            return shortcut + self.conv2(self.activation(self.norm2(h)))
+            branch: Tensor = self.conv2(self.activation(self.norm2(h)))
+            return shortcut + branch
         parts = modulation.parts(embedding)
         h = (
             self.norm2(modulation.shift(h, parts))
@@ -73,10 +74,10 @@ class ResidualLayer(nn.Module):
 class ConvLayer(nn.Module):
     """A normalised convolution, or with ``expansion`` > 1 an inverted bottleneck; plus x where ``shortcut``.
 
-    Expansion 1: conv(act(modulate(norm(x)))). Expansion e: project(act(conv(modulate(norm(x))))), where ``conv`` goes to
-    e times the output channels and ``project`` is a 1x1 convolution with bias back to the output channels. ``conv`` is a
-    :func:`convolution` or, if ``separable``, a :func:`separable_convolution`. ``projection`` is a 1x1 convolution with bias
-    on the shortcut where the channels differ. The gate acts on the branch, before x is added.
+    Expansion 1: conv(act(modulate(norm(x)))). Expansion e: project(act(conv(modulate(norm(x))))), where ``conv`` goes
+    to e times the output channels and ``project`` is a 1x1 convolution with bias back to the output channels. ``conv``
+    is a :func:`convolution` or, if ``separable``, a :func:`separable_convolution`. ``projection`` is a 1x1 convolution
+    with bias on the shortcut where the channels differ. The gate acts on the branch, before x is added.
     """
 
     def __init__(
@@ -120,8 +121,10 @@ class ConvLayer(nn.Module):
 
     def _convolve(self, h: Tensor) -> Tensor:
         if self.project is None:
-            return self.conv(self.activation(h))
-        return self.project(self.activation(self.conv(h)))
+            expanded: Tensor = self.conv(self.activation(h))
+            return expanded
+        projected: Tensor = self.project(self.activation(self.conv(h)))
+        return projected
 
 
 class PlainLayer(nn.Module):
@@ -133,7 +136,8 @@ class PlainLayer(nn.Module):
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """Map (batch, channels, height, width) to the same shape."""
-        return self.inner(x)
+        output: Tensor = self.inner(x)
+        return output
 
 
 class Downsample(nn.Module):
@@ -164,10 +168,10 @@ class Upsample(nn.Module):
 class Junction(nn.Module):
     """Where connections arrive, before the layer they point to.
 
-    First every ``add`` edge is added to the trunk, through ``add_projections[i]`` (i counts all the edges of the layer), a 1x1
-    convolution with bias, where its channels differ from the trunk's. Then the ``concat`` edges are concatenated behind the
-    trunk in the order of the edges, and ``fuse``, a 1x1 convolution with bias, brings them back to the trunk's channels,
-    unless the layer itself takes all of them in (``takes_concatenation``: conv and residual).
+    First every ``add`` edge is added to the trunk, through ``add_projections[i]`` (i counts all edges of the layer), a
+    1x1 convolution with bias, where its channels differ from the trunk's. Then the ``concat`` edges are concatenated
+    behind the trunk in the order of the edges, and ``fuse``, a 1x1 convolution with bias, brings them back to the
+    trunk's channels, unless the layer itself takes all of them in (``takes_concatenation``: conv and residual).
     """
 
     def __init__(self, trunk_channels: int, edges: list[tuple[int, str]], *, takes_concatenation: bool) -> None:

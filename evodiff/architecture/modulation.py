@@ -12,8 +12,8 @@ modulation      rows                                                   effect
 ==============  =====================================================  =========================================
 
 n are the channels of h, the tensor modulated, and m those of the branch's output. The rows of the gate start at zero,
-weight and bias: a layer with a shortcut starts as its shortcut (adaLN-Zero of DiT, Peebles & Xie 2023). Where there is no
-shortcut the factor is 1 + gate, for a branch of zero would cut the network in two.
+weight and bias: a layer with a shortcut starts as its shortcut (adaLN-Zero of DiT, Peebles & Xie 2023). Where there is
+no shortcut the factor is 1 + gate, for a branch of zero would cut the network in two.
 """
 
 from __future__ import annotations

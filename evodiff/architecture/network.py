@@ -6,8 +6,7 @@ docstrings of :mod:`evodiff.architecture.layers`, ``attention`` and ``modulation
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 import torch.nn.functional as F
@@ -31,12 +30,19 @@ from evodiff.architecture.layers import (
 )
 from evodiff.architecture.normalization import make_norm
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Smallest feature map, in positions a side, for which the channels-last memory format trains faster on a CPU. Below it
+# the convolutions take as long either way, and group norms are several times slower with few channels a group.
+CHANNELS_LAST_FROM: Final = 32
+
 
 def build_network(genome: ArchitectureGenome, shape: ImageShape, *, seed: int | None = None) -> EvolvedNetwork:
     """Return the network of ``genome`` for images of ``shape``, on the CPU, in float32.
 
-    Its first weights depend on ``seed`` and the canonical genome alone; without a seed, one is drawn from torch's global
-    generator.
+    Its first weights depend on ``seed`` and the canonical genome alone; without a seed, one is drawn from torch's
+    global generator.
 
     Raises:
         InvalidGenome: the genome makes no network for this shape.
@@ -53,13 +59,13 @@ class EvolvedNetwork(nn.Module):
 
     ``stem``: a 3x3 convolution to ``width`` channels, or a patch x patch convolution of that stride; with bias.
     ``time_embedding``: see :class:`~evodiff.architecture.embedding.TimeEmbedding`, to width * time_embedding channels.
-    ``class_embedding``: a table of classes + 1 rows, added to the time embedding; row ``classes`` is the null class, which
-    also serves where no labels are given. ``position``: (1, width, size, size) learned, added after the stem.
+    ``class_embedding``: a table of classes + 1 rows, added to the time embedding; row ``classes`` is the null class,
+    which also serves where no labels are given. ``position``: (1, width, size, size) learned, added after the stem.
     ``layers``: one :class:`NetworkLayer` a gene, under :func:`module_name` of its key.
     ``output``: group norm, SiLU, 3x3 convolution with bias to channels * patch^2, pixel shuffle.
 
-    On the CPU features are kept in the channels-last memory format, in which convolutions, norms and attention work without
-    copies.
+    On a CPU, features of :data:`CHANNELS_LAST_FROM` positions a side and more are kept in the channels-last memory
+    format.
     """
 
     def __init__(self, resolved: ResolvedGenome) -> None:
@@ -78,6 +84,7 @@ class EvolvedNetwork(nn.Module):
             {module_name(item.gene.key): NetworkLayer(item, embedding_channels) for item in resolved.layers}
         )
         self.output = OutputStage(resolved.out_channels, shape.channels, parameters.patch)
+        self._channels_last = size >= CHANNELS_LAST_FROM
         self._last_use = _last_use(resolved)
 
     def initialise(self, seed: int) -> None:
@@ -104,11 +111,14 @@ class EvolvedNetwork(nn.Module):
         return F.silu(embedding)
 
     def forward(self, sample: Tensor, timestep: Tensor, class_labels: Tensor | None = None) -> Tensor:
-        """Map ``sample`` (batch, channels, height, width), ``timestep`` (batch,) of 0 to 999 and ``class_labels`` (batch,)
-        of 0 to classes, the last being the null class, to a prediction of the sample's shape."""
+        """Map noisy images to a prediction of their shape.
+
+        ``sample`` is (batch, channels, height, width), ``timestep`` (batch,), integers or floats of 0 to 999, and
+        ``class_labels`` (batch,), integers of 0 to ``classes``, the last being the null class.
+        """
         embedding = self.embed(timestep, class_labels)
         x = self.stem(sample)
-        if x.device.type == "cpu":
+        if self._channels_last and x.device.type == "cpu":
             x = x.contiguous(memory_format=torch.channels_last)
         if self.position is not None:
             x = x + self.position
@@ -122,12 +132,14 @@ class EvolvedNetwork(nn.Module):
             x = self._run(layer, x, incoming, embedding)
             if index in self._last_use:
                 kept[index] = x
-        return self.output(x)
+        image: Tensor = self.output(x)
+        return image
 
     def _run(self, layer: NetworkLayer, x: Tensor, incoming: list[Tensor], embedding: Tensor) -> Tensor:
         if self.gradient_checkpointing and torch.is_grad_enabled():
             return _checkpoint(layer, x, incoming, embedding)
-        return layer(x, incoming, embedding)
+        output: Tensor = layer(x, incoming, embedding)
+        return output
 
 
 class NetworkLayer(nn.Module):
@@ -148,7 +160,8 @@ class NetworkLayer(nn.Module):
         if self.junction is not None:
             x = self.junction(x, incoming)
             incoming.clear()  # the caller's last references to skip tensors, free during the operation
-        return self.operation(x, embedding)
+        output: Tensor = self.operation(x, embedding)
+        return output
 
 
 class OutputStage(nn.Module):
@@ -162,18 +175,16 @@ class OutputStage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, in_channels, size, size) to images (batch, channels, size * patch, size * patch)."""
-        image = self.conv(F.silu(self.norm(x)))
+        image: Tensor = self.conv(F.silu(self.norm(x)))
         return F.pixel_shuffle(image, self.patch) if self.patch > 1 else image.contiguous()
 
 
 def module_name(key: str) -> str:
-    """Return the name under ``layers`` of the layer with this gene key: the key itself wherever torch allows that.
+    """Return the name under ``layers`` of the layer with this gene key: the key itself, wherever torch allows that.
 
-    "." and "%" are written as "%2E" and "%25", and a name that :class:`torch.nn.ModuleDict` has for itself, such as
-    "items", gets a leading "%"; so different keys have different names.
+    A key that is an attribute of :class:`torch.nn.ModuleDict`, such as "items", gets a "-" behind it, which no key has.
     """
-    quoted = key.replace("%", "%25").replace(".", "%2E")
-    return f"%{quoted}" if hasattr(nn.ModuleDict, quoted) or quoted in vars(nn.ModuleDict()) else quoted
+    return f"{key}-" if hasattr(nn.ModuleDict(), key) else key
 
 
 def _stem(shape: ImageShape, width: int, patch: int) -> nn.Conv2d:

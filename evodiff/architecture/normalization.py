@@ -29,7 +29,7 @@ class ChannelLayerNorm(nn.Module):
 
 
 class ChannelRMSNorm(nn.Module):
-    """Division by the root mean square over the channels at each position (Zhang & Sennrich 2019): ``weight``, no bias."""
+    """Division by the root mean square over the channels at each position (Zhang & Sennrich 2019): ``weight`` only."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
