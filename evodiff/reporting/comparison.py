@@ -1,0 +1,265 @@
+"""The page that compares runs: hypervolume by what was spent, in one box, and the fronts over each other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from evodiff.errors import SettingsError
+from evodiff.reporting.figures import DASHES, SERIES, Figure, axes, layout
+from evodiff.reporting.hypervolume import Course, common_box, courses, final_hypervolumes
+from evodiff.reporting.markup import Child, Markup, element
+from evodiff.reporting.notation import (
+    MISSING,
+    axis_title,
+    count,
+    enumeration,
+    number,
+    short,
+    title,
+    with_error,
+    with_unit,
+)
+from evodiff.reporting.page import chart, data_table, page, section, write_page
+from evodiff.reporting.statistics import line_of_front
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from evodiff.reporting.view import RunView
+
+SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "star")
+
+
+def write_comparison(views: Sequence[RunView], path: Path | str) -> Path:
+    """Write the page that compares two or more runs with the same objectives, and return its path.
+
+    Raises:
+        SettingsError: fewer than two runs, or different objectives.
+    """
+    return write_page(comparison_html(views), path)
+
+
+def comparison_html(views: Sequence[RunView]) -> str:
+    """Return the comparison as HTML; raises as :func:`write_comparison` does."""
+    if len(views) < 2:
+        raise SettingsError(f"Expected two or more runs to compare, found {len(views)}.", remedy="Name another run.")
+    box = common_box(views)
+    by_evaluations = courses(views, box, lambda item: 1.0)
+    by_compute = courses(views, box, lambda item: 0.0 if item.failure else item.training_flops)
+    hypervolumes = final_hypervolumes(views)
+    figures = {
+        name: figure
+        for name, figure in {
+            "front-figure": fronts_figure(views),
+            "evaluations-figure": _course_figure(by_evaluations, "Evaluations"),
+            "compute-figure": _course_figure(by_compute, "Training compute (FLOPs)"),
+        }.items()
+        if figure is not None
+    }
+    names = [view.name for view in views]
+    data: dict[str, Any] = {
+        "figures": figures,
+        "runs": [
+            {"name": view.name, "candidates": len(view.candidates), "hypervolume": hypervolume}
+            for view, hypervolume in zip(views, hypervolumes, strict=True)
+        ],
+        "box": None if box is None else {"ideal": dict(box.ideal), "reference": dict(box.reference)},
+    }
+    return page(
+        " against ".join(names),
+        _header(views, hypervolumes),
+        [_courses_section(figures), _fronts_section(), _table_section(views, hypervolumes)],
+        data,
+    )
+
+
+def _header(views: Sequence[RunView], hypervolumes: Sequence[float]) -> Markup:
+    best = max(range(len(views)), key=lambda index: hypervolumes[index])
+    others = [
+        f"{view.name} {number(hypervolume)}"
+        for index, (view, hypervolume) in enumerate(zip(views, hypervolumes, strict=True))
+        if index != best
+    ]
+    return element(
+        "header",
+        element("p", "evodiff comparison", class_="kicker"),
+        element("h1", " · ".join(view.name for view in views)),
+        element(
+            "p",
+            f"{views[best].name} covers most of the common box: {number(hypervolumes[best])}; {enumeration(others)}.",
+            class_="lead",
+        ),
+        element(
+            "p",
+            "One run each is an anecdote: repeat with other seeds before you call one way of searching better.",
+            class_="note",
+        ),
+    )
+
+
+def _courses_section(figures: dict[str, Figure]) -> Markup:
+    shown = [("evaluations-figure", "By evaluations"), ("compute-figure", "By training compute")]
+    return section(
+        "hypervolume",
+        "Hypervolume",
+        "Share of the box from the best to just beyond the worst value that any feasible candidate of these runs has.",
+        element(
+            "div",
+            [
+                element("figure", element("h3", name), chart(identifier, 360))
+                for identifier, name in shown
+                if identifier in figures
+            ],
+            class_="columns two",
+        ),
+    )
+
+
+def _fronts_section() -> Markup:
+    picker = element(
+        "div",
+        element("label", "Across ", element("select", data_axis="x")),
+        element("label", "Up ", element("select", data_axis="y")),
+        element("label", element("input", type="checkbox", data_focus=True), " stay near the front", hidden=True),
+        class_="pickers",
+    )
+    return section(
+        "fronts",
+        "Fronts",
+        "The front of each run; lines join what is best in the two objectives shown.",
+        picker,
+        chart("front-figure", 520),
+    )
+
+
+def _table_section(views: Sequence[RunView], hypervolumes: Sequence[float]) -> Markup:
+    objectives = views[0].objectives
+    rows: list[list[Child]] = []
+    for view, hypervolume in zip(views, hypervolumes, strict=True):
+        champion = view.candidate(view.champion)
+        values = [
+            with_error(champion.objectives.get(item.name), champion.standard_errors.get(item.name))
+            if champion
+            else MISSING
+            for item in objectives
+        ]
+        compute = [item.training_flops for item in view.candidates if item.training_flops is not None]
+        rows.append(
+            [
+                view.name,
+                len(view.candidates),
+                len(view.failed),
+                len(view.front),
+                count(sum(compute)) if compute else MISSING,
+                number(hypervolume, 4),
+                element("code", short(champion.id)) if champion else MISSING,
+                *values,
+            ]
+        )
+    head = [
+        "Run",
+        "Candidates",
+        "Failed",
+        "On front",
+        "Training FLOPs",
+        "Hypervolume",
+        "Champion",
+        *map(axis_title, objectives),
+    ]
+    return section(
+        "runs",
+        "Runs",
+        "The champion's values stand in the last columns.",
+        data_table(head, rows, numeric={1, 2, 3, 4, 5, *range(7, 7 + len(objectives))}),
+    )
+
+
+def _course_figure(found: Sequence[Course] | None, horizontal: str) -> Figure | None:
+    if found is None:
+        return None
+    curves = [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": course.name.replace("<", "&lt;"),
+            "x": list(course.spent),
+            "y": list(course.hypervolume),
+            "line": {
+                "color": SERIES[index % len(SERIES)],
+                "dash": DASHES[index % len(DASHES)],
+                "width": 2.2,
+                "shape": "hv",
+            },
+        }
+        for index, course in enumerate(found)
+    ]
+    return {"data": curves, "layout": layout(horizontal, "Hypervolume", height=360)}
+
+
+def fronts_figure(views: Sequence[RunView]) -> Figure | None:
+    """Return the fronts over each other, in the form of ``figures.front_figure``; ``None`` where no run has one."""
+    if not any(view.front for view in views):
+        return None
+    found = axes(views[0])
+    traces: list[Figure] = []
+    for index, view in enumerate(views):
+        colour = SERIES[index % len(SERIES)]
+        name = view.name.replace("<", "&lt;")
+        lines = {}
+        for horizontal in found:
+            for vertical in found:
+                if horizontal is vertical or horizontal.objective is None or vertical.objective is None:
+                    continue
+                points = [
+                    (x, y)
+                    for item in view.front
+                    if (x := horizontal.value(item)) is not None and (y := vertical.value(item)) is not None
+                ]
+                line = line_of_front(points, horizontal.objective, vertical.objective)
+                lines[f"{horizontal.name} {vertical.name}"] = {
+                    "x": [x for x, _ in line],
+                    "y": [y for _, y in line],
+                    "shape": "vh" if horizontal.objective.maximise else "hv",
+                }
+        style = {"color": colour, "dash": DASHES[index % len(DASHES)], "width": 1.6}
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "name": name,
+                "line": style,
+                "hoverinfo": "skip",
+                "showlegend": False,
+                "lines": lines,
+            }
+        )
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": name,
+                "marker": {"color": colour, "symbol": SYMBOLS[index % len(SYMBOLS)], "size": 10},
+                "points": {axis.name: [axis.value(item) for item in view.front] for axis in found},
+                "errors": {},
+                "customdata": [
+                    "<br>".join(
+                        [f"<b>{short(item.id)}</b>"]
+                        + [
+                            f"{title(objective)}: {with_unit(item.objectives.get(objective.name), objective.unit)}"
+                            for objective in view.objectives
+                        ]
+                    )
+                    for item in view.front
+                ],
+                "hovertemplate": "%{customdata}<extra></extra>",
+            }
+        )
+    picked = [found[1], found[0]] if len(views[0].objectives) > 1 else [found[-1], found[0]]
+    return {
+        "data": traces,
+        "layout": layout(picked[0].title, picked[1].title, height=520),
+        "axes": [{"name": axis.name, "title": axis.title} for axis in found],
+        "picked": [axis.name for axis in picked],
+        "ranges": {},
+    }

@@ -1,0 +1,219 @@
+"""What the ledger alone can tell about a run, as a :class:`RunView`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evodiff.architecture.cost import flops, parameter_count, training_flops
+from evodiff.architecture.genome import ArchitectureGenome, ImageShape
+from evodiff.architecture.graph import ResolvedGenome, resolve
+from evodiff.engine.candidate import Evaluation, combine_replicates
+from evodiff.engine.convergence import front_hypervolume
+from evodiff.engine.fitness import FitnessBox
+from evodiff.engine.ledger import Ledger
+from evodiff.errors import InvalidGenome
+from evodiff.reporting.notation import unit_of
+from evodiff.reporting.view import CandidateView, Floor, GenerationView, ObjectiveView, RandomArm, RunView
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """A candidate of the ledger: the record of its first trial, and what its trials on the highest rung amount to."""
+
+    record: Mapping[str, Any]
+    evaluation: Evaluation
+    trials: int
+
+
+def view_from_ledger(path: Path | str) -> RunView:
+    """Read a run: candidates, generations, front, floors, settings, digests; the champion is the fittest of the front.
+
+    Open generations count with what was told so far. Where the settings hold an ``image_shape``, genomes get their
+    parameters and FLOPs.
+
+    Raises:
+        LedgerError: the folder is no run, of another format, or damaged.
+    """
+    ledger = Ledger(Path(path))
+    experiment = ledger.experiment
+    settings = experiment.get("settings", {})
+    objectives = tuple(
+        ObjectiveView(item["name"], item.get("maximise", False), unit_of(item["name"]))
+        for item in experiment["objectives"]
+    )
+    results = [result for index in range(ledger.closed) if (result := ledger.result(index)) is not None]
+    box = _box(results)
+    tried = _tried(ledger)
+    candidates = tuple(
+        _candidate(identifier, item, objectives, settings, results, box) for identifier, item in tried.items()
+    )
+    view = RunView(
+        name=Path(path).resolve().name,
+        objectives=objectives,
+        candidates=candidates,
+        generations=_generations(ledger, results),
+        shape=_shape(settings),
+        settings=_settings(experiment),
+        digests={**settings.get("digests", {})},
+        versions={"evodiff": str(experiment.get("evodiff", "unknown")), **_text(settings.get("platform", {}))},
+        floors=_floors(settings),
+        warnings=_warnings(ledger, results),
+        commands=_commands(path),
+    )
+    champion = next((item for item in view.front if item.feasible), None)
+    return replace(view, champion=champion.id if champion else None)
+
+
+def random_arm_from_ledger(path: Path | str, *, beside: Path | str) -> RandomArm:
+    """Read the run at ``path`` as the random arm of the run ``beside``: fitness and hypervolume in the latter's box."""
+    arm = view_from_ledger(path)
+    other = Ledger(Path(beside))
+    box = _box([result for index in range(other.closed) if (result := other.result(index)) is not None])
+    candidates = tuple(
+        replace(item, fitness_score=box.score(Evaluation(item.objectives, item.violations)) if box else None)
+        if item.failure is None
+        else item
+        for item in arm.candidates
+    )
+    return RandomArm(
+        candidates,
+        tuple(
+            replace(
+                point,
+                hypervolume=front_hypervolume(
+                    [item.objectives for item in candidates if item.feasible and item.generation <= point.generation],
+                    box,
+                ),
+            )
+            for point in arm.generations
+        ),
+    )
+
+
+def _box(results: list[dict[str, Any]]) -> FitnessBox | None:
+    frozen = results[-1].get("box") if results else None
+    return FitnessBox(**frozen) if frozen else None
+
+
+def _tried(ledger: Ledger) -> dict[str, _Tried]:
+    """Return every candidate that was told, in the order in which they were asked."""
+    trials: dict[str, list[tuple[Mapping[str, Any], Evaluation]]] = {}
+    for generation in range(ledger.generations):
+        evaluations = ledger.evaluations(generation)
+        for record in ledger.plan(generation):
+            if record["id"] in evaluations:
+                trials.setdefault(record["candidate"], []).append((record, evaluations[record["id"]]))
+    found = {}
+    for identifier, told in trials.items():
+        rung = max(record["rung"] for record, _ in told)
+        standing = [evaluation for record, evaluation in told if record["rung"] == rung]
+        found[identifier] = _Tried(told[0][0], combine_replicates(standing), len(told))
+    return found
+
+
+def _candidate(
+    identifier: str,
+    tried: _Tried,
+    objectives: tuple[ObjectiveView, ...],
+    settings: Mapping[str, Any],
+    results: list[dict[str, Any]],
+    box: FitnessBox | None,
+) -> CandidateView:
+    record, evaluation = tried.record, tried.evaluation
+    failure = evaluation.failure
+    resolved = _resolved(record["genome"], settings)
+    training = settings.get("training", {})
+    steps, batch = training.get("steps"), training.get("batch_size")
+    return CandidateView(
+        id=identifier,
+        generation=record["generation"],
+        operator=record["operator"],
+        parents=tuple(record["parents"]),
+        objectives={} if failure else dict(evaluation.objectives),
+        standard_errors={
+            objective.name: float(evaluation.details[f"{objective.name}_standard_error"])
+            for objective in objectives
+            if f"{objective.name}_standard_error" in evaluation.details
+        },
+        violations=dict(evaluation.violations),
+        fitness_score=box.score(evaluation) if box and not failure else None,
+        on_front=bool(results) and identifier in results[-1]["front"] and evaluation.feasible,
+        survivor_generations=tuple(item["generation"] for item in results if identifier in item["survivors"]),
+        failure=f"{failure.cause}: {failure.detail}".removesuffix(": ") if failure else None,
+        parameters=parameter_count(resolved) if resolved else None,
+        flops=flops(resolved) if resolved else None,
+        training_flops=training_flops(resolved, batch) * steps if resolved and steps and batch else None,
+        genome=record["genome"],
+    )
+
+
+def _shape(settings: Mapping[str, Any]) -> tuple[int, int, int] | None:
+    shape = settings.get("image_shape")
+    return (shape["channels"], shape["size"], shape.get("classes", 0)) if shape else None
+
+
+def _resolved(genome: Mapping[str, Any], settings: Mapping[str, Any]) -> ResolvedGenome | None:
+    shape = _shape(settings)
+    if shape is None:
+        return None
+    try:
+        return resolve(ArchitectureGenome.from_json(genome), ImageShape(*shape))
+    except InvalidGenome:
+        return None  # a genome of another space: everything else about it can still be shown
+
+
+def _generations(ledger: Ledger, results: list[dict[str, Any]]) -> tuple[GenerationView, ...]:
+    points = []
+    evaluations = 0
+    for result in results:
+        evaluations += len(ledger.plan(result["generation"]))
+        points.append(GenerationView(evaluations=evaluations, hypervolume=result["hypervolume"], **result["metrics"]))
+    return tuple(points)
+
+
+def _settings(experiment: Mapping[str, Any]) -> dict[str, Any]:
+    hidden = {"digests", "noise_floors", "platform"}
+    frozen = {name: value for name, value in experiment.get("settings", {}).items() if name not in hidden}
+    return {**{name: value for name, value in experiment.items() if name not in {"settings", "evodiff"}}, **frozen}
+
+
+def _text(values: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(value) for name, value in values.items()}
+
+
+def _floors(settings: Mapping[str, Any]) -> dict[str, Floor]:
+    return {
+        name: Floor(
+            float(floor["value"]),
+            str(floor.get("explanation", "What real training images score against the validation images.")),
+        )
+        for name, floor in settings.get("noise_floors", {}).items()
+    }
+
+
+def _warnings(ledger: Ledger, results: list[dict[str, Any]]) -> tuple[str, ...]:
+    lost = [trial for result in results for trial in result["environment_failures"]]
+    found = []
+    if lost:
+        found.append(
+            f"Not exactly reproducible: {len(lost)} trial{'s were' if len(lost) > 1 else ' was'} given up because of "
+            f"the environment (crash, out of memory, time-out): {', '.join(lost)}."
+        )
+    if ledger.generations > ledger.closed:
+        found.append(f"Generation {ledger.closed} is still open: it counts with what was told so far.")
+    return tuple(found)
+
+
+def _commands(path: Path | str) -> tuple[tuple[str, str], ...]:
+    return (
+        ("Go on with this run", f"evodiff evolve --resume {path} --generations N"),
+        ("Judge it on test images with the second feature net", f"evodiff validate {path}"),
+        ("Save the champion as a diffusers pipeline", f"evodiff export {path} CANDIDATE --out DIR"),
+        ("Generate images from it", "evodiff sample DIR --count 64 --seed 0 --out grid.png"),
+        ("All trials as a table", f"evodiff trials {path} --csv"),
+    )

@@ -1,0 +1,132 @@
+"""The page of one run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from evodiff.reporting import sections
+from evodiff.reporting.figures import (
+    Figure,
+    diversity_figure,
+    fitness_figure,
+    front_figure,
+    hypervolume_figure,
+    latency_figure,
+    progress_figures,
+)
+from evodiff.reporting.gallery import gallery
+from evodiff.reporting.page import page, write_page
+from evodiff.reporting.statistics import noise_rows, operator_rows
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from evodiff.reporting.view import CandidateView, RunView
+
+
+def write_report(view: RunView, path: Path | str) -> Path:
+    """Write the report of a run as one HTML file that needs no network, and return its path."""
+    return write_page(report_html(view), path)
+
+
+def report_html(view: RunView) -> str:
+    """Return the report of a run as HTML."""
+    return page(
+        view.name,
+        sections.headline(view),
+        [
+            sections.front(view),
+            gallery(view),
+            sections.architecture(view),
+            sections.progress(view),
+            sections.leaderboard(view),
+            sections.lineage(view),
+            sections.noise(view),
+            sections.operators(view),
+            sections.latency(view),
+            sections.training(view),
+            sections.validation(view),
+            sections.failures(view),
+            sections.provenance(view),
+        ],
+        {"run": run_data(view), "figures": figures(view)},
+    )
+
+
+def figures(view: RunView) -> dict[str, Figure]:
+    """Return the figures of the report by the ids of their places."""
+    found: dict[str, Figure] = {}
+    if any(item.objectives for item in view.candidates):
+        found["front-figure"] = front_figure(view)
+    if view.generations:
+        found["fitness-figure"] = fitness_figure(view)
+        found["diversity-figure"] = diversity_figure(view)
+        found["hypervolume-figure"] = hypervolume_figure(view)
+    if view.latency_checks:
+        found["latency-figure"] = latency_figure(view)
+    for index, figure in enumerate(progress_figures(view).values()):
+        found[f"training-{index}"] = figure
+    return found
+
+
+def run_data(view: RunView) -> dict[str, Any]:
+    """Return the numbers of the report as plain data, for programs that read the page; genomes of the front only."""
+    return {
+        "name": view.name,
+        "champion": view.champion,
+        "objectives": [{"name": item.name, "maximise": item.maximise, "unit": item.unit} for item in view.objectives],
+        "candidates": [_candidate_data(item) for item in view.candidates],
+        "generations": [{name: getattr(item, name) for name in item.__dataclass_fields__} for item in view.generations],
+        "floors": {
+            name: {"value": floor.value, "explanation": floor.explanation} for name, floor in view.floors.items()
+        },
+        "noise": {
+            row.objective.name: {
+                "standard_error": row.standard_error,
+                "spread": row.spread,
+                "smallest_difference": row.smallest_difference,
+            }
+            for row in noise_rows(view)
+        },
+        "operators": {
+            row.operator: {
+                "children": row.children,
+                "failed": row.failed,
+                "survived": row.survived,
+                "on_front": row.on_front,
+                "improved": row.improved,
+                "mean_gain": row.mean_gain,
+            }
+            for row in operator_rows(view.candidates)
+        },
+        "random_arm": None
+        if view.random_arm is None
+        else [_candidate_data(item) for item in view.random_arm.candidates],
+        "references": {item.name: dict(item.objectives) for item in view.references},
+        "validation": {
+            name: {"value": metric.value, "standard_error": metric.standard_error, "floor": metric.floor}
+            for name, metric in (view.validation or {}).items()
+        },
+        "digests": dict(view.digests),
+        "versions": dict(view.versions),
+        "warnings": list(view.warnings),
+    }
+
+
+def _candidate_data(item: CandidateView) -> dict[str, Any]:
+    return {
+        "id": item.id,
+        "generation": item.generation,
+        "operator": item.operator,
+        "parents": list(item.parents),
+        "objectives": dict(item.objectives),
+        "standard_errors": dict(item.standard_errors),
+        "violations": dict(item.violations),
+        "fitness_score": item.fitness_score,
+        "on_front": item.on_front,
+        "survivor_generations": list(item.survivor_generations),
+        "failure": item.failure,
+        "parameters": item.parameters,
+        "flops": item.flops,
+        "genome": item.genome if item.on_front else None,
+    }

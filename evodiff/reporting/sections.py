@@ -1,0 +1,477 @@
+"""The parts of a run's page. Each returns markup, or ``None`` where the view holds nothing for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from evodiff.architecture.genome import ArchitectureGenome, ImageShape
+from evodiff.errors import InvalidGenome
+from evodiff.reporting.diagram import diagram_svg
+from evodiff.reporting.headline import champion_sentence, comparison_sentences
+from evodiff.reporting.lineage import lineage_svg
+from evodiff.reporting.markup import Child, Markup, element, escape, join
+from evodiff.reporting.notation import (
+    MISSING,
+    axis_title,
+    count,
+    number,
+    operator_title,
+    short,
+    title,
+    with_error,
+    with_unit,
+)
+from evodiff.reporting.page import chart, data_table, section
+from evodiff.reporting.statistics import noise_rows, operator_rows, ranked
+
+if TYPE_CHECKING:
+    from evodiff.reporting.view import CandidateView, RunView
+
+DIAGRAMS = 12  # the champion and the fittest others of the front; more would only make the file heavy
+
+
+def headline(view: RunView) -> Markup:
+    """The result in words, and the champion's numbers large."""
+    champion = view.candidate(view.champion)
+    tiles: list[Child] = []
+    if champion is not None:
+        tiles = [
+            _tile(
+                title(objective),
+                with_error(champion.objectives[objective.name], champion.standard_errors.get(objective.name)),
+                objective.unit,
+            )
+            for objective in view.objectives
+            if objective.name in champion.objectives
+        ]
+        if champion.parameters is not None and not any(item.name == "parameters" for item in view.objectives):
+            tiles.append(_tile("Parameters", count(champion.parameters), ""))
+    failed = len(view.failed)
+    tally = f"{len(view.candidates)} candidates in {len(view.generations)} generations, {len(view.front)} on the front"
+    return element(
+        "header",
+        element("p", "evodiff report", class_="kicker"),
+        element("h1", view.name),
+        element("p", champion_sentence(view), class_="lead"),
+        [element("p", sentence, class_="versus") for sentence in comparison_sentences(view)],
+        element("div", tiles, class_="tiles") if tiles else None,
+        element("p", tally + (f", {failed} failed." if failed else "."), class_="note"),
+        [element("p", element("strong", "Note: "), text, class_="warning") for text in view.warnings],
+        id="headline",
+    )
+
+
+def _tile(name: str, value: str, unit: str) -> Markup:
+    return element(
+        "div",
+        element("span", name, class_="tile-name"),
+        element("span", value, element("small", f" {unit}") if unit else None, class_="tile-value"),
+        class_="tile",
+    )
+
+
+def front(view: RunView) -> Markup | None:
+    """Every candidate over two axes to pick."""
+    if not any(item.objectives for item in view.candidates):
+        return None
+    picker = element(
+        "div",
+        element("label", "Across ", element("select", data_axis="x")),
+        element("label", "Up ", element("select", data_axis="y")),
+        element(
+            "label",
+            element("input", type="checkbox", data_focus=True, checked=True),
+            " stay near the front",
+            hidden=True,
+        ),
+        class_="pickers",
+    )
+    failed = view.failed
+    note = f" {len(failed)} failed and cannot be drawn; see failures." if failed else ""
+    return section(
+        "front",
+        "Front",
+        "Nothing that was tried is better than a member of the front in every objective at once. Bars are one standard "
+        f"error. Point at a mark to see where it came from.{note}",
+        picker,
+        chart("front-figure", 520),
+    )
+
+
+def progress(view: RunView) -> Markup | None:
+    """Fitness, diversity and hypervolume over the run."""
+    if not view.generations:
+        return None
+    figures = [
+        ("hypervolume-figure", "Hypervolume", "How much of the box of possible trade-offs the front covers."),
+        ("fitness-figure", "Fitness", "Share of that box which a survivor covers alone."),
+        ("diversity-figure", "Diversity", "0: all survivors are the same; 1: they share nothing."),
+    ]
+    return section(
+        "progress",
+        "Fitness by generation",
+        _progress_sentence(view),
+        element(
+            "div",
+            [
+                element("figure", element("h3", name), chart(identifier, 300), element("figcaption", caption))
+                for identifier, name, caption in figures
+            ],
+            class_="columns",
+        ),
+    )
+
+
+def _progress_sentence(view: RunView) -> str:
+    last = view.generations[-1]
+    text = f"After {last.evaluations} evaluations the front covers {number(last.hypervolume)} of the box"
+    if view.random_arm is not None and view.random_arm.generations:
+        arm = view.random_arm.generations[-1]
+        text += f"; random search covers {number(arm.hypervolume)} after {arm.evaluations}"
+    if last.convergence_rate is not None:
+        text += f". Gain over the last three generations: {number(100 * last.convergence_rate, 2)}\u00a0%"
+    return text + "."
+
+
+def architecture(view: RunView) -> Markup | None:
+    """Diagrams: the champion's, and those of the rest of the front to pick."""
+    champion = view.candidate(view.champion)
+    chosen = [champion] if champion else []
+    chosen += [item for item in view.front if item.id != view.champion]
+    chosen = [item for item in chosen if item.genome is not None][:DIAGRAMS]
+    if not chosen or view.shape is None:
+        return None
+    picker = element(
+        "label",
+        "Architecture ",
+        element(
+            "select",
+            [element("option", _diagram_name(item, view), value=index) for index, item in enumerate(chosen)],
+            data_shows="diagram",
+        ),
+    )
+    return section(
+        "architecture",
+        "Best architecture",
+        "Read down the left and up the right; finer resolutions on top. Point at a box for all its settings.",
+        element("div", picker, class_="pickers") if len(chosen) > 1 else None,
+        [
+            element(
+                "div", _diagram(item, view.shape), class_="scroll diagram", hidden=index > 0, data_shown_by="diagram"
+            )
+            for index, item in enumerate(chosen)
+        ],
+    )
+
+
+def _diagram_name(candidate: CandidateView, view: RunView) -> str:
+    values = ", ".join(
+        f"{title(objective)} {with_unit(candidate.objectives[objective.name], objective.unit)}"
+        for objective in view.objectives
+        if objective.name in candidate.objectives
+    )
+    return f"{'★ ' if candidate.id == view.champion else ''}{short(candidate.id)}: {values}"
+
+
+def _diagram(candidate: CandidateView, shape: tuple[int, int, int]) -> Markup:
+    try:
+        genome = ArchitectureGenome.from_json(candidate.genome)
+        return diagram_svg(genome, ImageShape(*shape), title=f"Architecture {short(candidate.id)}")
+    except InvalidGenome as error:
+        return element("p", f"This genome cannot be drawn. {error}")
+
+
+def lineage(view: RunView) -> Markup | None:
+    """Ancestors of the front."""
+    drawing = lineage_svg(view)
+    if drawing is None:
+        return None
+    return section(
+        "lineage",
+        "Lineage",
+        "The front (blue, the champion ★) and everything it descends from; each child names the operator that made it. "
+        "Point at one to follow its line.",
+        element("div", drawing, class_="scroll"),
+    )
+
+
+def noise(view: RunView) -> Markup | None:
+    """What differences mean something."""
+    rows = noise_rows(view)
+    body = []
+    for row in rows:
+        exact = row.smallest_difference is None
+        body.append(
+            [
+                axis_title(row.objective),
+                element("span", number(row.floor), title=row.explanation) if row.floor is not None else MISSING,
+                "exact" if exact else number(row.standard_error, 2),
+                number(row.spread),
+                "any" if exact else number(row.smallest_difference, 2),
+                _noise_verdict(row.spread, row.smallest_difference),
+            ]
+        )
+    explanations = [f"{title(row.objective)}: {row.explanation}" for row in rows if row.explanation]
+    return section(
+        "noise",
+        "Noise floor",
+        "Differences smaller than this mean nothing: two candidates closer than the smallest difference cannot be told "
+        "apart (two standard errors of a difference).",
+        data_table(
+            ["Objective", "Floor", "Standard error", "Spread on front", "Smallest difference", "So"],
+            body,
+            numeric={1, 2, 3, 4},
+        ),
+        [element("p", text, class_="note") for text in explanations],
+    )
+
+
+def _noise_verdict(spread: float | None, smallest: float | None) -> str:
+    if spread is None:
+        return MISSING
+    if smallest is None:
+        return "calculated, not sampled"
+    if spread <= smallest:
+        return "the front cannot be told apart here"
+    return f"the front spans {number(spread / smallest, 2)} times that"
+
+
+def operators(view: RunView) -> Markup | None:
+    """What each operator's children came to."""
+    rows = operator_rows(view.candidates)
+    if not rows:
+        return None
+    return section(
+        "operators",
+        "Operator credit",
+        "What became of each operator's children. Improved: fitter than every parent.",
+        data_table(
+            ["Operator", "Children", "Failed", "Survived", "On front", "Improved", "Mean gain in fitness"],
+            [
+                [
+                    operator_title(row.operator),
+                    row.children,
+                    row.failed,
+                    row.survived,
+                    row.on_front,
+                    MISSING if row.improved is None else f"{100 * row.improved:.0f}\u00a0%",
+                    number(row.mean_gain, 2),
+                ]
+                for row in rows
+            ],
+            numeric={1, 2, 3, 4, 5, 6},
+        ),
+    )
+
+
+def leaderboard(view: RunView) -> Markup | None:
+    """Every candidate in a table to sort."""
+    if not view.candidates:
+        return None
+    head = [
+        "Candidate",
+        "Fitness",
+        *map(axis_title, view.objectives),
+        "Parameters",
+        "Generation",
+        "Made by",
+        "Standing",
+    ]
+    body: list[list[Child]] = [
+        [
+            element("code", short(item.id), title=item.id),
+            number(item.fitness_score),
+            *[
+                with_error(item.objectives.get(objective.name), item.standard_errors.get(objective.name))
+                for objective in view.objectives
+            ],
+            count(item.parameters),
+            item.generation,
+            operator_title(item.operator),
+            _standing(item, view),
+        ]
+        for item in ranked(view)
+    ]
+    keys = [
+        [
+            item.id,
+            item.fitness_score,
+            *[item.objectives.get(objective.name) for objective in view.objectives],
+            item.parameters,
+            item.generation,
+            operator_title(item.operator),
+            _standing(item, view),
+        ]
+        for item in ranked(view)
+    ]
+    return section(
+        "leaderboard",
+        "Leaderboard",
+        "Front first, then by fitness. Click a heading to sort.",
+        data_table(head, body, numeric=set(range(1, len(view.objectives) + 4)), keys=keys, tall=True),
+    )
+
+
+def _standing(candidate: CandidateView, view: RunView) -> str:
+    if candidate.failure is not None:
+        return "failed"
+    if candidate.id == view.champion:
+        return "★ champion"
+    if candidate.on_front:
+        return "front"
+    if not candidate.feasible:
+        return "infeasible"
+    return "survivor" if view.generations and view.generations[-1].generation in candidate.survivor_generations else ""
+
+
+def latency(view: RunView) -> Markup | None:
+    """Latency by the table against latency by the clock."""
+    if not view.latency_checks:
+        return None
+    errors = sorted(
+        abs(check.predicted_ms / check.measured_ms - 1) for check in view.latency_checks if check.measured_ms
+    )
+    middle = f"Median error of the table: {100 * errors[len(errors) // 2]:.0f}\u00a0%. " if errors else ""
+    return section(
+        "latency",
+        "Latency: predicted and measured",
+        f"{middle}The search used the calibrated table, so that it can be replayed; the front was measured afterwards "
+        "on the device itself.",
+        element(
+            "div",
+            chart("latency-figure", 360),
+            data_table(
+                ["Candidate", "Predicted", "Measured", "Low", "High", "Error"],
+                [
+                    [
+                        element("code", short(check.candidate)),
+                        with_unit(check.predicted_ms, "ms"),
+                        with_unit(check.measured_ms, "ms"),
+                        with_unit(check.low_ms, "ms"),
+                        with_unit(check.high_ms, "ms"),
+                        f"{100 * (check.predicted_ms / check.measured_ms - 1):+.0f}\u00a0%"
+                        if check.measured_ms
+                        else MISSING,
+                    ]
+                    for check in view.latency_checks
+                ],
+                numeric={1, 2, 3, 4, 5},
+            ),
+            class_="columns two",
+        ),
+    )
+
+
+def training(view: RunView) -> Markup | None:
+    """The course of the champion's final training."""
+    names = list(dict.fromkeys(name for point in view.champion_progress for name in point.values))
+    if not names:
+        return None
+    return section(
+        "training",
+        "Final training of the champion",
+        f"{view.champion_progress[-1].step:,} steps.",
+        element(
+            "div",
+            [
+                element("figure", element("h3", title(name)), chart(f"training-{index}", 300))
+                for index, name in enumerate(names)
+            ],
+            class_="columns",
+        ),
+    )
+
+
+def validation(view: RunView) -> Markup | None:
+    """Scores on test images by the second feature net."""
+    if not view.validation:
+        return None
+    arrows = {"lower": "lower is better", "higher": "higher is better"}
+    return section(
+        "validation",
+        "Validation",
+        "On test images, by a feature net that the search never saw. The floor is what real images score against other "
+        "real images: nothing can be expected to beat it.",
+        data_table(
+            ["Metric", "Value", "Floor of real images", "", "What it says"],
+            [
+                [
+                    title(name),
+                    with_error(metric.value, metric.standard_error),
+                    number(metric.floor),
+                    arrows.get(metric.better, ""),
+                    metric.explanation,
+                ]
+                for name, metric in view.validation.items()
+            ],
+            numeric={1, 2},
+        ),
+    )
+
+
+def failures(view: RunView) -> Markup | None:
+    """Failed candidates with their causes."""
+    if not view.failed:
+        return None
+    return section(
+        "failures",
+        "Failures",
+        "A failed trial counts as infeasible; the search went on without it.",
+        data_table(
+            ["Candidate", "Generation", "Made by", "Cause"],
+            [
+                [element("code", short(item.id)), item.generation, operator_title(item.operator), item.failure or ""]
+                for item in view.failed
+            ],
+            numeric={1},
+        ),
+    )
+
+
+def provenance(view: RunView) -> Markup:
+    """Settings, digests, versions, how long it took, and how to go on."""
+    tables = [
+        ("Settings", list(_flat(view.settings))),
+        ("Digests", list(view.digests.items())),
+        ("Versions", list(view.versions.items())),
+        ("Time and machine", [(name, str(value)) for name, value in view.telemetry.items()]),
+    ]
+    commands = [
+        element("li", element("span", purpose), element("code", command, class_="command"))
+        for purpose, command in view.commands
+    ]
+    return section(
+        "provenance",
+        "Settings and provenance",
+        "What was frozen when the run began. The same settings, inputs and versions on the same kind of machine give "
+        "the same bytes.",
+        element("ul", commands, class_="commands") if commands else None,
+        [
+            element(
+                "details",
+                element("summary", f"{name} ({len(rows)})"),
+                _definitions(rows),
+                open=name == "Time and machine",
+            )
+            for name, rows in tables
+            if rows
+        ],
+    )
+
+
+def _definitions(rows: Sequence[tuple[str, str]]) -> Markup:
+    return element("dl", join([join([element("dt", name), element("dd", escape(value))]) for name, value in rows]))
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    for name, value in values.items():
+        path = f"{prefix}{name}"
+        if isinstance(value, Mapping):
+            rows += _flat(value, f"{path}.")
+        elif isinstance(value, list | tuple):
+            rows.append((path, ", ".join(map(str, value))))
+        else:
+            rows.append((path, str(value)))
+    return rows

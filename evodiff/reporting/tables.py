@@ -1,0 +1,108 @@
+"""Tables for a terminal, by rich; they fit 80 columns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from evodiff.reporting.hypervolume import final_hypervolumes
+from evodiff.reporting.notation import axis_title, number, operator_title, short, with_error
+from evodiff.reporting.statistics import ranked
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from evodiff.reporting.view import CandidateView, ObjectiveView, RunView
+
+WIDTH = 80
+
+
+def leaderboard_table(view: RunView, *, rows: int = 10) -> Table:
+    """Return the best ``rows`` candidates, the front first; hand-designed networks follow as a reference."""
+    table = _table(f"Leaderboard of {escape(view.name)}")
+    _candidate_columns(table, view.objectives)
+    for rank, item in enumerate(ranked(view)[:rows], start=1):
+        _candidate_row(table, str(rank), item, view)
+    if view.references:
+        table.add_section()
+        for reference in view.references:
+            values = [_cell(reference.objectives, reference.standard_errors, item) for item in view.objectives]
+            table.add_row("", Text(reference.name), _score(reference.fitness_score), *values, "zoo")
+    return table
+
+
+def front_table(view: RunView) -> Table:
+    """Return the members of the front, largest fitness first."""
+    table = _table(f"Front of {escape(view.name)}")
+    _candidate_columns(table, view.objectives)
+    for rank, item in enumerate(view.front, start=1):
+        _candidate_row(table, str(rank), item, view)
+    return table
+
+
+def comparison_table(views: Sequence[RunView]) -> Table:
+    """Return for each run its trials, the hypervolume in a box common to all, and its best value of each objective."""
+    table = _table("Comparison")
+    table.add_column("run", overflow="fold", ratio=1)
+    table.add_column("trials", justify="right")
+    table.add_column("hypervolume", justify="right")
+    objectives = views[0].objectives if views else ()
+    for objective in objectives:
+        table.add_column(Text(axis_title(objective)), justify="right", overflow="fold")
+    for view, hypervolume in zip(views, final_hypervolumes(views), strict=True):
+        table.add_row(
+            Text(view.name),
+            str(len(view.candidates)),
+            number(hypervolume, 4),
+            *[_best(view, objective) for objective in objectives],
+        )
+    return table
+
+
+def _table(title: str) -> Table:
+    return Table(
+        title=title, box=box.SIMPLE_HEAD, width=WIDTH, pad_edge=False, title_justify="left", padding=(0, 1, 0, 0)
+    )
+
+
+def _candidate_columns(table: Table, objectives: Sequence[ObjectiveView]) -> None:
+    table.add_column("", justify="right", no_wrap=True)
+    table.add_column("candidate", overflow="fold")
+    table.add_column("fitness", justify="right", no_wrap=True)
+    for objective in objectives:
+        table.add_column(Text(axis_title(objective)), justify="right", overflow="fold")
+    table.add_column("from", overflow="fold", ratio=1)
+
+
+def _candidate_row(table: Table, rank: str, item: CandidateView, view: RunView) -> None:
+    mark = "★ " if item.id == view.champion else ""
+    origin = item.failure.split(":")[0] if item.failure else f"g{item.generation} {operator_title(item.operator)}"
+    table.add_row(
+        rank,
+        Text(mark + short(item.id)),
+        _score(item.fitness_score),
+        *[_cell(item.objectives, item.standard_errors, objective) for objective in view.objectives],
+        Text(origin),
+        style="bold" if item.id == view.champion else "" if item.on_front else "dim",
+    )
+
+
+def _score(value: float | None) -> str:
+    return number(value, 3)
+
+
+def _cell(values: Mapping[str, float], errors: Mapping[str, float], objective: ObjectiveView) -> str:
+    return with_error(values.get(objective.name), errors.get(objective.name)).replace(" ± ", "±")
+
+
+def _best(view: RunView, objective: ObjectiveView) -> str:
+    values = [
+        item.objectives[objective.name]
+        for item in view.candidates
+        if item.feasible and objective.name in item.objectives
+    ]
+    return number((max if objective.maximise else min)(values)) if values else number(None)

@@ -1,0 +1,187 @@
+"""What a report shows of a run, as plain data: filled by the pipeline, read by the pages and the tables.
+
+Nothing here computes, opens files or imports torch. Whatever is absent (``None`` or empty) is left out of the page.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class ObjectiveView:
+    """One objective: smaller is better unless ``maximise``; ``unit`` such as ``ms`` or ``MB`` may be empty."""
+
+    name: str
+    maximise: bool = False
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class CandidateView:
+    """One candidate of a run with the evaluation that counts.
+
+    ``objectives`` is empty for a failed one, whose ``failure`` says why. ``violations`` above 0 make it infeasible.
+    ``flops`` is one forward pass of one image, ``training_flops`` what its training cost, ``genome`` the genome's JSON.
+    """
+
+    id: str
+    generation: int
+    operator: str | None = None
+    parents: tuple[str, ...] = ()
+    objectives: Mapping[str, float] = field(default_factory=dict)
+    standard_errors: Mapping[str, float] = field(default_factory=dict)
+    violations: Mapping[str, float] = field(default_factory=dict)
+    fitness_score: float | None = None
+    on_front: bool = False
+    survivor_generations: tuple[int, ...] = ()
+    failure: str | None = None
+    parameters: int | None = None
+    flops: float | None = None
+    training_flops: float | None = None
+    genome: Mapping[str, Any] | None = None
+
+    @property
+    def feasible(self) -> bool:
+        """Whether it was evaluated and keeps every constraint."""
+        return self.failure is None and bool(self.objectives) and all(value <= 0 for value in self.violations.values())
+
+
+@dataclass(frozen=True)
+class GenerationView:
+    """Progress after one closed generation. ``hypervolume`` is a share of the run's frozen box, in [0, 1];
+    ``evaluations`` counts the trials that are done by then."""
+
+    generation: int
+    evaluations: int
+    hypervolume: float | None = None
+    best_fitness: float | None = None
+    average_fitness: float | None = None
+    diversity_score: float | None = None
+    convergence_rate: float | None = None
+
+
+@dataclass(frozen=True)
+class Floor:
+    """The value of an objective that nothing beats except by luck, and where it comes from in one sentence."""
+
+    value: float
+    explanation: str = ""
+
+
+@dataclass(frozen=True)
+class RandomArm:
+    """The random search of equal budget; hypervolumes are in the box of the run that it stands beside."""
+
+    candidates: tuple[CandidateView, ...] = ()
+    generations: tuple[GenerationView, ...] = ()
+
+
+@dataclass(frozen=True)
+class ReferenceView:
+    """A hand-designed network, trained and scored as the candidates were."""
+
+    name: str
+    objectives: Mapping[str, float]
+    standard_errors: Mapping[str, float] = field(default_factory=dict)
+    fitness_score: float | None = None
+    parameters: int | None = None
+
+
+@dataclass(frozen=True)
+class LatencyCheck:
+    """Latency of one candidate by the table and by the clock; ``low_ms`` and ``high_ms`` bound the measurements."""
+
+    candidate: str
+    predicted_ms: float
+    measured_ms: float
+    low_ms: float
+    high_ms: float
+
+
+@dataclass(frozen=True)
+class ImagesView:
+    """Real and generated images, uint8 arrays (n, height, width, channels) with 1 or 3 channels, and their class names.
+
+    Labels are empty where the data has none; ``class_names`` gives the order of the classes.
+    """
+
+    real: NDArray[np.uint8]
+    generated: NDArray[np.uint8]
+    real_labels: tuple[str, ...] = ()
+    generated_labels: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class ProgressPoint:
+    """Where the champion's final training stood after ``step`` steps: values by name, such as ``loss`` or ``kid``."""
+
+    step: int
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class ValidationMetric:
+    """One number of `evodiff validate`; ``floor`` is what real images against real images give.
+
+    ``better`` is ``lower``, ``higher`` or empty where neither is meant.
+    """
+
+    value: float
+    standard_error: float | None = None
+    floor: float | None = None
+    better: str = "lower"
+    explanation: str = ""
+
+
+@dataclass(frozen=True)
+class RunView:
+    """A run as its report shows it. ``candidates`` are in the order of evaluation; ``objectives`` in the run's order,
+    quality first. ``shape`` is (channels, size, classes) of the images that the networks denoise."""
+
+    name: str
+    objectives: tuple[ObjectiveView, ...]
+    candidates: tuple[CandidateView, ...] = ()
+    generations: tuple[GenerationView, ...] = ()
+    champion: str | None = None
+    shape: tuple[int, int, int] | None = None
+    settings: Mapping[str, Any] = _NOTHING
+    digests: Mapping[str, str] = _NOTHING
+    versions: Mapping[str, str] = _NOTHING
+    floors: Mapping[str, Floor] = _NOTHING
+    random_arm: RandomArm | None = None
+    references: tuple[ReferenceView, ...] = ()
+    latency_checks: tuple[LatencyCheck, ...] = ()
+    images: ImagesView | None = None
+    champion_progress: tuple[ProgressPoint, ...] = ()
+    validation: Mapping[str, ValidationMetric] | None = None
+    warnings: tuple[str, ...] = ()
+    telemetry: Mapping[str, Any] = _NOTHING
+    commands: tuple[tuple[str, str], ...] = ()
+
+    def candidate(self, identifier: str | None) -> CandidateView | None:
+        """Return the candidate of that id, or ``None``."""
+        return next((item for item in self.candidates if item.id == identifier), None)
+
+    @property
+    def front(self) -> tuple[CandidateView, ...]:
+        """The candidates on the front, largest fitness first."""
+        members = (item for item in self.candidates if item.on_front)
+        return tuple(sorted(members, key=lambda item: (-(item.fitness_score or 0.0), item.id)))
+
+    @property
+    def failed(self) -> tuple[CandidateView, ...]:
+        """The candidates whose trial failed for good."""
+        return tuple(item for item in self.candidates if item.failure is not None)
