@@ -5,6 +5,7 @@ Sizes of useful networks span two orders of magnitude; drawn uniformly over gene
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -52,7 +53,7 @@ def random_genome(rng: np.random.Generator, limits: Limits) -> ArchitectureGenom
     """
     for _ in range(ATTEMPTS):
         skeleton = repair(_random_plan(rng, limits.shape), limits.shape)
-        target = float(np.exp(rng.uniform(np.log(SMALLEST_SHARE), 0.0)))
+        target = SMALLEST_SHARE ** rng.random()
         genome = _scaled(skeleton, target, limits)
         if genome is not None:
             for _ in range(int(rng.integers(MUTATIONS_AFTERWARDS + 1))):
@@ -67,7 +68,7 @@ def _scaled(genome: ArchitectureGenome, target: float, limits: Limits) -> Archit
     Without caps the widths stand for sizes. ``None`` where even the smallest width is over the caps.
     """
     if limits.max_parameters is None and limits.max_flops is None:
-        share = 1 + np.log(target) / -np.log(SMALLEST_SHARE)
+        share = 1 - math.log(target) / math.log(SMALLEST_SHARE)
         return _with_width(genome, WIDTHS[round(share * (len(WIDTHS) - 1))])
     low, high = 0, len(WIDTHS) - 1  # size grows with the width: find the widest that is not over the target
     if limits.excess(resolve(_with_width(genome, WIDTHS[0]), limits.shape)) > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import Final
 
@@ -71,16 +72,16 @@ def _global_features(resolved: ResolvedGenome) -> list[float]:
         if layer.gene.component is _ATTENTION and layer.gene.settings["kind"] == "full"
     ]
     return [
-        float(np.log(cost.parameter_count(resolved))),
-        float(np.log(cost.flops(resolved))),
-        float(np.log(cost.memory_mb(resolved, 1))),
-        float(np.log(parameters.width)),
-        float(np.log(parameters.patch)),
-        float(np.log(parameters.time_embedding)),
+        _log(cost.parameter_count(resolved)),
+        _log(cost.flops(resolved)),
+        _log(cost.memory_mb(resolved, 1)),
+        _log(parameters.width),
+        _log(parameters.patch),
+        _log(parameters.time_embedding),
         float(parameters.positional),
         len(layers),
         sum(layer.gene.settings.get("modulation", "none") != "none" for layer in layers),
-        float(np.log(max(attended, default=1))),
+        _log(max(attended, default=1)),
         sum(layer.gene.settings.get("shortcut") is False for layer in layers),
         min((layer.out_size for layer in layers), default=resolved.stem_size),
     ]
@@ -119,7 +120,12 @@ def _level_features(resolved: ResolvedGenome) -> list[float]:
         level = min((resolved.stem_size // layer.in_size).bit_length() - 1, LEVELS - 1)
         if layer.gene.component in WIDENING:
             blocks[level] += 1
-            channels[level] = max(channels[level], float(np.log(layer.out_channels)))
+            channels[level] = max(channels[level], _log(layer.out_channels))
         elif layer.gene.component is _ATTENTION:
             attention[level] += 1
     return [value for level in zip(blocks, attention, channels, strict=True) for value in level]
+
+
+def _log(value: float) -> float:
+    """Return the natural logarithm, to 9 places: the last bits differ between the libraries of platforms."""
+    return round(math.log(value), 9)

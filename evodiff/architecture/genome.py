@@ -266,7 +266,11 @@ def _mapping(data: object, where: str, names: set[str], *, optional: set[str] | 
             where=where,
             expected=f"the names {sorted(names)}",
             found=sorted(map(str, data)),
-            remedy=f"Add {sorted(missing)} and remove {sorted(map(str, unknown))}.",
+            remedy=" ".join(
+                f"{verb} {', '.join(sorted(map(str, names_)))}."
+                for verb, names_ in (("Add", missing), ("Remove", unknown))
+                if names_
+            ),
         )
     return dict(data)
 

@@ -49,20 +49,8 @@ def remove_layer(genome: ArchitectureGenome, rng: np.random.Generator, limits: L
     removable = _positions(genome, lambda gene: gene.component not in RESAMPLING)
     if len(genome.layers) < 2 or not removable:
         return None
-    index = pick(removable, rng)
-    gone = genome.layers[index].key
-    source = key_before(genome.layers, index)
-    target = genome.layers[index + 1].key if index + 1 < len(genome.layers) else gone
-    connections = tuple(
-        Connection(
-            source if edge.source == gone else edge.source,
-            target if edge.target == gone else edge.target,
-            edge.merge,
-        )
-        for edge in genome.connections
-    )
-    layers = genome.layers[:index] + genome.layers[index + 1 :]
-    return ArchitectureGenome(layers, connections, genome.parameters)
+    start = pick(removable, rng)
+    return _removed(genome, start, start + 1)
 
 
 @mutation
@@ -115,13 +103,18 @@ def duplicate_block(genome: ArchitectureGenome, rng: np.random.Generator, limits
     starts = _positions(genome, lambda gene: gene.component not in RESAMPLING)
     if not starts:
         return None
-    start = pick(starts, rng)
-    stop = start
-    while stop < min(start + int(rng.integers(1, LONGEST_BLOCK + 1)), len(genome.layers)):
-        if genome.layers[stop].component in RESAMPLING:
-            break
-        stop += 1
+    start, stop = _block(genome, pick(starts, rng), rng)
     return _inserted(genome, stop, copies(genome, start, stop))
+
+
+@mutation
+def remove_block(genome: ArchitectureGenome, rng: np.random.Generator, limits: Limits) -> ArchitectureGenome | None:
+    """Remove a run of one to three layers that do not resample; connections move to the neighbours where they can."""
+    starts = _positions(genome, lambda gene: gene.component not in RESAMPLING)
+    if len(genome.layers) < 2 or not starts:
+        return None
+    start, stop = _block(genome, pick(starts, rng), rng)
+    return _removed(genome, start, stop) if stop - start < len(genome.layers) else genome
 
 
 @mutation
@@ -222,6 +215,29 @@ def _stage(genome: ArchitectureGenome, index: int) -> tuple[int, int]:
     while stop < len(genome.layers) and genome.layers[stop].component not in RESAMPLING:
         stop += 1
     return start, stop
+
+
+def _block(genome: ArchitectureGenome, start: int, rng: np.random.Generator) -> tuple[int, int]:
+    """Return ``start`` and the end of a run of one to three layers that do not resample."""
+    end = min(start + int(rng.integers(1, LONGEST_BLOCK + 1)), len(genome.layers))
+    stop = start + 1
+    while stop < end and genome.layers[stop].component not in RESAMPLING:
+        stop += 1
+    return start, stop
+
+
+def _removed(genome: ArchitectureGenome, start: int, stop: int) -> ArchitectureGenome:
+    """Remove layers; connections from them now come from the layer before, connections to them go to the one behind."""
+    gone = {gene.key for gene in genome.layers[start:stop]}
+    source = key_before(genome.layers, start)
+    target = genome.layers[stop].key if stop < len(genome.layers) else None
+    connections = tuple(
+        Connection(source if edge.source in gone else edge.source, end, edge.merge)
+        for edge in genome.connections
+        if (end := target if edge.target in gone else edge.target) is not None
+    )
+    layers = genome.layers[:start] + genome.layers[stop:]
+    return ArchitectureGenome(layers, connections, genome.parameters)
 
 
 def _inserted(genome: ArchitectureGenome, index: int, genes: Iterable[LayerGene]) -> ArchitectureGenome:

@@ -28,6 +28,7 @@ from evodiff.architecture.layer_mutations import (
     modulation,
     move_layer,
     norm,
+    remove_block,
     remove_layer,
     replace_layer,
 )
@@ -49,6 +50,7 @@ MUTATIONS: Final[MappingProxyType[str, Mutation]] = MappingProxyType(
         "replace_layer": replace_layer,
         "move_layer": move_layer,
         "duplicate_block": duplicate_block,
+        "remove_block": remove_block,
         "add_connection": add_connection,
         "remove_connection": remove_connection,
         "retarget_connection": retarget_connection,

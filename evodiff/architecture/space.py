@@ -12,13 +12,14 @@ from evodiff.architecture import cost
 from evodiff.architecture.crossover import crossover
 from evodiff.architecture.distance import distance
 from evodiff.architecture.families import random_genome, smallest_genome
-from evodiff.architecture.features import features
+from evodiff.architecture.features import FEATURE_NAMES, features
 from evodiff.architecture.genome import ArchitectureGenome, ImageShape
 from evodiff.architecture.graph import ResolvedGenome, resolve
 from evodiff.architecture.limits import Limits
 from evodiff.architecture.operators import MUTATIONS, mutate
 from evodiff.architecture.zoo import ddpm_unet, zoo
 from evodiff.errors import InvalidGenome, SettingsError
+from evodiff.hardware.latency import predict_ms
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -148,7 +149,8 @@ class ArchitectureSpace:
 
     def features_many(self, genomes: Sequence[ArchitectureGenome]) -> np.ndarray:
         """Return an (n, d) float64 array, one row a genome."""
-        return np.stack([self.features(genome) for genome in genomes])
+        rows = [self.features(genome) for genome in genomes]
+        return np.array(rows, dtype=np.float64).reshape(len(rows), len(FEATURE_NAMES))
 
     def costs(self, genome: ArchitectureGenome) -> dict[str, float]:
         """Return the objectives that are known without training, of those that were asked for.
@@ -158,8 +160,6 @@ class ArchitectureSpace:
         resolved = _resolved(genome, self.shape)
         found = {}
         if "latency_ms" in self.objectives and self.calibration is not None:
-            from evodiff.hardware.latency import predict_ms
-
             found["latency_ms"] = predict_ms(cost.operations(resolved, self.serving_batch), self.calibration)
         if "memory_mb" in self.objectives:
             found["memory_mb"] = cost.memory_mb(resolved, self.serving_batch)
