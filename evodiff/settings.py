@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+
+from evodiff.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 Prediction = Literal["v_prediction", "epsilon"]
 NoiseScheduleName = Literal["linear", "scaled_linear", "cosine"]
@@ -30,7 +35,9 @@ class TrainingSettings(BaseModel):
     label_dropout: float = Field(default=0.1, ge=0, le=1)
     gradient_clip: float = Field(default=1.0, gt=0)
     early_stop_factor: float = Field(
-        default=1.5, gt=1, description="a trial stops when its loss is this many times the previous generation's worst"
+        default=1.5,
+        gt=1,
+        description="a trial stops when its loss is this many times the median of the generation before",
     )
 
 
@@ -61,6 +68,7 @@ class Settings(BaseSettings):
     dataset: str = "digits"
     image_size: int | None = Field(default=None, ge=4, le=256, description="None takes the dataset's own size")
     objectives: tuple[str, ...] = ("kid", "latency_ms", "memory_mb")
+    calibration_seconds: float = Field(default=15.0, gt=0, description="for timing operators, once a device")
     target: str = Field(default="local", description="hardware that will serve: local, or a profile such as m2-pro")
     generations: int = Field(default=3, ge=1)
     population: int = Field(default=8, ge=2)
@@ -84,3 +92,25 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Order the sources: given values, environment, ``params.yaml``."""
         return init_settings, env_settings, YamlConfigSettingsSource(settings_cls)
+
+
+def load_settings(given: Mapping[str, Any]) -> Settings:
+    """Return settings in which what is ``given`` comes first; ``steps`` stands for ``training.steps``.
+
+    Raises:
+        SettingsError: a value is not allowed, wherever it comes from.
+    """
+    values = {name: value for name, value in given.items() if name != "steps"}
+    try:
+        settings = Settings(**values)
+        if "steps" in given:
+            training = TrainingSettings(**{**settings.training.model_dump(), "steps": given["steps"]})
+            settings = settings.model_copy(update={"training": training})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise SettingsError(
+            f"Setting {where}: {first['msg']}, found {first['input']!r}.",
+            remedy="Correct the option, the EVODIFF_* variable or params.yaml, wherever it comes from.",
+        ) from error
+    return settings

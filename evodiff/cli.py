@@ -1,0 +1,361 @@
+"""The command line: options in, functions of the library called, tables out."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from evodiff.pipeline.generation import Listener
+    from evodiff.pipeline.run import Run
+    from evodiff.search import SearchResult
+    from evodiff.settings import Settings
+    from evodiff.workers import WorkerPool
+
+app = typer.Typer(
+    name="evodiff",
+    help="Evolve diffusion models for quality, latency and memory on the hardware that will serve them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+generation_app = typer.Typer(help="The steps of one generation, each safe to run twice.", no_args_is_help=True)
+app.add_typer(generation_app, name="generation")
+
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
+RunOption = Annotated[Path, typer.Option("--run", help="Folder of a run.")]
+GenerationOption = Annotated[int, typer.Option("--generation", min=0, help="Index of the generation, from 0.")]
+ShardOption = Annotated[str, typer.Option("--shard", help="Which part of the trials: 2/3 is the second of three.")]
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Worker processes.  [default: one per core]")
+]
+DeviceOption = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+
+
+@app.command()
+def evolve(
+    dataset: Annotated[
+        str | None, typer.Option(help="digits, photos[:SIZE], shapes[:SIZE] or folder:PATH.  [default: digits]")
+    ] = None,
+    image_size: Annotated[int | None, typer.Option(help="Pixels a side.  [default: the dataset's own]")] = None,
+    generations: Annotated[int | None, typer.Option(min=1, help="Generations in all.  [default: 3]")] = None,
+    population: Annotated[int | None, typer.Option(min=2, help="Candidates a generation.  [default: 8]")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Training steps of a candidate.  [default: 120]")] = None,
+    workers: WorkersOption = None,
+    device: DeviceOption = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything.  [default: 0]")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the new run.  [default: runs/DATASET-NUMBER]")] = None,
+    objectives: Annotated[
+        str | None, typer.Option(help="Comma-separated, all minimised.  [default: kid,latency_ms,memory_mb]")
+    ] = None,
+    prefer: Annotated[str | None, typer.Option(help='Limits for the champion, such as "latency_ms<2".')] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Hardware that will serve: local, m2-pro, ...  [default: local]")
+    ] = None,
+    strategy: Annotated[str | None, typer.Option(help="nsga2, random or regularised.  [default: nsga2]")] = None,
+    time_budget: Annotated[
+        float | None, typer.Option(min=0.1, help="Minutes after which no generation is opened.")
+    ] = None,
+    champion_steps: Annotated[
+        int | None, typer.Option(min=1, help="Training steps of the champion.  [default: 5 times --steps]")
+    ] = None,
+    baseline: Annotated[
+        bool, typer.Option("--baseline", help="Run a random search of equal budget beside it.")
+    ] = False,
+    resume: Annotated[
+        Path | None,
+        typer.Option(help="Go on with this run; only generations, workers and time budget may change."),
+    ] = None,
+) -> None:
+    """Evolve architectures; ends with a leaderboard, the front and a report to look at."""
+    from evodiff.reporting.progress import ProgressDisplay
+
+    given = _given(
+        dataset=dataset,
+        image_size=image_size,
+        generations=generations,
+        population=population,
+        steps=steps,
+        workers=workers,
+        device=device,
+        seed=seed,
+        objectives=_names(objectives),
+        prefer=prefer,
+        target=target,
+        strategy=strategy,
+        time_budget_seconds=None if time_budget is None else 60 * time_budget,
+    )
+    with ProgressDisplay() as display:
+        from evodiff.search import resume_search, start_search
+
+        if resume is not None:
+            result = resume_search(
+                resume, _settings(given), given=given, champion_steps=champion_steps, display=display
+            )
+        else:
+            result = start_search(
+                _settings(given), out=out, baseline=baseline, champion_steps=champion_steps, display=display
+            )
+    _print_result(result)
+
+
+@generation_app.command("open")
+def generation_open(
+    run: RunOption, holder: Annotated[str, typer.Option(help="Who works on it; the same name gets its lease back.")]
+) -> None:
+    """Take the lease of the next generation, or adopt the unfinished one; print its index."""
+    from evodiff.pipeline.lease import open_generation
+
+    typer.echo(open_generation(_run(run), holder).generation)
+
+
+@generation_app.command("plan")
+def generation_plan(run: RunOption, generation: GenerationOption) -> None:
+    """Write the plan of a generation, or read it; print its trials."""
+    from evodiff.pipeline.generation import plan
+
+    for trial in plan(_run(run), generation):
+        typer.echo(f"{trial.id}  {trial.operator or 'start'}")
+
+
+@generation_app.command("train")
+def generation_train(
+    run: RunOption, generation: GenerationOption, shard: ShardOption = "1/1", workers: WorkersOption = None
+) -> None:
+    """Train the trials of a generation that have no weights."""
+    from evodiff.pipeline import generation as steps
+
+    _with_workers(
+        _run(run),
+        workers,
+        lambda opened, pool, listener: steps.train(opened, generation, pool, shard=shard, listener=listener),
+    )
+
+
+@generation_app.command("evaluate")
+def generation_evaluate(
+    run: RunOption, generation: GenerationOption, shard: ShardOption = "1/1", workers: WorkersOption = None
+) -> None:
+    """Score the trained trials of a generation that have no result."""
+    from evodiff.pipeline import generation as steps
+
+    _with_workers(
+        _run(run),
+        workers,
+        lambda opened, pool, listener: steps.evaluate(opened, generation, pool, shard=shard, listener=listener),
+    )
+
+
+@generation_app.command("select")
+def generation_select(run: RunOption, generation: GenerationOption) -> None:
+    """Close a generation; print its survivors and its front."""
+    from evodiff.pipeline.generation import select
+
+    result = select(_run(run), generation)
+    typer.echo(f"survivors {' '.join(result['survivors'])}\nfront {' '.join(result['front'])}")
+
+
+@app.command()
+def calibrate(
+    device: DeviceOption = None,
+    refresh: Annotated[bool, typer.Option("--refresh", help="Measure again, and replace the table.")] = False,
+) -> None:
+    """Time this machine's operators, once a device and version of torch; latencies are predicted from the table."""
+    from evodiff.hardware.calibration import calibration_path, load_or_calibrate
+    from evodiff.reporting.progress import ProgressDisplay
+    from evodiff.workers import choose_device
+
+    settings = _settings(_given(device=device))
+    cache, chosen = settings.cache_dir.expanduser(), choose_device(settings.device)
+    with ProgressDisplay() as display:
+        table = load_or_calibrate(
+            cache, chosen, refresh=refresh, progress=lambda share: display.share("calibration", share)
+        )
+    typer.echo(f"{len(table.timings)} timings of {table.device_name} in {calibration_path(cache, chosen)}")
+
+
+@app.command()
+def export(
+    run: RunPath,
+    candidate: Annotated[str, typer.Argument(help="Id, a unique prefix of it, or champion.")],
+    out: Annotated[Path, typer.Option(help="New folder for the diffusers pipeline.")],
+    stock: Annotated[bool, typer.Option("--stock", help="Write a stock UNet2DModel; not every genome is one.")] = False,
+) -> None:
+    """Write a trained candidate as a folder that diffusers loads."""
+    from evodiff.pipeline.export import export_candidate
+
+    steps = export_candidate(_run(run), candidate, out, stock=stock)
+    typer.echo(f"{out} holds the candidate after {steps} training steps. Try: evodiff sample {out} --out grid.png")
+
+
+@app.command()
+def sample(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that `evodiff export` wrote.")],
+    count: Annotated[int, typer.Option(min=1, max=10_000, help="Images.")] = 16,
+    seed: Annotated[int, typer.Option(min=0, help="Image i comes from seed + i.")] = 0,
+    steps: Annotated[int, typer.Option(min=2, max=1000, help="Sampling steps.")] = 20,
+    guidance: Annotated[float, typer.Option(min=1.0, help="Classifier-free guidance; 1 is none.")] = 1.0,
+    out: Annotated[Path, typer.Option(help="PNG file to write.")] = Path("grid.png"),
+) -> None:
+    """Generate images from an exported folder, as one picture; classes take turns where there are any."""
+    from evodiff.pipeline.export import sample_folder
+    from evodiff.reporting.images import save_grid
+
+    typer.echo(save_grid(sample_folder(folder, count, seed=seed, steps=steps, guidance=guidance), out))
+
+
+@app.command()
+def report(run: RunPath) -> None:
+    """Write the report of a run again; print where it is."""
+    from evodiff.search import write_run_report
+
+    typer.echo(write_run_report(_run(run)))
+
+
+@app.command()
+def validate(
+    run: RunPath,
+    candidate: Annotated[str, typer.Argument(help="Id, a unique prefix of it, or champion.")] = "champion",
+    samples: Annotated[int, typer.Option(min=64, help="Images to generate.")] = 2000,
+    steps: Annotated[int | None, typer.Option(min=1, help="Train to this many steps first.")] = None,
+    workers: WorkersOption = 1,
+) -> None:
+    """Judge a candidate on test images with a feature net that the search never saw."""
+    from evodiff.pipeline.final import validate_candidate
+    from evodiff.reporting.result import validation_table
+    from evodiff.reporting.run_view import validation_metrics
+    from evodiff.search import write_run_report
+
+    opened = _run(run)
+    _with_workers(
+        opened,
+        workers,
+        lambda run, pool, listener: validate_candidate(
+            run, candidate, pool, samples=samples, steps=steps, listener=listener
+        ),
+    )
+    _print(validation_table(validation_metrics(opened, candidate)))
+    typer.echo(f"Report: {write_run_report(opened)}")
+
+
+@app.command()
+def show(
+    run: RunPath,
+    candidate: Annotated[str, typer.Argument(help="Id, a unique prefix of it, or champion.")],
+    svg: Annotated[Path | None, typer.Option(help="Draw its diagram into this file.")] = None,
+) -> None:
+    """Show a candidate: where it came from, what it scored, its layers."""
+    from evodiff.reporting.candidate import candidate_tables, save_diagram
+
+    opened = _run(run)
+    _print(*candidate_tables(opened, candidate))
+    if svg is not None:
+        typer.echo(save_diagram(opened, candidate, svg))
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Folders of two or more runs.")],
+    out: Annotated[Path, typer.Option(help="Page to write.")] = Path("comparison.html"),
+) -> None:
+    """Compare runs: hypervolume by evaluations and by compute, in one box, and their fronts."""
+    from evodiff.reporting.comparison import write_comparison
+    from evodiff.reporting.run_view import view_of_run
+    from evodiff.reporting.tables import comparison_table
+
+    views = [view_of_run(_run(path)) for path in runs]
+    _print(comparison_table(views))
+    typer.echo(write_comparison(views, out))
+
+
+@app.command()
+def trials(
+    run: RunPath, csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False
+) -> None:
+    """List every trial of a run."""
+    from evodiff.reporting.trials import trials_csv, trials_table
+
+    opened = _run(run)
+    if csv:
+        typer.echo(trials_csv(opened), nl=False)
+    else:
+        _print(trials_table(opened))
+
+
+@app.command()
+def prune(run: RunPath) -> None:
+    """Remove checkpoints, and weights that neither the front nor a resume needs; results stay."""
+    from evodiff.pipeline.prune import prune as prune_run
+
+    typer.echo(f"{prune_run(_run(run)) / 1e6:.1f} MB removed")
+
+
+def main() -> None:
+    """Run the command line; an error of the user's ends with what to do and exit code 2, without a traceback."""
+    from evodiff.errors import EvodiffError, Interrupted
+
+    try:
+        app(standalone_mode=True)
+    except Interrupted as stop:
+        _complain(stop.headline, stop.remedy)
+        sys.exit(130)
+    except EvodiffError as error:
+        _complain(error.headline, error.remedy)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        _complain("Stopped at once.", "Go on with: evodiff evolve --resume RUN")
+        sys.exit(130)
+    except OSError as error:
+        _complain(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "), "What was stored is intact.")
+        sys.exit(2)
+
+
+def _complain(headline: str, remedy: str) -> None:
+    typer.echo(f"evodiff: {headline}", err=True)
+    if remedy:
+        typer.echo(remedy, err=True)
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _names(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _settings(given: dict[str, Any]) -> Settings:
+    from evodiff.settings import load_settings
+
+    return load_settings(given)
+
+
+def _run(path: Path) -> Run:
+    from evodiff.pipeline.run import Run
+
+    return Run.open(path)
+
+
+def _with_workers(run: Run, workers: int | None, work: Callable[[Run, WorkerPool, Listener], Any]) -> None:
+    from evodiff.search import working
+
+    with working(run, workers) as (pool, listener):
+        work(run, pool, listener)
+
+
+def _print(*tables: Any) -> None:
+    from rich.console import Console
+
+    Console().print(*tables)
+
+
+def _print_result(result: SearchResult) -> None:
+    from evodiff.reporting.result import result_tables
+
+    _print(*result_tables(result.view))
+    typer.echo(f"Report: {result.report}")

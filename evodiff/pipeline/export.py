@@ -1,0 +1,99 @@
+"""A candidate's trained network as a folder that diffusers loads, and images from such a folder."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from evodiff.errors import CandidateNotFound, LedgerError
+from evodiff.pipeline.final import named_candidate, trial_row
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from evodiff.pipeline.run import Run
+
+
+def export_candidate(run: Run, candidate: str, folder: Path, *, stock: bool = False) -> int:
+    """Write a candidate's longest trained network into the new ``folder``; return its training steps.
+
+    Args:
+        candidate: id, unique prefix, or ``champion``.
+        stock: write a diffusers ``UNet2DModel``, which loads without evodiff.
+
+    Raises:
+        CandidateNotFound: there is no such candidate.
+        LedgerError: its weights were pruned, or ``folder`` is in use.
+        InvalidGenome: ``stock`` is asked for and the genome is not one.
+    """
+    from evodiff.architecture.export import export_pipeline  # imports diffusers' pipelines, which takes seconds
+    from evodiff.pipeline.trial import load_network
+
+    source = trained_folder(run, candidate)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise LedgerError(f"{folder} is in use: expected a new or empty folder.", remedy="Give another --out.")
+    network, config = load_network(source)
+    export_pipeline(
+        network,
+        folder,
+        prediction=run.training.prediction,
+        noise_schedule=run.training.noise_schedule,
+        stock=stock,
+    )
+    return int(config["steps"])
+
+
+def trained_folder(run: Run, candidate: str) -> Path:
+    """Return the folder of a candidate's weights: those of its long training, else those of its trial.
+
+    Raises:
+        CandidateNotFound: there is no such candidate.
+        LedgerError: its weights were pruned.
+    """
+    identifier = named_candidate(run, candidate)
+    places = (run.path / "final" / identifier, run.ledger.weights_folder(trial_row(run, identifier)))
+    for place in places:
+        if (place / "config.json").exists():
+            return place
+    raise LedgerError(
+        f"The weights of {identifier} were pruned: expected them in {places[0]} or {places[1]}.",
+        remedy=f"Train it again by: evodiff validate {run.path} {identifier} --steps {run.training.steps}",
+    )
+
+
+def sample_folder(
+    folder: Path, count: int, *, seed: int = 0, steps: int = 20, guidance: float = 1.0
+) -> NDArray[np.uint8]:
+    """Generate ``count`` images, uint8 (count, height, width, channels), from an exported folder; classes take turns.
+
+    Image i comes from a generator seeded with ``seed`` + i, so it does not depend on ``count``.
+
+    Raises:
+        CandidateNotFound: the folder holds no exported pipeline.
+    """
+    if not (folder / "model_index.json").is_file():
+        raise CandidateNotFound(
+            f"No pipeline in {folder}: expected a folder with model_index.json.",
+            remedy="Write one by `evodiff export RUN champion --out DIR`.",
+        )
+    import torch
+
+    from evodiff.architecture.pipeline import EvolvedPipeline
+
+    pipeline = EvolvedPipeline.from_pretrained(folder)
+    pipeline.set_progress_bar_config(disable=True)
+    classes = pipeline.unet.config.classes
+    labels = [i % classes for i in range(count)] if classes else None
+    images = pipeline(
+        None if labels else count,
+        class_labels=labels,
+        guidance_scale=guidance if labels else 1.0,
+        generator=[torch.Generator().manual_seed(seed + i) for i in range(count)],
+        num_inference_steps=steps,
+        output_type="np",
+    ).images
+    scaled: NDArray[np.uint8] = np.rint(np.asarray(images) * 255).astype(np.uint8)
+    return scaled

@@ -1,0 +1,143 @@
+"""After the search: choose the champion, train it on, draw its pictures, time the front on the real device."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING, Any
+
+from evodiff.errors import CandidateNotFound, EvodiffError, Interrupted
+from evodiff.pipeline.generation import QUIET, Listener, resume_hint
+from evodiff.pipeline.preference import parse_preference
+from evodiff.workers import Outcome, Task, WorkerPool
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from evodiff.architecture.genome import ArchitectureGenome
+    from evodiff.engine import Candidate
+    from evodiff.pipeline.run import Run
+
+CHAMPION_FILE = "final/champion.json"
+PICTURES = 100
+
+_TRAIN = "evodiff.pipeline.trial:train_final"
+_DRAW = "evodiff.pipeline.judge:draw_pictures"
+_TIME = "evodiff.pipeline.judge:measure_front"
+_VALIDATE = "evodiff.pipeline.judge:validate_candidate"
+
+
+def champion(run: Run) -> Candidate[ArchitectureGenome] | None:
+    """Return the feasible candidate of the front with the largest fitness inside the run's preference, if there is one.
+
+    Nothing inherits weights, so what the search scored was trained from scratch.
+    """
+    limits = parse_preference(run.settings["prefer"], [objective.name for objective in run.objectives])
+    eligible = [
+        candidate
+        for candidate in run.evolution().front()
+        if candidate.evaluation is not None
+        and candidate.evaluation.feasible
+        and all(limit.holds(candidate.evaluation.objectives) for limit in limits)
+    ]
+    return max(eligible, key=lambda candidate: (candidate.fitness_score or 0.0, candidate.id), default=None)
+
+
+def finish(
+    run: Run, pool: WorkerPool, *, steps: int, listener: Listener = QUIET
+) -> Candidate[ArchitectureGenome] | None:
+    """Train the champion to ``steps`` steps, draw its pictures, time the front; all of it goes to ``RUN/final``.
+
+    Returns the champion, None where no candidate is feasible and inside the preference.
+    """
+    best = champion(run)
+    if best is None:
+        return None
+    train_candidate(run, best.id, pool, steps=steps, listener=listener)
+    payload = {"run": str(run.path.resolve()), "trial": trial_row(run, best.id), "count": PICTURES}
+    # One task at a time: latency is never measured while something else runs.
+    for name, function in (("pictures", _DRAW), ("latency of the front", _TIME)):
+        run_one(run, pool, Task(name, function, payload, predicted_seconds=60.0), listener)
+    content = {"champion": best.id, "steps": steps, "prefer": run.settings["prefer"]}
+    run.ledger.replace(CHAMPION_FILE, json.dumps(content, sort_keys=True).encode() + b"\n")
+    return best
+
+
+def train_candidate(run: Run, candidate: str, pool: WorkerPool, *, steps: int, listener: Listener = QUIET) -> None:
+    """Train a candidate to ``steps`` steps into ``RUN/final/ID``; a training of another length there is replaced."""
+    row = trial_row(run, candidate)
+    config = run.ledger.read(f"final/{candidate}/config.json")
+    if config is not None and json.loads(config)["steps"] != steps:
+        shutil.rmtree(run.path / "final" / candidate)
+    per_step = float(run.predicted_seconds(run.space.from_json(row["genome"]), 1))
+    payload = {"run": str(run.path.resolve()), "trial": row, "steps": steps}
+    run_one(run, pool, Task(candidate, _TRAIN, payload, predicted_seconds=per_step * steps), listener)
+
+
+def validate_candidate(
+    run: Run,
+    candidate: str,
+    pool: WorkerPool,
+    *,
+    samples: int,
+    steps: int | None = None,
+    listener: Listener = QUIET,
+) -> dict[str, Any]:
+    """Judge a candidate by test images and the second feature net; the result is stored beside its weights too.
+
+    ``steps`` trains it that long first; without it the longest training counts that there is, or the run's own steps.
+    """
+    identifier = named_candidate(run, candidate)
+    folder = run.path / "final" / identifier
+    if steps is not None or not (folder / "config.json").exists():
+        train_candidate(run, identifier, pool, steps=steps or run.training.steps, listener=listener)
+    payload = {"run": str(run.path.resolve()), "trial": trial_row(run, identifier), "count": samples}
+    return run_one(run, pool, Task(identifier, _VALIDATE, payload, predicted_seconds=120.0), listener)
+
+
+def named_candidate(run: Run, name: str) -> str:
+    """Return the id that ``name`` stands for: ``champion``, an id, or a unique prefix of one.
+
+    Raises:
+        CandidateNotFound: there is no such candidate, or there are several.
+    """
+    if name != "champion":
+        return run.ledger.find(name)
+    best = champion(run)
+    if best is None:
+        raise CandidateNotFound(
+            f"{run.name} has no champion: expected a feasible candidate inside the preference "
+            f"{run.settings['prefer'] or '(none)'}, found none.",
+            remedy="Name a candidate by its id; `evodiff trials` lists them.",
+        )
+    return best.id
+
+
+def trial_row(run: Run, candidate: str) -> Mapping[str, Any]:
+    """Return the first row of the plans that tried a candidate."""
+    for generation in range(run.ledger.generations):
+        for row in run.ledger.plan(generation):
+            if row["candidate"] == candidate:
+                return row
+    raise EvodiffError(f"{candidate} was never tried in {run.name}.", remedy="List the trials with `evodiff trials`.")
+
+
+def run_one(run: Run, pool: WorkerPool, task: Task, listener: Listener) -> dict[str, Any]:
+    """Have one task done and return its value.
+
+    Raises:
+        Interrupted: the pool was asked to stop.
+        EvodiffError: the task failed.
+    """
+    (outcome,) = pool.run([task], on_progress=listener.progress)
+    return _value(run, outcome)
+
+
+def _value(run: Run, outcome: Outcome) -> dict[str, Any]:
+    if outcome.interrupted:
+        raise Interrupted(f"{run.name} was stopped; what it had done is stored.", remedy=resume_hint(run))
+    if outcome.failure is not None:
+        raise EvodiffError(
+            f"{outcome.id}: {outcome.failure.cause}. {outcome.failure.detail}".strip(), remedy=resume_hint(run)
+        )
+    return outcome.value or {}

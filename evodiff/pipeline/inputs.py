@@ -1,0 +1,144 @@
+"""Gather what a run rests on: dataset, two feature nets, operator times. All of it is cached, and made by workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evodiff.data import ImageDataset, open_dataset
+from evodiff.errors import DatasetError, EvodiffError, Interrupted
+from evodiff.hardware.calibration import LOCAL, Calibration, load_or_calibrate, roofline
+from evodiff.hardware.profiles import target_profile
+from evodiff.workers import Outcome, Task, WorkerPool
+
+if TYPE_CHECKING:
+    from evodiff.settings import Settings
+    from evodiff.workers import WorkerContext
+
+Announce = Callable[[str, Mapping[str, Any]], None]  # (what is prepared, how far)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Files of the cache, by the name that they get in ``RUN/inputs``, and what is known of them.
+
+    ``noise_floors`` holds value, standard error and explanation of each scored objective; ``feature_accuracy`` the
+    validation accuracy of each feature net where there are labels.
+    """
+
+    dataset: ImageDataset
+    calibration: Calibration
+    files: Mapping[str, Path]
+    device: str
+    noise_floors: Mapping[str, Mapping[str, Any]]
+    feature_accuracy: Mapping[str, float | None]
+
+
+def gather_inputs(settings: Settings, pool: WorkerPool, announce: Announce = lambda name, content: None) -> Inputs:
+    """Make or fetch the inputs that ``settings`` ask for.
+
+    Raises:
+        DatasetError: the dataset is unknown, empty or too damaged.
+        Interrupted: the pool was asked to stop.
+    """
+    cache = settings.cache_dir.expanduser()
+    request = {"cache": str(cache), "dataset": settings.dataset, "image_size": settings.image_size}
+    file = Path(_run(pool, {"dataset": ("prepare_dataset", request)}, announce)["dataset"]["file"])
+    nets = {
+        name: ("prepare_feature_net", {"cache": str(cache), "dataset": str(file), "variant": variant})
+        for name, variant in (("feature_net", "search"), ("report_feature_net", "report"))
+    }
+    made = _run(pool, nets, announce)
+    # On its own: nothing else may run while operators are timed.
+    target = {"cache": str(cache), "target": settings.target, "seconds": settings.calibration_seconds}
+    calibrated = _run(pool, {"calibration": ("prepare_calibration", target)}, announce)["calibration"]
+    return Inputs(
+        dataset=ImageDataset.load(file),
+        calibration=Calibration.from_json(calibrated["calibration"]),
+        files={
+            "dataset.safetensors": file,
+            **{f"{name}.safetensors": Path(value["file"]) for name, value in made.items()},
+        },
+        device=calibrated["device"],
+        noise_floors={"kid": made["feature_net"]["floor"]},
+        feature_accuracy={name: value["accuracy"] for name, value in made.items()},
+    )
+
+
+def prepare_dataset(payload: Mapping[str, Any], context: WorkerContext) -> dict[str, Any]:
+    """Read a dataset and store it in the cache under its digest."""
+    try:
+        dataset = open_dataset(
+            payload["dataset"],
+            image_size=payload["image_size"],
+            progress=lambda done, total: context.report({"done": done, "total": total}),
+        )
+    except DatasetError as error:
+        return {"error": [error.headline, error.remedy]}
+    file = Path(payload["cache"]) / "datasets" / f"{dataset.digest}.safetensors"
+    if not file.exists():
+        dataset.save(file)
+    return {"file": str(file)}
+
+
+def prepare_feature_net(payload: Mapping[str, Any], context: WorkerContext) -> dict[str, Any]:
+    """Train a feature net for a dataset, or fetch it from the cache; measure the noise floor of KID in it."""
+    from evodiff.evaluation.feature_net import load_or_train
+
+    from evodiff.evaluation.score import noise_floor
+
+    dataset = ImageDataset.load(Path(payload["dataset"]))
+    net, file = load_or_train(Path(payload["cache"]), dataset, payload["variant"], progress=context.report)
+    floor = noise_floor(dataset, net)
+    return {
+        "file": str(file),
+        "accuracy": net.accuracy,
+        "floor": {
+            "value": floor.value,
+            "standard_error": floor.standard_error,
+            "explanation": "KID of the training images against the validation images",
+        },
+    }
+
+
+def prepare_calibration(payload: Mapping[str, Any], context: WorkerContext) -> dict[str, Any]:
+    """Time the operators of the device at hand, or fetch the table; derive one for hardware that is not in the room."""
+    if payload["target"] == LOCAL:
+        calibration = load_or_calibrate(
+            Path(payload["cache"]),
+            context.device,
+            budget_seconds=payload["seconds"],
+            progress=lambda share: context.report({"done": round(100 * share), "total": 100}),
+        )
+    else:
+        calibration = roofline(target_profile(payload["target"]))
+    return {"calibration": calibration.to_json(), "device": context.device}
+
+
+def _run(
+    pool: WorkerPool, work: Mapping[str, tuple[str, Mapping[str, Any]]], announce: Announce
+) -> dict[str, dict[str, Any]]:
+    """Have functions of this module run by workers, by name, and return what each returned."""
+    for name in work:
+        announce(name, {})
+    tasks = [
+        Task(id=name, function=f"{__name__}:{function}", payload=payload, predicted_seconds=60.0)
+        for name, (function, payload) in work.items()
+    ]
+    return {outcome.id: _value(outcome) for outcome in pool.run(tasks, on_progress=announce)}
+
+
+def _value(outcome: Outcome) -> dict[str, Any]:
+    if outcome.interrupted:
+        raise Interrupted("Stopped while the inputs were prepared.", remedy="Start again: what was made is cached.")
+    if outcome.failure is not None:
+        raise EvodiffError(
+            f"Preparing {outcome.id} failed: {outcome.failure.cause}. {outcome.failure.detail}",
+            remedy="Look at the cause above; nothing was stored.",
+        )
+    value = outcome.value or {}
+    if "error" in value:
+        raise DatasetError(value["error"][0], remedy=value["error"][1])
+    return value

@@ -1,0 +1,150 @@
+"""A run folder: what was frozen when it was created, and how to open what it holds."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evodiff.architecture.cost import predict_training_seconds
+from evodiff.architecture.genome import ArchitectureGenome, ImageShape
+from evodiff.architecture.graph import resolve
+from evodiff.architecture.space import ArchitectureSpace
+from evodiff.engine import Evolution, Objective
+from evodiff.engine.ledger import Ledger
+from evodiff.errors import CandidateNotFound, LedgerError
+from evodiff.hardware.calibration import Calibration
+from evodiff.settings import EvaluationSettings, TrainingSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from evodiff.evaluation.feature_net import FeatureNet
+
+    from evodiff.data import ImageDataset
+
+SCORED = ("kid", "denoising_loss")  # objectives that need a trained network
+PRICED = ("latency_ms", "memory_mb", "parameters", "flops")  # objectives that the genome alone decides
+
+
+@dataclass(frozen=True)
+class Run:
+    """An existing run folder.
+
+    ``experiment`` is the frozen ``experiment.json``; everything else is read from the folder when asked for.
+    """
+
+    path: Path
+    experiment: Mapping[str, Any]
+
+    @classmethod
+    def open(cls, path: Path | str) -> Run:
+        """Open a run folder.
+
+        Raises:
+            CandidateNotFound: there is no run at ``path``.
+            LedgerError: the folder has another format or a damaged ``experiment.json``.
+        """
+        folder = Path(path)
+        if not (folder / "experiment.json").exists():
+            raise CandidateNotFound(
+                f"No run at {folder}: expected a folder with experiment.json.",
+                remedy="Name the folder that `evodiff evolve` printed.",
+            )
+        experiment = Ledger(folder).experiment
+        if "training" not in experiment.get("settings", {}):
+            raise LedgerError(
+                f"{folder} holds a search over {experiment.get('space', {}).get('name', 'another space')!r}, "
+                "not over diffusion architectures.",
+                remedy="Open it with evodiff.engine.Evolution.open and its own space.",
+            )
+        return cls(folder, experiment)
+
+    @property
+    def name(self) -> str:
+        """The folder's name, which other places use as the run's id."""
+        return self.path.resolve().name
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What the run froze beside the engine's own sizes."""
+        frozen: Mapping[str, Any] = self.experiment["settings"]
+        return frozen
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The folder as the engine's record."""
+        return Ledger(self.path)
+
+    @cached_property
+    def shape(self) -> ImageShape:
+        """What the networks of this run denoise."""
+        return ImageShape(**self.settings["image_shape"])
+
+    @cached_property
+    def training(self) -> TrainingSettings:
+        """How its candidates are trained."""
+        return TrainingSettings(**self.settings["training"])
+
+    def steps(self, rung: int) -> int:
+        """Training steps of a rung: all of them on the highest, a third as many on each one below."""
+        rungs = int(self.experiment["rungs"])
+        return max(1, round(self.training.steps / float(3 ** (rungs - 1 - rung))))
+
+    @cached_property
+    def evaluation(self) -> EvaluationSettings:
+        """How its candidates are scored."""
+        return EvaluationSettings(**self.settings["evaluation"])
+
+    @cached_property
+    def objectives(self) -> tuple[Objective, ...]:
+        """What it minimises or maximises."""
+        return tuple(Objective(item["name"], maximise=item["maximise"]) for item in self.experiment["objectives"])
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """The table of operator times that its latencies are predicted from."""
+        return Calibration.from_json(json.loads((self.inputs / "calibration.json").read_text(encoding="utf-8")))
+
+    def predicted_seconds(self, genome: ArchitectureGenome, steps: int) -> float:
+        """Predict how long a training takes on the machine that timed the operators."""
+        resolved = resolve(genome, self.shape)
+        return predict_training_seconds(resolved, steps, self.training.batch_size, self.calibration)
+
+    @property
+    def inputs(self) -> Path:
+        """Folder of what the digests in ``experiment.json`` name."""
+        return self.path / "inputs"
+
+    @cached_property
+    def space(self) -> ArchitectureSpace:
+        """The search space with the costs that the run asks for."""
+        names = [objective.name for objective in self.objectives]
+        return make_space(self.shape, self.calibration, names, self.evaluation.serving_batch)
+
+    def evolution(self) -> Evolution[ArchitectureGenome]:
+        """Open the search where its ledger stands."""
+        return Evolution.open(self.space, self.path)
+
+    def dataset(self) -> ImageDataset:
+        """Read the images that the run trains and scores on."""
+        from evodiff.data import ImageDataset
+
+        return ImageDataset.load(self.inputs / "dataset.safetensors")
+
+    def feature_net(self, variant: str = "search") -> FeatureNet:
+        """Read the frozen feature net of the search, or the second one (``report``) that the search never sees."""
+        from evodiff.evaluation.feature_net import FeatureNet
+
+        name = "feature_net.safetensors" if variant == "search" else "report_feature_net.safetensors"
+        return FeatureNet.load(self.inputs / name)
+
+
+def make_space(
+    shape: ImageShape, calibration: Calibration, objectives: Sequence[str], serving_batch: int
+) -> ArchitectureSpace:
+    """Build the architecture space of a run; it prices those ``objectives`` that the genome alone decides."""
+    priced = tuple(name for name in objectives if name in PRICED)
+    return ArchitectureSpace(shape, calibration=calibration, serving_batch=serving_batch, objectives=priced)

@@ -1,0 +1,162 @@
+"""What a worker does for one trial: train the network of its genome, judge it. Both are safe to run twice.
+
+A payload is JSON: ``run`` (folder), ``trial`` (row of the plan), ``steps``, and ``reference_curve`` for the training.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from evodiff.architecture.genome import ArchitectureGenome, ImageShape
+from evodiff.architecture.network import EvolvedNetwork, build_network
+from evodiff.evaluation.score import ScoringInputs, part, score, scoring_inputs
+from evodiff.pipeline.run import SCORED, Run
+from evodiff.sampling.noise import NoiseSchedule
+from evodiff.training import TrainingResult, load_weights, save_weights, train, weights_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from evodiff.workers import WorkerContext
+
+CHECKPOINT_SECONDS = 20.0
+
+
+def train_trial(payload: Mapping[str, Any], context: WorkerContext) -> dict[str, Any]:
+    """Train a trial and publish its weights, unless they are there.
+
+    Returns:
+        ``weights``: the digest of what is published.
+
+    Raises:
+        TrialFailure: the trial failed for a reason of its own.
+        Interrupted: the pool was asked to stop; a checkpoint lies under ``RUN/scratch``.
+    """
+    run = _open(payload["run"])
+    return {"weights": train_into(run.ledger.weights_folder(payload["trial"]), run, payload, context)}
+
+
+def evaluate_trial(payload: Mapping[str, Any], context: WorkerContext) -> dict[str, Any]:
+    """Judge the published weights of a trial.
+
+    Returns:
+        ``weights`` (digest), ``objectives`` (those of the run that need a trained network) and ``details``.
+
+    Raises:
+        TrialFailure: the network generates images that are not finite.
+    """
+    run = _open(payload["run"])
+    folder = run.ledger.weights_folder(payload["trial"])
+    network, config = load_network(folder)
+    context.report({"stage": "score"})
+    result = score(
+        network,
+        _scoring_inputs(payload["run"]),
+        training=run.training,
+        evaluation=run.evaluation,
+        seed=run.experiment["seed"],
+        device=context.device,
+    )
+    details = result.to_json()
+    wanted = {objective.name for objective in run.objectives}
+    return {
+        "weights": weights_digest(folder),
+        "objectives": {name: details.pop(name) for name in SCORED if name in wanted},
+        "details": {**details, "loss_curve": config["loss_curve"]},
+    }
+
+
+def train_and_evaluate_trial(payload: Mapping[str, Any], context: WorkerContext) -> dict[str, Any]:
+    """Train, then judge, in one go: no worker waits for the slowest training of a generation."""
+    train_trial(payload, context)
+    return evaluate_trial(payload, context)
+
+
+def train_final(payload: Mapping[str, Any], context: WorkerContext) -> dict[str, Any]:
+    """Train a candidate for ``payload["steps"]`` steps into ``RUN/final/ID``, going on from its trial."""
+    run = _open(payload["run"])
+    return {"weights": train_into(final_folder(run, payload["trial"]["candidate"]), run, payload, context)}
+
+
+def final_folder(run: Run, candidate: str) -> Path:
+    """Return where the weights of a candidate's long training are."""
+    return run.path / "final" / candidate
+
+
+def checkpoint_file(run: Run, trial: Mapping[str, Any]) -> Path:
+    """Return where the training of a trial is stored while it goes on, and for a longer one to go on from."""
+    return run.path / "scratch" / f"{trial['candidate']}.{trial['replicate']}.safetensors"
+
+
+def train_into(folder: Path, run: Run, payload: Mapping[str, Any], context: WorkerContext) -> str:
+    """Train a trial's genome from its seed for ``payload["steps"]`` steps, publish ``folder``, return its digest.
+
+    The state after the last step stays under ``RUN/scratch``: a longer training of the same trial goes on from there,
+    with the same result as one that was never cut.
+    """
+    if not (folder / "config.json").exists():
+        trial = payload["trial"]
+        result = _train(run, trial, int(payload["steps"]), payload.get("reference_curve"), context)
+        config = {
+            "genome": trial["genome"],
+            "image_shape": run.settings["image_shape"],
+            "seed": trial["seed"],
+            "steps": result.steps,
+            "loss_curve": result.loss_curve,
+        }
+        return save_weights(folder, result.ema_weights, config)
+    return weights_digest(folder)
+
+
+def load_network(folder: Path) -> tuple[EvolvedNetwork, dict[str, Any]]:
+    """Return the network whose weights are published in ``folder``, ready to sample, with its config."""
+    weights, config = load_weights(folder)
+    shape = ImageShape(**config["image_shape"])
+    network = build_network(ArchitectureGenome.from_json(config["genome"]), shape)
+    network.load_state_dict(weights)
+    return network.eval(), config
+
+
+def _train(
+    run: Run, trial: Mapping[str, Any], steps: int, reference_curve: list[float] | None, context: WorkerContext
+) -> TrainingResult:
+    images, labels = _training_part(str(run.path))
+    network = build_network(ArchitectureGenome.from_json(trial["genome"]), run.shape, seed=trial["seed"])
+    return train(
+        network.to(context.device),
+        images,
+        labels,
+        run.training,
+        seed=trial["seed"],
+        schedule=NoiseSchedule.named(run.training.noise_schedule),
+        last_step=steps,
+        classes=run.shape.classes,
+        checkpoint=checkpoint_file(run, trial),
+        checkpoint_every=CHECKPOINT_SECONDS,
+        report=context.report,
+        should_stop=context.should_stop,
+        reference_curve=reference_curve,
+    )
+
+
+# A worker judges many trials of one run: what they share is read once a process.
+
+
+@lru_cache(maxsize=2)
+def _open(path: str) -> Run:
+    return Run.open(path)
+
+
+@lru_cache(maxsize=2)
+def _training_part(path: str) -> tuple[Tensor, Tensor | None]:
+    return part(_open(path).dataset(), "train")
+
+
+@lru_cache(maxsize=2)
+def _scoring_inputs(path: str) -> ScoringInputs:
+    run = _open(path)
+    return scoring_inputs(run.dataset(), run.feature_net())

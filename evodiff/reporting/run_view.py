@@ -1,0 +1,171 @@
+"""A run as its report shows it: the ledger, and what came after the search."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from evodiff.architecture.zoo import zoo
+from evodiff.engine.candidate import candidate_id
+from evodiff.reporting.ledger_view import random_arm_from_ledger, view_from_ledger
+from evodiff.reporting.view import (
+    CandidateView,
+    ImagesView,
+    LatencyCheck,
+    ProgressPoint,
+    ReferenceView,
+    RunView,
+    ValidationMetric,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from evodiff.pipeline.run import Run
+
+PER_CLASS = 8  # pictures of each class in the gallery
+
+
+def view_of_run(run: Run, *, random_arm: Run | None = None) -> RunView:
+    """Read a run and what lies in its ``final`` folder; ``random_arm`` is the random search of equal budget, if any."""
+    view = view_from_ledger(run.path)
+    final = _document(run, "final/champion.json")
+    champion = final.get("champion", view.champion)
+    return replace(
+        view,
+        champion=champion,
+        random_arm=random_arm_from_ledger(random_arm.path, beside=run.path) if random_arm else None,
+        references=_references(run, view.candidates),
+        latency_checks=_latency_checks(run),
+        images=_images(run, champion) if champion else None,
+        champion_progress=_progress(run, champion) if champion else (),
+        validation=validation_metrics(run, champion) if champion else None,
+        telemetry=_telemetry(run),
+    )
+
+
+def _references(run: Run, candidates: tuple[CandidateView, ...]) -> tuple[ReferenceView, ...]:
+    """The zoo's networks among the candidates: trained and scored as all others were."""
+    names = {candidate_id(genome.canonical()): name for name, genome in zoo(run.shape).items()}
+    return tuple(
+        ReferenceView(
+            name=names[item.id],
+            objectives=item.objectives,
+            standard_errors=item.standard_errors,
+            fitness_score=item.fitness_score,
+            parameters=item.parameters,
+        )
+        for item in candidates
+        if item.id in names and item.objectives
+    )
+
+
+def _latency_checks(run: Run) -> tuple[LatencyCheck, ...]:
+    rows = _document(run, "final/latency.json").get("front", [])
+    return tuple(
+        LatencyCheck(row["candidate"], row["predicted_ms"], row["median_ms"], row["low_ms"], row["high_ms"])
+        for row in rows
+        if row["predicted_ms"] is not None
+    )
+
+
+def _images(run: Run, champion: str) -> ImagesView | None:
+    from safetensors.numpy import load_file
+
+    file = run.path / "final" / champion / "pictures.safetensors"
+    if not file.exists():
+        return None
+    dataset = run.dataset()
+    images, labels = dataset.part("test")
+    generated = load_file(file)
+    names = dataset.class_names
+    real_order = _by_class(labels, len(images), len(names))
+    generated_order = _by_class(generated.get("labels"), len(generated["images"]), len(names))
+    return ImagesView(
+        real=_last_channel(images[real_order]),
+        generated=_last_channel(generated["images"][generated_order]),
+        real_labels=_names(labels, real_order, names),
+        generated_labels=_names(generated.get("labels"), generated_order, names),
+        class_names=names,
+        caption=f"Test images, and images by the champion after {_steps(run)} training steps.",
+    )
+
+
+def _by_class(labels: NDArray[np.int64] | None, count: int, classes: int) -> list[int]:
+    """Positions of the first few images of each class, class by class."""
+    if labels is None:
+        return list(range(min(count, 8 * PER_CLASS)))
+    return [int(i) for label in range(classes) for i in (labels == label).nonzero()[0][:PER_CLASS]]
+
+
+def _names(labels: NDArray[np.int64] | None, order: list[int], names: tuple[str, ...]) -> tuple[str, ...]:
+    return () if labels is None else tuple(names[int(labels[i])] for i in order)
+
+
+def _last_channel(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return images.transpose(0, 2, 3, 1)
+
+
+def _steps(run: Run) -> int:
+    return int(_document(run, "final/champion.json").get("steps", run.training.steps))
+
+
+def _progress(run: Run, champion: str) -> tuple[ProgressPoint, ...]:
+    config = _document(run, f"final/{champion}/config.json")
+    curve = config.get("loss_curve", [])
+    stretch = config.get("steps", 0) / max(1, len(curve))
+    return tuple(ProgressPoint(round((i + 1) * stretch), {"loss": loss}) for i, loss in enumerate(curve))
+
+
+def validation_metrics(run: Run, candidate: str) -> Mapping[str, ValidationMetric] | None:
+    """Read what `evodiff validate` found about a candidate, None where it was not validated."""
+    found = _document(run, f"final/{candidate}/validation.json")
+    if not found:
+        return None
+    metrics = {
+        "KID": ValidationMetric(
+            found["kid"]["value"],
+            found["kid"]["standard_error"],
+            found["kid_floor"]["value"],
+            "lower",
+            "kernel distance to test images, in the second feature net",
+        ),
+        "Fréchet distance": ValidationMetric(
+            found["frechet_distance"],
+            None,
+            found["frechet_floor"]["value"],
+            "lower",
+            f"in {found['frechet_dimensions']} dimensions, with {found['samples']} samples",
+        ),
+    }
+    for name in ("precision", "recall", "density", "coverage"):
+        metrics[name] = ValidationMetric(found["manifold"][name], None, found["manifold_floor"][name], "higher")
+    if found.get("label_accuracy") is not None:
+        metrics["label accuracy"] = ValidationMetric(
+            found["label_accuracy"], better="higher", explanation="images taken for the label they were asked for"
+        )
+    return metrics
+
+
+def _telemetry(run: Run) -> dict[str, Any]:
+    """Wall-clock seconds of the trials, from telemetry: what differs on a rerun."""
+    content = run.ledger.read("telemetry/events.jsonl")
+    events = [json.loads(line) for line in content.decode().splitlines()] if content else []
+    seconds = [event["seconds"] for event in events if event.get("event") == "trial"]
+    reused = sum(len(event["trials"]) for event in events if event.get("event") == "reused")
+    return {
+        "trials": len(seconds),
+        "trials_taken_over": reused,
+        "seconds_in_trials": round(sum(seconds), 1),
+        "longest_trial_seconds": round(max(seconds, default=0.0), 1),
+    }
+
+
+def _document(run: Run, name: str) -> dict[str, Any]:
+    content = run.ledger.read(name)
+    document: dict[str, Any] = json.loads(content) if content else {}
+    return document

@@ -1,0 +1,291 @@
+"""The facade: a whole search in one call, for the command line, and as a class for a notebook."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evodiff.errors import SettingsError
+from evodiff.pipeline.create import check_folder, check_settings, create_run
+from evodiff.pipeline.evolve import Watcher, evolve, evolve_generation
+from evodiff.pipeline.final import finish
+from evodiff.pipeline.generation import Listener
+from evodiff.pipeline.inputs import gather_inputs
+from evodiff.pipeline.run import Run
+from evodiff.reporting.progress import ProgressDisplay
+from evodiff.reporting.report import write_report
+from evodiff.reporting.run_view import view_of_run
+from evodiff.settings import Settings
+from evodiff.workers import WorkerPool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from evodiff.architecture.genome import ArchitectureGenome
+    from evodiff.engine import Candidate, EvolutionMetrics
+    from evodiff.pipeline.inputs import Inputs
+    from evodiff.reporting.view import RunView
+
+PRELOAD = ("evodiff.pipeline.trial",)
+MOST_WORKERS = 8
+CHAMPION_FACTOR = 5  # the champion is trained this many times as long as a trial, for its pictures
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search left: its run, what its report shows, and the page to look at."""
+
+    run: Run
+    view: RunView
+    report: Path
+
+
+def start_search(
+    settings: Settings,
+    *,
+    out: Path | None = None,
+    baseline: bool = False,
+    champion_steps: int | None = None,
+    display: ProgressDisplay,
+) -> SearchResult:
+    """Create a run and evolve it to the end: generations, random-search arm, champion, report.
+
+    Raises:
+        EvodiffError: a setting, the dataset or the folder cannot be used.
+        Interrupted: Ctrl-C; everything done is stored.
+    """
+    check_settings(settings)
+    path = out or free_folder(settings)
+    check_folder(path)
+    with _pool(settings, display) as pool:
+        inputs = gather_inputs(settings, pool, display.stage)
+        display.clear()
+        run = create_run(settings, path, inputs)
+        if baseline:
+            create_run(settings.model_copy(update={"strategy": "random"}), arm_folder(path), inputs)
+        display.say(f"Run {path}")
+        return _go(run, pool, settings, champion_steps, display)
+
+
+def resume_search(
+    path: Path,
+    settings: Settings,
+    *,
+    given: Mapping[str, Any],
+    champion_steps: int | None = None,
+    display: ProgressDisplay,
+) -> SearchResult:
+    """Go on with a run up to ``settings.generations``.
+
+    ``given`` are the options that were named: generations, workers and time budget may be any, all others must be what
+    the run froze.
+
+    Raises:
+        SettingsError: an option contradicts the run.
+    """
+    run = Run.open(path)
+    check_resume(run, given)
+    frozen = settings.model_copy(update={"device": run.settings["device"]})
+    with _pool(frozen, display) as pool:
+        return _go(run, pool, frozen, champion_steps, display)
+
+
+def check_resume(run: Run, given: Mapping[str, Any]) -> None:
+    """Check that options which were named agree with what ``run`` froze.
+
+    Raises:
+        SettingsError: one does not; the message says which.
+    """
+    frozen = {
+        "dataset": run.settings["dataset"]["name"],
+        "image_size": run.shape.size,
+        "population": run.experiment["population_size"],
+        "seed": run.experiment["seed"],
+        "strategy": run.experiment["strategy"]["name"],
+        "objectives": tuple(objective.name for objective in run.objectives),
+        "steps": run.training.steps,
+        "prefer": run.settings["prefer"],
+        "target": run.settings["target"],
+        "device": run.settings["device"],
+    }
+    for name, value in given.items():
+        if name in frozen and value != frozen[name] and not (name == "device" and value == "auto"):
+            raise SettingsError(
+                f"--{name.replace('_', '-')} of {run.path} is frozen: expected {frozen[name]!r}, found {value!r}.",
+                remedy="Leave it out, or start a new run without --resume; --generations, --workers and "
+                "--time-budget may change.",
+            )
+
+
+def free_folder(settings: Settings) -> Path:
+    """Return the first folder of the name DATASET-NUMBER below ``settings.runs_dir`` that is not there yet."""
+    kind, _, argument = settings.dataset.partition(":")
+    name = Path(argument).name if kind == "folder" else kind
+    number = 1
+    while (path := settings.runs_dir / f"{name}-{number:03d}").exists():
+        number += 1
+    return path
+
+
+def arm_folder(path: Path) -> Path:
+    """Return where the random-search arm of a run is."""
+    return path.with_name(f"{path.name}-random")
+
+
+def random_arm(run: Run) -> Run | None:
+    """Return the random-search arm of a run, if it has one."""
+    path = arm_folder(run.path)
+    return Run.open(path) if (path / "experiment.json").exists() else None
+
+
+def write_run_report(run: Run) -> Path:
+    """Write the report of a run, with its random-search arm beside it, and return the page's path."""
+    return _report(run).report
+
+
+def _report(run: Run) -> SearchResult:
+    view = view_of_run(run, random_arm=random_arm(run))
+    return SearchResult(run, view, write_report(view, run.path / "report" / "index.html"))
+
+
+@contextmanager
+def working(run: Run, workers: int | None) -> Iterator[tuple[WorkerPool, Listener]]:
+    """Open workers for single steps of a run, with progress on the terminal."""
+    settings = Settings(device=run.settings["device"], workers=workers)
+    with ProgressDisplay() as display, _pool(settings, display) as pool:
+        yield pool, Listener(display.stage, display.trial_ended)
+
+
+def _go(
+    run: Run, pool: WorkerPool, settings: Settings, champion_steps: int | None, display: ProgressDisplay
+) -> SearchResult:
+    budget = settings.time_budget_seconds
+    deadline = None if budget is None else time.monotonic() + budget
+    holder = f"{os.uname().nodename}-{os.getpid()}"
+    watcher = Watcher(display.planned, display.selected, Listener(display.stage, display.trial_ended))
+    arm = random_arm(run)
+    display.searching("Search")
+    closed = evolve(run, pool, generations=settings.generations, holder=holder, watcher=watcher, deadline=deadline)
+    if arm is not None:
+        display.searching("Random arm")
+        evolve(arm, pool, generations=closed, holder=f"{holder}-random", watcher=watcher, siblings=(run,))
+    steps = champion_steps or CHAMPION_FACTOR * run.training.steps
+    display.searching("Champion")
+    finish(run, pool, steps=steps, listener=Listener(display.stage, display.trial_ended))
+    display.clear()
+    return _report(run)
+
+
+@contextmanager
+def _pool(settings: Settings, display: ProgressDisplay) -> Iterator[WorkerPool]:
+    """Open the workers; the first Ctrl-C or SIGTERM asks them to leave checkpoints."""
+    count = settings.workers or min(os.cpu_count() or 1, MOST_WORKERS)
+    with WorkerPool(count, device=settings.device, preload=PRELOAD) as pool, _stopping(pool, display.say):
+        yield pool
+
+
+@contextmanager
+def _stopping(pool: WorkerPool, say: Callable[[str], None]) -> Iterator[None]:
+    def stop(number: int, frame: object) -> None:
+        if pool.stop_requested:
+            raise KeyboardInterrupt
+        say("Stopping: running trainings leave a checkpoint. Once more to stop at once.")
+        pool.request_stop()
+
+    try:
+        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not in the main thread, as in some notebooks: there signals are the notebook's affair
+        before = {}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class EvolutionaryDiffusionSearch:
+    """A search that a notebook drives generation by generation.
+
+    ::
+
+        search = EvolutionaryDiffusionSearch(population_size=8, dataset="digits", out="runs/notebook")
+        for _ in range(3):
+            search.evolve_generation()
+        search.report()
+
+    Everything goes through the run folder ``out`` (a temporary one by default): opening the same folder again goes on
+    with it. Other keyword arguments are those of :class:`evodiff.settings.Settings`.
+    """
+
+    def __init__(
+        self,
+        population_size: int = 50,
+        *,
+        dataset: str = "digits",
+        steps: int | None = None,
+        out: Path | str | None = None,
+        **settings: Any,
+    ) -> None:
+        chosen = Settings(dataset=dataset, population=population_size, **settings)
+        if steps is not None:
+            training = chosen.training.model_copy(update={"steps": steps})
+            chosen = chosen.model_copy(update={"training": training})
+        check_settings(chosen)
+        self.settings = chosen
+        path = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="evodiff-")) / "run"
+        with self._working() as pool:
+            self._inputs: Inputs = gather_inputs(chosen, pool)
+            if (path / "experiment.json").exists():
+                self.run = Run.open(path)
+                check_resume(self.run, {"population": population_size, "dataset": dataset})
+            else:
+                self.run = create_run(chosen, path, self._inputs)
+
+    @property
+    def population(self) -> list[Candidate[ArchitectureGenome]]:
+        """The survivors of the last generation, best first; empty before the first."""
+        return self.run.evolution().survivors
+
+    @property
+    def metrics(self) -> list[EvolutionMetrics]:
+        """Metrics of each closed generation."""
+        return self.run.evolution().history()
+
+    def front(self) -> list[Candidate[ArchitectureGenome]]:
+        """Return the non-dominated candidates."""
+        return self.run.evolution().front()
+
+    def evolve_generation(self) -> list[Candidate[ArchitectureGenome]]:
+        """Plan, train, score and select one generation; return the population that survives it."""
+        with self._working() as pool:
+            evolve_generation(self.run, pool, f"notebook-{os.getpid()}-g{self.run.ledger.closed:04d}")
+        return self.population
+
+    def evaluate_fitness(self, genome: ArchitectureGenome) -> dict[str, float]:
+        """Train and score one genome as the search would, and return its objectives by name.
+
+        The result is stored in a small run of its own beside this one, so that asking again costs nothing.
+
+        Raises:
+            InvalidGenome: the genome makes no network for these images.
+            EvodiffError: its training failed; the message gives the cause.
+        """
+        from evodiff.pipeline.single import evaluate_genome
+
+        with self._working() as pool:
+            return evaluate_genome(self.run, genome, self.settings, self._inputs, pool)
+
+    def report(self) -> Path:
+        """Write the report and return the page's path."""
+        return write_run_report(self.run)
+
+    @contextmanager
+    def _working(self) -> Iterator[WorkerPool]:
+        with _pool(self.settings, ProgressDisplay()) as pool:
+            yield pool
