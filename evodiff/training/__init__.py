@@ -3,7 +3,7 @@
 from evodiff.training.checkpoint import load_checkpoint, save_checkpoint
 from evodiff.training.loop import TrainingResult, train
 from evodiff.training.state import TrainingState
-from evodiff.training.weights import load_training_state, load_weights, save_weights, weights_digest
+from evodiff.training.weights import load_weights, save_weights, weights_digest
 
 __all__ = [
     "train",
@@ -11,7 +11,6 @@ __all__ = [
     "TrainingState",
     "save_weights",
     "load_weights",
-    "load_training_state",
     "weights_digest",
     "save_checkpoint",
     "load_checkpoint",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
+from evodiff.training.files import remove_abandoned, staged
 from evodiff.training.state import TrainingState, tensors_digest
 
 if TYPE_CHECKING:
@@ -21,20 +21,15 @@ def save_checkpoint(path: Path, state: TrainingState, identity: str) -> None:
     """Replace the checkpoint at ``path`` in one move; a reader sees the old one or the new one, whole.
 
     ``identity`` names the training it belongs to.
+
+    Raises:
+        LedgerError: the disk is full or read-only.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    header = {
-        "format": FORMAT,
-        "identity": identity,
-        "step": state.step,
-        "digest": tensors_digest(state.tensors),
-    }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        save_file(dict(state.tensors), temporary, metadata={"evodiff": json.dumps(header, sort_keys=True)})
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    header = {"format": FORMAT, "identity": identity, "step": state.step, "digest": tensors_digest(state.tensors)}
+    content = save(dict(state.tensors), metadata={"evodiff": json.dumps(header, sort_keys=True)})
+    with staged(path) as temporary:
+        temporary.write_bytes(content)  # not flushed: what a power cut damages is trained again
+        temporary.replace(path)
 
 
 def load_checkpoint(path: Path, identity: str) -> tuple[TrainingState | None, str]:
@@ -42,6 +37,7 @@ def load_checkpoint(path: Path, identity: str) -> tuple[TrainingState | None, st
 
     A damaged checkpoint, or one of another training, costs the steps it held and nothing else.
     """
+    remove_abandoned(path)
     if not path.exists():
         return None, ""
     try:

@@ -60,7 +60,6 @@ def train(
     seed: int,
     schedule: NoiseSchedule,
     last_step: int,
-    first_step: int = 0,
     state: TrainingState | None = None,
     classes: int | None = None,
     checkpoint: Path | None = None,
@@ -69,18 +68,17 @@ def train(
     should_stop: Callable[[], bool] | None = None,
     reference_curve: Sequence[float] | None = None,
 ) -> TrainingResult:
-    """Train ``network`` in place from step ``first_step`` to ``last_step`` (exclusive), on the device where it is.
+    """Train ``network`` in place up to ``last_step`` steps, on the device where it is.
 
     Args:
         network: called as network(x_t, t, labels or None), where t is (batch,) int64 and label ``classes`` means none.
         images: (count, channels, height, width) float32 in [-1, 1].
         labels: (count,) int64, or None.
         seed: of the trial; with it come batches, timesteps, noise and dropped labels.
-        state: where to start when ``first_step`` is not 0: the ``state`` of a training that ended there. The result is
-            that of a training that was never cut.
+        state: what a shorter training of the same trial ended with; the result is that of a training never cut.
         classes: number of classes; by default what ``labels`` show.
-        checkpoint: file to go on from and to write to, every ``checkpoint_every`` seconds and when asked to stop. It is
-            the caller's to delete once the result is published.
+        checkpoint: file to go on from and to write to: every ``checkpoint_every`` seconds, when asked to stop, and
+            after the last step, for a longer training of the same trial may go on from there. The caller deletes it.
         report: hears {"step", "steps", "loss"} a few times a second, and {"note"} when a checkpoint was of no use.
         should_stop: asked before every step.
         reference_curve: learning curve, for as many steps, of the slowest that is still good enough; see ``curve``.
@@ -88,20 +86,22 @@ def train(
     Raises:
         TrialFailure: ``non_finite_loss``, with the first such step, or ``stopped_early``.
         Interrupted: ``should_stop`` said so; the checkpoint, if there is one, holds all that was done.
-        ValueError: ``state`` does not belong to ``first_step``.
+        LedgerError: a checkpoint cannot be stored.
+        ValueError: ``state`` is of more steps than ``last_step``.
     """
-    if (state.step if state else 0) != first_step:
-        raise ValueError(f"first_step is {first_step}, but the state given is of step {state.step if state else 0}")
+    if state is not None and state.step > last_step:
+        raise ValueError(f"The state is of {state.step} steps, more than the {last_step} asked for.")
     with deterministic(next(network.parameters()).device):
         training = _Training(network, images, labels, settings, seed, schedule, classes)
         stored = _Checkpoints(checkpoint, checkpoint_every, "" if checkpoint is None else training.identity(state))
         found, note = stored.load()
         if note and report:
             report({"note": note})
-        if found is not None and found.step <= last_step:
-            training.resume(found)
-        elif state is not None:
-            training.resume(state)
+        if found is not None and found.step > last_step:  # a longer training's, which is not to be undone
+            stored.path = found = None
+        start = state if found is None else found
+        if start is not None:
+            training.resume(start)
         watch = _Watch(training, last_step, report, reference_curve, settings.early_stop_factor)
         watch.look_back()
         _advance(training, watch, stored, last_step, should_stop)
@@ -125,6 +125,7 @@ def _advance(
             watch.read_losses()
             stored.save(training)
     watch.read_losses()
+    stored.save(training)
 
 
 class _Training:
@@ -249,16 +250,22 @@ class _Checkpoints:
         self.every_seconds = every_seconds
         self.identity = identity
         self.written = time.monotonic()
+        self.step: int | None = None
 
     def load(self) -> tuple[TrainingState | None, str]:
-        return (None, "") if self.path is None else load_checkpoint(self.path, self.identity)
+        if self.path is None:
+            return None, ""
+        found, note = load_checkpoint(self.path, self.identity)
+        self.step = None if found is None else found.step
+        return found, note
 
     def due(self) -> bool:
         return self.path is not None and time.monotonic() - self.written >= self.every_seconds
 
     def save(self, training: _Training) -> None:
-        if self.path is not None:
+        if self.path is not None and training.done != self.step:
             save_checkpoint(self.path, training.state(), self.identity)
+            self.step = training.done
             self.written = time.monotonic()
 
 

@@ -9,57 +9,51 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
 import shutil
-import tempfile
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 
 from evodiff.errors import LedgerError
-from evodiff.training.state import TrainingState
+from evodiff.training.files import flush_folder, remove_abandoned, staged, write_flushed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
+    from pathlib import Path
 
     from torch import Tensor
 
 FORMAT = 1
 WEIGHTS = "weights.safetensors"
 CONFIG = "config.json"
-STATE = "training_state.safetensors"
 DIGESTS = "digests.json"
 
-_CANNOT_STORE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+_TAKEN = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}
 
 
-def save_weights(
-    folder: Path,
-    tensors: Mapping[str, Tensor],
-    config: Mapping[str, Any],
-    *,
-    training_state: TrainingState | None = None,
-) -> str:
+def save_weights(folder: Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> str:
     """Publish ``tensors`` and ``config`` (JSON) as ``folder``, and return the digest of what is there afterwards.
 
-    That is what was given, or what a twin published first. ``training_state`` goes along for trials that may be
-    promoted to a longer training; the digest covers it. A damaged folder in that place is replaced.
+    That is what was given, or what a twin published first. A damaged folder in that place is replaced.
 
     Raises:
         LedgerError: the disk is full or read-only; what was stored before is intact.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with _storing(folder):
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
+    contents = {
+        WEIGHTS: save({name: tensor.contiguous() for name, tensor in tensors.items()}),
+        CONFIG: _encode(config),
+    }
+    contents[DIGESTS] = _encode({"format": FORMAT, "files": {name: _sha256(data) for name, data in contents.items()}})
+    with staged(folder) as temporary:
         try:
-            _write(temporary, tensors, config, training_state)
+            _write(temporary, contents)
             if not _publish(temporary, folder) and _damage(folder):
                 shutil.rmtree(folder)
                 _publish(temporary, folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        except FileNotFoundError:
+            if not folder.exists():  # else a twin has published, and taken our files for abandoned ones
+                raise
+    remove_abandoned(folder)
     return weights_digest(folder)
 
 
@@ -69,22 +63,11 @@ def load_weights(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         LedgerError: the folder is missing or damaged.
     """
-    _check(folder)
+    damage = _damage(folder)
+    if damage:
+        raise _damaged(folder, damage)
     config: dict[str, Any] = json.loads((folder / CONFIG).read_bytes())
-    return {name: tensor.clone() for name, tensor in load_file(folder / WEIGHTS).items()}, config
-
-
-def load_training_state(folder: Path) -> TrainingState | None:
-    """Return the state that was published with the weights, None if there was none.
-
-    Raises:
-        LedgerError: the folder is missing or damaged.
-    """
-    _check(folder)
-    if not (folder / STATE).exists():
-        return None
-    tensors = {name: tensor.clone() for name, tensor in load_file(folder / STATE).items()}
-    return TrainingState(len(tensors["losses/all"]), tensors)
+    return load((folder / WEIGHTS).read_bytes()), config
 
 
 def weights_digest(folder: Path) -> str:
@@ -93,20 +76,17 @@ def weights_digest(folder: Path) -> str:
     Raises:
         LedgerError: the folder is missing, or its list of digests cannot be read.
     """
-    files = _digests(folder)
-    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+    digests = _digests(folder)
+    if digests is None:
+        raise _damaged(folder, f"it has no {DIGESTS} that can be read")
+    return _sha256(_encode(digests))
 
 
-def _write(folder: Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any], state: TrainingState | None) -> None:
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / WEIGHTS)
-    (folder / CONFIG).write_text(json.dumps(config, sort_keys=True, indent=1, allow_nan=False) + "\n")
-    if state is not None:
-        save_file(dict(state.tensors), folder / STATE)
-    digests = {path.name: _file_digest(path) for path in sorted(folder.iterdir())}
-    (folder / DIGESTS).write_text(json.dumps({"format": FORMAT, "files": digests}, sort_keys=True, indent=1) + "\n")
-    folder.chmod(0o755)  # mkdtemp makes it private
-    for path in (*folder.iterdir(), folder):
-        _flush(path)
+def _write(folder: Path, contents: Mapping[str, bytes]) -> None:
+    folder.mkdir()
+    for name, content in contents.items():
+        write_flushed(folder / name, content)
+    flush_folder(folder)
 
 
 def _publish(temporary: Path, folder: Path) -> bool:
@@ -114,71 +94,44 @@ def _publish(temporary: Path, folder: Path) -> bool:
     try:
         temporary.rename(folder)
     except OSError as error:
-        if error.errno in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}:
+        if error.errno in _TAKEN:
             return False
         raise
-    _flush(folder.parent)
+    flush_folder(folder.parent)
     return True
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _check(folder: Path) -> None:
-    damage = _damage(folder)
-    if damage:
-        raise LedgerError(
-            f"Weights {folder}: {damage}.", remedy="Remove the folder; the trial is trained again when it is needed."
-        )
 
 
 def _damage(folder: Path) -> str:
     """Say what is wrong with a folder, "" if nothing is."""
-    try:
-        files = _digests(folder)
-    except LedgerError as error:
-        return error.headline
-    for name in {WEIGHTS, CONFIG, *files}:
-        path = folder / name
-        if not path.is_file():
-            return f"expected the file {name}, found none"
-        if _file_digest(path) != files.get(name):
-            return f"expected {name} with digest {str(files.get(name))[:12]}, found {_file_digest(path)[:12]}"
+    digests = _digests(folder)
+    if digests is None:
+        return f"it has no {DIGESTS} that can be read"
+    for name in (WEIGHTS, CONFIG):
+        file = folder / name
+        found = _sha256(file.read_bytes()) if file.is_file() else "no such file"
+        if found != digests.get(name):
+            return f"{name} was published with digest {str(digests.get(name))[:12]}, found {found[:12]}"
     return ""
 
 
-def _digests(folder: Path) -> dict[str, str]:
+def _digests(folder: Path) -> dict[str, str] | None:
     try:
         content = json.loads((folder / DIGESTS).read_bytes())
-        files = content["files"] if content["format"] == FORMAT else None
+        return dict(content["files"]) if content["format"] == FORMAT else None
     except (OSError, ValueError, TypeError, KeyError):
-        files = None
-    if not isinstance(files, dict):
-        raise LedgerError(
-            f"expected published weights with a {DIGESTS} of format {FORMAT} in {folder}, found none that can be read",
-            remedy="Remove the folder; the trial is trained again when it is needed.",
-        )
-    return {str(name): str(digest) for name, digest in files.items()}
+        return None
 
 
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _damaged(folder: Path, damage: str) -> LedgerError:
+    return LedgerError(
+        f"Expected published weights in {folder}, but {damage}.",
+        remedy="Remove the folder; its trial is trained again where that is needed.",
+    )
 
 
-@contextmanager
-def _storing(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _CANNOT_STORE:
-            raise
-        raise LedgerError(
-            f"Weights {folder} cannot be stored: {error.strerror}; what was stored before is intact.",
-            remedy="Free space or mend the permissions, and resume.",
-        ) from error
+def _encode(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(content, sort_keys=True, indent=1, allow_nan=False).encode() + b"\n"
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
