@@ -6,6 +6,7 @@ Sizes of useful networks span two orders of magnitude; drawn uniformly over gene
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -44,6 +45,7 @@ ATTEMPTS = 8
 SMALLEST_SHARE: Final = 1 / 64
 MUTATIONS_AFTERWARDS: Final = 3
 FINEST_FULL_ATTENTION: Final = 16
+REFERENCE_WIDTH: Final = 32
 
 
 def random_genome(rng: np.random.Generator, limits: Limits) -> ArchitectureGenome | None:
@@ -63,23 +65,23 @@ def random_genome(rng: np.random.Generator, limits: Limits) -> ArchitectureGenom
 
 
 def _scaled(genome: ArchitectureGenome, target: float, limits: Limits) -> ArchitectureGenome | None:
-    """Return the genome at the width whose size is the nearest to ``target``, a share of the caps, on a log scale.
+    """Return the genome at about the width that makes its size ``target``, a share of the caps, and surely under them.
 
-    Without caps the widths stand for sizes. ``None`` where even the smallest width is over the caps.
+    Parameters and operations grow about with the square of the width. Without caps the widths stand for sizes. ``None``
+    where even the smallest width is over the caps.
     """
     if limits.max_parameters is None and limits.max_flops is None:
         share = 1 - math.log(target) / math.log(SMALLEST_SHARE)
         return _with_width(genome, WIDTHS[round(share * (len(WIDTHS) - 1))])
-    low, high = 0, len(WIDTHS) - 1  # size grows with the width: find the widest that is not over the target
-    if limits.excess(resolve(_with_width(genome, WIDTHS[0]), limits.shape)) > 1:
-        return None
-    while low < high:
-        middle = (low + high + 1) // 2
-        if limits.excess(resolve(_with_width(genome, WIDTHS[middle]), limits.shape)) <= target:
-            low = middle
-        else:
-            high = middle - 1
-    return _with_width(genome, WIDTHS[low])
+    here = limits.excess(resolve(_with_width(genome, REFERENCE_WIDTH), limits.shape))
+    wanted = REFERENCE_WIDTH * math.sqrt(target / here)
+    index = max(bisect_right(WIDTHS, wanted) - 1, 0)
+    while index >= 0:
+        found = _with_width(genome, WIDTHS[index])
+        if limits.excess(resolve(found, limits.shape)) <= 1:
+            return found
+        index -= 1
+    return None
 
 
 def _with_width(genome: ArchitectureGenome, width: int) -> ArchitectureGenome:
