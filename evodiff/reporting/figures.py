@@ -69,15 +69,16 @@ def layout(horizontal: str, vertical: str, **more: Any) -> dict[str, Any]:
         "yaxis": axis(vertical),
         "font": {
             "family": "system-ui, -apple-system, Segoe UI, Roboto, sans-serif",
-            "size": 13,
+            "size": 12,
             "color": "var(--text)",
         },
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
-        "margin": {"l": 60, "r": 16, "t": 12, "b": 50},
-        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        "margin": {"l": 60, "r": 16, "t": 30, "b": 50},
+        "legend": {"orientation": "h", "y": 1.03, "yanchor": "bottom", "x": 0},
         "hoverlabel": {"align": "left", "bgcolor": "var(--card)", "font": {"color": "var(--text)"}},
         "hovermode": "closest",
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": "var(--muted)", "activecolor": "var(--accent)"},
         **more,
     }
 
@@ -87,7 +88,8 @@ def front_figure(view: RunView) -> Figure:
 
     Beside ``data`` and ``layout`` it has ``axes`` and the pair ``picked`` at first, and each trace has ``points`` and
     ``errors`` by axis or, for a line, ``lines`` by pair of axes; the page's script puts in the pair that is picked.
-    ``ranges`` holds for each axis the stretch around the front, where a few hopeless candidates would squash the rest.
+    ``ranges`` holds for each axis the stretch around the front, where a few hopeless candidates would squash the rest;
+    ``floors`` the noise floor of each objective that has one.
     """
     found = axes(view)
     evaluated = [item for item in view.candidates if item.objectives and item.failure is None]
@@ -96,10 +98,16 @@ def front_figure(view: RunView) -> Figure:
     champion = [item for item in evaluated if item.id == view.champion]
     random_arm = [item for item in view.random_arm.candidates if item.feasible] if view.random_arm else []
     traces = [
-        _points("random search", random_arm, found, view, {"color": RANDOM, "symbol": "diamond-open", "size": 7}),
+        _points(
+            "random search",
+            random_arm,
+            found,
+            view,
+            {"color": RANDOM, "symbol": "diamond-open", "size": 6, "opacity": 0.55},
+        ),
         _line("random search's front", random_arm, found, RANDOM, "dot"),
         _points("infeasible", infeasible, found, view, {"color": MUTED, "symbol": "x-thin-open", "size": 8}),
-        _points("dominated", dominated, found, view, {"color": MUTED, "symbol": "circle", "size": 7}),
+        _points("dominated", dominated, found, view, {"color": MUTED, "symbol": "circle", "size": 7, "opacity": 0.8}),
         _line("front in these two", [item for item in evaluated if item.feasible], found, FRONT, "solid"),
         _points("front", view.front, found, view, {"color": FRONT, "symbol": "circle", "size": 10}, errors=True),
         _points("zoo", view.references, found, view, {"color": ZOO, "symbol": "square", "size": 10}, labels=True),
@@ -112,6 +120,7 @@ def front_figure(view: RunView) -> Figure:
         "axes": [{"name": axis.name, "title": axis.title} for axis in found],
         "picked": [axis.name for axis in default],
         "ranges": {axis.name: stretch for axis in found if (stretch := _stretch(axis, view)) is not None},
+        "floors": {name: floor.value for name, floor in view.floors.items()},
     }
 
 
@@ -141,7 +150,7 @@ def _points(
         del trace["marker"]["line"]["color"]
     if labels:
         trace["text"] = [_inert(getattr(item, "name", "")) for item in items]
-        trace["textposition"] = "top center"
+        trace["textposition"] = [("top center", "bottom center")[index % 2] for index in range(len(items))]
         trace["textfont"] = {"size": 11, "color": ZOO}
     if errors:
         trace["errors"] = {
@@ -254,7 +263,7 @@ def fitness_figure(view: RunView) -> Figure:
             _curve("best", x, [item.best_fitness for item in view.generations], FRONT),
             _curve("average", x, [item.average_fitness for item in view.generations], ZOO, "dash"),
         ],
-        "layout": _by_generation("Fitness of the survivors"),
+        "layout": _by_generation("Fitness"),
     }
 
 
@@ -262,7 +271,7 @@ def diversity_figure(view: RunView) -> Figure:
     """Return the mean distance between survivors by generation."""
     x = [item.generation for item in view.generations]
     curve = _curve("diversity", x, [item.diversity_score for item in view.generations], SERIES[4], showlegend=False)
-    return {"data": [curve], "layout": _by_generation("Mean distance between survivors")}
+    return {"data": [curve], "layout": _by_generation("Diversity")}
 
 
 def hypervolume_figure(view: RunView) -> Figure:
@@ -270,7 +279,7 @@ def hypervolume_figure(view: RunView) -> Figure:
     curves = [_hypervolume(view.name if view.random_arm is None else "evolution", view.generations, FRONT, "solid")]
     if view.random_arm is not None and view.random_arm.generations:
         curves.append(_hypervolume("random search", view.random_arm.generations, RANDOM, "dash"))
-    return {"data": curves, "layout": layout("Evaluations", "Hypervolume, share of the box", height=300)}
+    return {"data": curves, "layout": layout("Evaluations", "Hypervolume", height=300)}
 
 
 def _hypervolume(name: str, generations: Sequence[GenerationView], colour: str, dash: str) -> Figure:

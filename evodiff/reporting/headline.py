@@ -25,7 +25,7 @@ def champion_sentence(view: RunView) -> str:
             return "There is no champion yet: nothing has been evaluated."
         return "There is no champion: no candidate meets every constraint."
     values = [
-        f"{title(objective)} {_value(champion, objective)}"
+        f"{_phrase(objective)} {_value(champion, objective)}"
         for objective in view.objectives
         if objective.name in champion.objectives
     ]
@@ -57,6 +57,12 @@ def comparison_sentences(view: RunView) -> list[str]:
     return sentences
 
 
+def _phrase(objective: ObjectiveView) -> str:
+    """Return the title as it stands inside a sentence: abbreviations keep their capitals."""
+    name = title(objective)
+    return name if name[1:].lower() != name[1:] else name.lower()
+
+
 def _value(candidate: CandidateView, objective: ObjectiveView) -> str:
     value, error = candidate.objectives[objective.name], candidate.standard_errors.get(objective.name)
     return f"{with_error(value, error)}\u00a0{objective.unit}".rstrip() if error else with_unit(value, objective.unit)
@@ -84,16 +90,16 @@ def difference(
     compared by difference, which is called noise below two standard errors.
     """
     ours_value, theirs_value = ours[objective.name], theirs[objective.name]
-    name = title(objective)
+    name = _phrase(objective)
     gap = ours_value - theirs_value
     if joint_error == 0 and objective.unit and min(ours_value, theirs_value) > 0:
         percent = round(100 * abs(gap) / theirs_value)
         if percent == 0:
-            return f"the same {name.lower()}"
+            return f"the same {name}"
         if max(ours_value, theirs_value) >= 2 * min(ours_value, theirs_value):
             factor = max(ours_value, theirs_value) / min(ours_value, theirs_value)
-            return f"{number(factor, 2)} times {'less' if gap < 0 else 'more'} {name.lower()}"
-        return f"{percent}\u00a0% {'less' if gap < 0 else 'more'} {name.lower()}"
+            return f"{number(factor, 2)} times {'less' if gap < 0 else 'more'} {name}"
+        return f"{percent}\u00a0% {'less' if gap < 0 else 'more'} {name}"
     if gap == 0:
         return f"the same {name}"
     text = f"{name} {'lower' if gap < 0 else 'higher'} by {number(abs(gap), 2)}"

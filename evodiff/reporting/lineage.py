@@ -72,9 +72,8 @@ def ancestors(candidates: Sequence[CandidateView], members: Sequence[str]) -> li
     return [item for item in candidates if item.id in found]
 
 
-_Slot = tuple[
-    str, str, int
-]  # (id, "", generation) of a candidate; (parent, child, generation) of an edge passing through
+# (id, False, column) of a candidate; (parent, True, column) where edges from that parent pass through, as one line.
+_Slot = tuple[str, bool, int]
 
 
 def lay_out(candidates: Sequence[CandidateView]) -> Lineage:
@@ -84,10 +83,9 @@ def lay_out(candidates: Sequence[CandidateView]) -> Lineage:
     chains = _chains(candidates, column)
     layers: list[list[_Slot]] = [[] for _ in generations]
     for item in candidates:
-        layers[column[item.generation]].append((item.id, "", column[item.generation]))
-    for chain in chains.values():
-        for slot in chain[1:-1]:
-            layers[slot[2]].append(slot)
+        layers[column[item.generation]].append((item.id, False, column[item.generation]))
+    for slot in dict.fromkeys(slot for chain in chains.values() for slot in chain[1:-1]):
+        layers[slot[2]].append(slot)
     _order(layers, chains)
     ys, height = _rows(layers)
     place = {slot: (slot[2] * COLUMN + 12, ys[slot]) for layer in layers for slot in layer}
@@ -112,8 +110,8 @@ def _chains(candidates: Sequence[CandidateView], column: Mapping[int, int]) -> d
                 continue
             first, last = column[known[parent].generation], column[child.generation]
             if first < last:  # a ledger never says otherwise; a damaged one must not break the page
-                passing = [(parent, child.id, index) for index in range(first + 1, last)]
-                chains[parent, child.id] = [(parent, "", first), *passing, (child.id, "", last)]
+                passing = [(parent, True, index) for index in range(first + 1, last)]
+                chains[parent, child.id] = [(parent, False, first), *passing, (child.id, False, last)]
     return chains
 
 
@@ -122,8 +120,9 @@ def _order(layers: list[list[_Slot]], chains: Mapping[tuple[str, str], Sequence[
     after: dict[_Slot, list[_Slot]] = {}
     for chain in chains.values():
         for first, second in itertools.pairwise(chain):
-            before.setdefault(second, []).append(first)
-            after.setdefault(first, []).append(second)
+            if second not in after.setdefault(first, []):  # edges that pass together count once
+                before.setdefault(second, []).append(first)
+                after[first].append(second)
     for sweep in range(_SWEEPS):
         forwards = sweep % 2 == 0
         neighbours = before if forwards else after

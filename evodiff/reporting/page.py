@@ -81,7 +81,9 @@ def section(identifier: str, heading: str, explanation: str, *children: Child) -
 
 
 def _link(item: Markup) -> Markup | None:
-    return element("a", item.heading, href=f"#{item.identifier}") if isinstance(item, Section) else None
+    if not isinstance(item, Section):
+        return None
+    return element("a", item.identifier.capitalize(), href=f"#{item.identifier}", title=item.heading)
 
 
 def chart(identifier: str, height: int) -> Markup:

@@ -274,7 +274,7 @@ def leaderboard(view: RunView) -> Markup | None:
         "Fitness",
         *map(axis_title, view.objectives),
         "Parameters",
-        "Generation",
+        "Gen.",
         "Made by",
         "Standing",
     ]

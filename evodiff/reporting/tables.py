@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evodiff.reporting.hypervolume import final_hypervolumes
-from evodiff.reporting.notation import axis_title, number, operator_title, short, with_error
+from evodiff.reporting.notation import number, operator_title, short, title, with_error
 from evodiff.reporting.statistics import ranked
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def comparison_table(views: Sequence[RunView]) -> Table:
     table.add_column("hypervolume", justify="right")
     objectives = views[0].objectives if views else ()
     for objective in objectives:
-        table.add_column(Text(axis_title(objective)), justify="right", overflow="fold")
+        table.add_column(_heading(objective), justify="right", overflow="fold")
     for view, hypervolume in zip(views, final_hypervolumes(views), strict=True):
         table.add_row(
             Text(view.name),
@@ -69,13 +69,18 @@ def _table(title: str) -> Table:
     )
 
 
+def _heading(objective: ObjectiveView) -> Text:
+    """The unit goes on a line of its own, for columns are dear."""
+    return Text(f"{title(objective)}\n{objective.unit}".rstrip())
+
+
 def _candidate_columns(table: Table, objectives: Sequence[ObjectiveView]) -> None:
     table.add_column("", justify="right", no_wrap=True)
-    table.add_column("candidate", overflow="fold")
+    table.add_column("candidate", overflow="fold", min_width=10)
     table.add_column("fitness", justify="right", no_wrap=True)
     for objective in objectives:
-        table.add_column(Text(axis_title(objective)), justify="right", overflow="fold")
-    table.add_column("from", overflow="fold", ratio=1)
+        table.add_column(_heading(objective), justify="right", overflow="fold")
+    table.add_column("from", no_wrap=True, overflow="ellipsis", ratio=1, min_width=8)
 
 
 def _candidate_row(table: Table, rank: str, item: CandidateView, view: RunView) -> None:

@@ -6,16 +6,13 @@ Nothing here computes, opens files or imports torch. Whatever is absent (``None`
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import numpy as np
     from numpy.typing import NDArray
-
-_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -157,10 +154,10 @@ class RunView:
     generations: tuple[GenerationView, ...] = ()
     champion: str | None = None
     shape: tuple[int, int, int] | None = None
-    settings: Mapping[str, Any] = _NOTHING
-    digests: Mapping[str, str] = _NOTHING
-    versions: Mapping[str, str] = _NOTHING
-    floors: Mapping[str, Floor] = _NOTHING
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    floors: Mapping[str, Floor] = field(default_factory=dict)
     random_arm: RandomArm | None = None
     references: tuple[ReferenceView, ...] = ()
     latency_checks: tuple[LatencyCheck, ...] = ()
@@ -168,7 +165,7 @@ class RunView:
     champion_progress: tuple[ProgressPoint, ...] = ()
     validation: Mapping[str, ValidationMetric] | None = None
     warnings: tuple[str, ...] = ()
-    telemetry: Mapping[str, Any] = _NOTHING
+    telemetry: Mapping[str, Any] = field(default_factory=dict)
     commands: tuple[tuple[str, str], ...] = ()
 
     def candidate(self, identifier: str | None) -> CandidateView | None:

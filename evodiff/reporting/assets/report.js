@@ -20,8 +20,9 @@
   const draw = (id, data, layout) => {
     const place = document.getElementById(id);
     if (!place) return;
-    const options = { responsive: true, displaylogo: false, displayModeBar: small.matches ? false : "hover",
-      modeBarButtonsToRemove: ["lasso2d", "select2d"], scrollZoom: false };
+    const tools = id === "front-figure" && !small.matches;
+    const options = { responsive: true, displaylogo: false, displayModeBar: tools ? "hover" : false,
+      modeBarButtonsToRemove: ["lasso2d", "select2d", "zoomIn2d", "zoomOut2d"], scrollZoom: false };
     const shown = small.matches ? { ...layout, dragmode: false, margin: { ...layout.margin, l: 44, r: 8 } } : layout;
     Plotly.react(place, coloured(data), coloured(shown), options);
   };
@@ -48,7 +49,13 @@
     const axis = (name, base) => ({ ...base, title: { ...base.title, text: titles[name] },
       ...(near && front.ranges[name] ? { range: front.ranges[name], autorange: false } : { autorange: true }) });
     focus.parentElement.hidden = !(front.ranges[x] || front.ranges[y]);
-    draw("front-figure", traces, { ...front.layout, xaxis: axis(x, front.layout.xaxis), yaxis: axis(y, front.layout.yaxis) });
+    // The floor of an objective is drawn where it is in sight; it must not stretch the axis.
+    const floor = front.floors && y in front.floors
+      ? { shapes: [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: front.floors[y], y1: front.floors[y],
+          line: { color: "var(--muted)", width: 1.2, dash: "dash" } }],
+        annotations: [{ xref: "paper", x: 1, y: front.floors[y], xanchor: "right", yanchor: "bottom", showarrow: false,
+          text: "noise floor", font: { size: 11, color: "var(--muted)" } }] } : {};
+    draw("front-figure", traces, { ...front.layout, ...floor, xaxis: axis(x, front.layout.xaxis), yaxis: axis(y, front.layout.yaxis) });
   };
 
   if (front && axisPicker("x")) {
