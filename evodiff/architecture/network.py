@@ -176,7 +176,7 @@ class OutputStage(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, in_channels, size, size) to images (batch, channels, size * patch, size * patch)."""
         image: Tensor = self.conv(F.silu(self.norm(x)))
-        return F.pixel_shuffle(image, self.patch) if self.patch > 1 else image.contiguous()
+        return (F.pixel_shuffle(image, self.patch) if self.patch > 1 else image).contiguous()
 
 
 def module_name(key: str) -> str:
