@@ -74,8 +74,8 @@ class RegularisedEvolution:
     """
 
     name: ClassVar[str] = "regularised"
-    population: int = 50
-    tournament_size: int = 10
+    population: int = 100
+    tournament_size: int = 25
 
     def propose(
         self, history: History[G], space: SearchSpace[G], rng: np.random.Generator, generation: int, n: int

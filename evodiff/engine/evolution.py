@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
@@ -86,6 +87,7 @@ class Evolution(Generic[G]):
         self.rungs = rungs
         self.strategy = find_strategy(strategy)
         self.ledger = Ledger(ledger)
+        self.ledger.sweep(time.time())
         transferred = as_transferred(space, warm_start)
         if self.ledger.read("experiment.json") is None:
             publish_warm_start(self.ledger, space, transferred)
@@ -109,6 +111,7 @@ class Evolution(Generic[G]):
             self.strategy,
             seed=seed,
             size=population_size,
+            rungs=rungs,
             warm_start=read_warm_start(self.ledger, space, self.experiment["warm_start"]),
         )
         self._run.sync()

@@ -119,13 +119,18 @@ class Ledger:
         return None if content is None else self._document(result_name(generation), content, _REBUILD)
 
     def closed_evaluations(self, generation: int) -> dict[str, Evaluation] | None:
-        """Return what ``evaluations.jsonl`` holds, or None where there is none; a damaged one is set aside."""
+        """Return what ``evaluations.jsonl`` holds, or None where there is none.
+
+        One that is damaged, or does not hold every trial of the plan, is set aside with a warning.
+        """
         name = evaluations_name(generation)
         content = self._storage.read(name)
         if content is None:
             return None
         try:
-            return {record["trial"]: Evaluation.from_json(record) for record in decode_lines(content)}
+            found = {record["trial"]: Evaluation.from_json(record) for record in decode_lines(content)}
+            _require(all(record["id"] in found for record in self.plan(generation)))
+            return found
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             self.set_aside(name, error)
             return None
@@ -216,6 +221,11 @@ class Ledger:
     def replace(self, path: Path | str, content: bytes) -> None:
         """Write a derived file of the run whole, at once."""
         self._storage.replace(self._name(path), content)
+
+    def sweep(self, now: float) -> None:
+        """Remove what killed processes left half-written a day ago or earlier; ``now`` in seconds of the epoch."""
+        if isinstance(self._storage, FolderStorage):
+            self._storage.sweep(now)
 
     def telemetry(self, event: str, **content: Any) -> None:
         """Add a line to ``telemetry/events.jsonl``, with the time."""

@@ -75,7 +75,9 @@ class OpenGeneration(Generic[G]):
             for record in self.records:
                 trial = record["id"]
                 if trial in found and trial not in self.told:
-                    evaluation = closed[trial] if closed else self._ledger.evaluation(self.generation, trial)
+                    evaluation = (
+                        closed[trial] if closed is not None else self._ledger.evaluation(self.generation, trial)
+                    )
                     if evaluation is not None:
                         self.told[trial] = evaluation
         return len(self.told) == len(self.records)

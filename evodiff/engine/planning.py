@@ -23,7 +23,13 @@ G = TypeVar("G")
 
 
 def plan_generation(
-    history: History[G], strategy: Strategy, *, seed: int, size: int, warm_start: Sequence[Transferred[G]] = ()
+    history: History[G],
+    strategy: Strategy,
+    *,
+    seed: int,
+    size: int,
+    rungs: int = 1,
+    warm_start: Sequence[Transferred[G]] = (),
 ) -> bytes:
     """Return ``plan.jsonl`` of the next generation: at most ``size`` trials, in the order in which they are asked.
 
@@ -33,10 +39,13 @@ def plan_generation(
        the space, or what sampling reaches of it, is exhausted.
 
     The plan is a function of closed generations and the seed.
+
+    Raises:
+        SettingsError: the strategy proposes a rung that the run does not have, or a genome has no plain JSON.
     """
     generation = history.generations
     space = space_within(history.space, generation)
-    plan = _Plan(history, generation, seed, size)
+    plan = _Plan(history, generation, seed=seed, size=size, rungs=rungs)
     if generation == 0:
         plan.take(_starts(history, warm_start, seed))
     else:
@@ -61,12 +70,13 @@ def _starts(history: History[G], warm_start: Sequence[Transferred[G]], seed: int
 class _Plan(Generic[G]):
     """A plan that fills up; ``lines`` by trial id."""
 
-    def __init__(self, history: History[G], generation: int, seed: int, size: int) -> None:
+    def __init__(self, history: History[G], generation: int, *, seed: int, size: int, rungs: int) -> None:
         self.lines: dict[str, bytes] = {}
         self._history = history
         self._generation = generation
         self._seed = seed
         self._size = size
+        self._rungs = rungs
         self._patience = 100 + 10 * size
 
     def take(self, proposals: Iterable[Proposal[G]]) -> None:
@@ -80,6 +90,11 @@ class _Plan(Generic[G]):
                 return
 
     def _add(self, proposal: Proposal[G]) -> bool:
+        if not 0 <= proposal.rung < self._rungs:
+            raise SettingsError(
+                f"Expected proposals for rungs below {self._rungs}, found one for rung {proposal.rung}.",
+                remedy=f"Start the run with rungs={proposal.rung + 1}.",
+            )
         candidate = candidate_id(self._history.space.canonical(proposal.genome))
         trial = Trial(
             candidate=candidate,

@@ -39,6 +39,7 @@ class Run(Generic[G]):
         *,
         seed: int,
         size: int,
+        rungs: int,
         warm_start: Sequence[Transferred[G]],
     ) -> None:
         self.history = history
@@ -48,6 +49,7 @@ class Run(Generic[G]):
         self._strategy = strategy
         self._seed = seed
         self._size = size
+        self._rungs = rungs
         self._warm_start = warm_start
 
     def sync(self) -> None:
@@ -91,7 +93,12 @@ class Run(Generic[G]):
 
     def _planned(self) -> bytes:
         return plan_generation(
-            self.history, self._strategy, seed=self._seed, size=self._size, warm_start=self._warm_start
+            self.history,
+            self._strategy,
+            seed=self._seed,
+            size=self._size,
+            rungs=self._rungs,
+            warm_start=self._warm_start,
         )
 
     def _adopt(self) -> bool:
@@ -122,7 +129,7 @@ class Run(Generic[G]):
             raise LedgerError(
                 f"{result_name(generation)} of {self._ledger.label} says that the generation is closed: expected an"
                 f" evaluation of {missing}, found none.",
-                remedy="Restore its evaluations from a copy, or move this result and later generations away and resume.",
+                remedy="Restore its evaluations from a copy, or move this and later generations away and resume.",
             )
         else:
             return False

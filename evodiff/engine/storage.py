@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-import time
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Protocol
@@ -72,7 +71,10 @@ class MemoryStorage:
         """Create ``name``, or return False."""
         folder, _, leaf = name.rpartition("/")
         files = self._folders.setdefault(folder, {})
-        return files.setdefault(leaf, content) is content
+        if leaf in files:
+            return False
+        files[leaf] = content
+        return True
 
     def replace(self, name: str, content: bytes) -> None:
         """Write ``name``."""
@@ -175,8 +177,8 @@ class FolderStorage:
             try:
                 if now - path.stat().st_mtime > _ABANDONED_SECONDS:
                     path.unlink()
-            except FileNotFoundError:
-                continue  # its owner, or another sweep, was faster
+            except OSError:
+                continue  # its owner, or another sweep, was faster; or the folder is there to be read only
 
     def _path(self, name: str) -> Path:
         parts = PurePosixPath(name).parts
@@ -221,9 +223,7 @@ def open_storage(where: Path | str | Storage | None) -> Storage:
         return MemoryStorage()
     if not isinstance(where, Path | str):
         return where
-    storage = FolderStorage(Path(where))
-    storage.sweep(time.time())
-    return storage
+    return FolderStorage(Path(where))
 
 
 def _write_all(descriptor: int, content: bytes) -> None:
