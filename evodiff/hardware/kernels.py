@@ -1,0 +1,210 @@
+"""Every operation as something that can be run and timed: the very calls that a network makes, on tensors of its shapes.
+
+The only place of this room that imports torch, and so imported only by functions that measure. Features are kept as the
+network keeps them: in the channels-last memory format on the CPU, row-major elsewhere.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from evodiff.hardware.operation import FLOAT_BYTES, Operation
+
+Kernel = Callable[[], Tensor]
+
+EPSILON = 1e-5
+GROUPS = 8
+# The memory of a network, in units of what one of its operations reads and writes.
+NETWORK_OPERATIONS = int(__import__("os").environ.get("NO","16"))
+
+
+class Arena:
+    """Memory of the size of a small network's, from which the tensors of all operations are cut at random places.
+
+    Operations only read, so they may overlap. ``device`` is where it lies.
+    """
+
+    def __init__(self, device: str, elements: int = 3_000_000) -> None:
+        self.device = device
+        self._memory = self._random(elements)
+        self._window = elements
+        self._places = random.Random(0)  # noqa: S311 - places in memory, not secrets
+
+    def open_window(self, elements: int) -> None:
+        """Cut what follows from the first ``elements`` alone."""
+        self._window = elements
+
+    def tensor(self, *shape: int) -> Tensor:
+        """Return a row-major tensor of uniform random numbers."""
+        elements = math.prod(shape)
+        if elements > self._memory.numel():
+            return self._random(elements).view(shape)
+        window = max(elements, min(self._window, self._memory.numel()))
+        place = self._places.randrange(window - elements + 1) // 16 * 16
+        return self._memory[place : place + elements].view(shape)
+
+    def features(self, operation: Operation, channels: int | None = None) -> Tensor:
+        """Return a (batch, channels, size, size) tensor in the memory format of features."""
+        batch, size = operation.batch, operation.size
+        channels = operation.in_channels if channels is None else channels
+        if self.device == "cpu":
+            return self.tensor(batch, size, size, channels).permute(0, 3, 1, 2)
+        return self.tensor(batch, channels, size, size)
+
+    def format(self, tensor: Tensor) -> Tensor:
+        """Bring a tensor into the memory format of features."""
+        return tensor.contiguous(memory_format=torch.channels_last) if self.device == "cpu" else tensor
+
+    def fill(self, module: nn.Module) -> nn.Module:
+        """Give every parameter of a module that has none values from the arena."""
+        for name, parameter in list(module.named_parameters()):
+            setattr(module, name, nn.Parameter(self.tensor(*parameter.shape), requires_grad=False))
+        return module
+
+    def _random(self, elements: int) -> Tensor:
+        generator = torch.Generator().manual_seed(0)
+        return (torch.rand(elements, generator=generator) - 0.5).to(self.device)
+
+
+def make_kernel(operation: Operation, arena: Arena) -> Kernel:
+    """Return a function without arguments that runs ``operation`` once, on tensors of ``arena``."""
+    arena.open_window(int(NETWORK_OPERATIONS * (operation.read_bytes + operation.write_bytes) / FLOAT_BYTES))
+    return _MAKERS[operation.kind](operation, arena)
+
+
+def _conv(operation: Operation, arena: Arena) -> Kernel:
+    padding = operation.kernel // 2 if operation.kernel != operation.stride else 0
+    module = arena.fill(
+        nn.Conv2d(
+            operation.in_channels, operation.out_channels, operation.kernel, operation.stride, padding, device="meta"
+        )
+    )
+    if operation.kind == "stem":
+        image = arena.tensor(operation.batch, operation.in_channels, operation.size, operation.size)
+        return lambda: arena.format(module(image))
+    x = arena.features(operation)
+    return lambda: module(x)  # type: ignore[no-any-return]  # modules are typed to return Any
+
+
+def _depthwise(operation: Operation, arena: Arena) -> Kernel:
+    channels, kernel = operation.in_channels, operation.kernel
+    module = arena.fill(
+        nn.Conv2d(channels, channels, kernel, padding=kernel // 2, groups=channels, bias=False, device="meta")
+    )
+    x = arena.features(operation)
+    return lambda: module(x)  # type: ignore[no-any-return]  # modules are typed to return Any
+
+
+def _linear(operation: Operation, arena: Arena) -> Kernel:
+    module = arena.fill(nn.Linear(operation.in_channels, operation.out_channels, device="meta"))
+    x = arena.tensor(operation.batch, operation.in_channels)
+    return lambda: module(x)  # type: ignore[no-any-return]  # modules are typed to return Any
+
+
+def _attention(operation: Operation, arena: Arena) -> Kernel:
+    batch, channels, size, heads = operation.batch, operation.in_channels, operation.size, operation.heads
+    features = arena.features(operation)
+    projected = arena.tensor(batch, size * size, 3 * channels)
+
+    def run() -> Tensor:
+        features.permute(0, 2, 3, 1).reshape(batch, size * size, channels)  # a copy where features are row-major
+        heads_apart = projected.view(batch, size * size, 3, heads, channels // heads)
+        query, key, value = heads_apart.permute(2, 0, 3, 1, 4).unbind(0)
+        if operation.variant == "full":
+            attended = F.scaled_dot_product_attention(query, key, value)
+        else:
+            attended = query.softmax(dim=-1) @ (key.softmax(dim=-2).transpose(-1, -2) @ value)
+        return attended.transpose(1, 2).reshape(batch, size * size, channels)
+
+    return run
+
+
+def _norm(operation: Operation, arena: Arena) -> Kernel:
+    channels = operation.in_channels
+    x = arena.features(operation)
+    weight, bias = arena.tensor(channels), arena.tensor(channels)
+    if operation.variant == "group":
+        return lambda: F.group_norm(x, GROUPS, weight, bias, EPSILON)
+    if operation.variant == "layer":
+        return lambda: F.layer_norm(x.permute(0, 2, 3, 1), (channels,), weight, bias, EPSILON).permute(0, 3, 1, 2)
+
+    def rms() -> Tensor:
+        inverse = torch.rsqrt(x.square().mean(dim=1, keepdim=True) + EPSILON)
+        return x * (inverse * weight.view(1, -1, 1, 1))
+
+    return rms
+
+
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"silu": F.silu, "gelu": F.gelu, "relu": F.relu, "mish": F.mish}
+
+
+def _activation(operation: Operation, arena: Arena) -> Kernel:
+    x = arena.features(operation)
+    function = _ACTIVATIONS[operation.variant]
+    return lambda: function(x)
+
+
+def _elementwise(operation: Operation, arena: Arena) -> Kernel:
+    x = arena.features(operation)
+    if operation.variant == "add":
+        other = arena.features(operation)
+        return lambda: x + other
+    first, second = (arena.tensor(operation.batch, operation.in_channels, 1, 1) for _ in range(2))
+    if operation.variant == "shift":
+        return lambda: x + first
+    if operation.variant == "gate":
+        return lambda: x * first
+    return lambda: torch.addcmul(second, x, first + 1)
+
+
+def _concat(operation: Operation, arena: Arena) -> Kernel:
+    x = arena.features(operation)
+    other = arena.features(operation, operation.out_channels - operation.in_channels)
+    return lambda: torch.cat([x, other], dim=1)
+
+
+def _resample(operation: Operation, arena: Arena) -> Kernel:
+    x = arena.features(operation)
+    if operation.variant == "average":
+        return lambda: F.avg_pool2d(x, 2)
+    if operation.variant == "nearest":
+        return lambda: F.interpolate(x, scale_factor=2.0, mode="nearest")
+    if operation.stride == 1:
+        return lambda: x.contiguous()
+    return lambda: F.pixel_shuffle(x, operation.stride)
+
+
+def _embedding(operation: Operation, arena: Arena) -> Kernel:
+    batch, channels = operation.batch, operation.in_channels
+    timestep = torch.arange(batch, device=arena.device)
+    if operation.variant == "class":
+        table = arena.tensor(batch, channels)
+        return lambda: F.embedding(torch.full_like(timestep, batch - 1), table)
+
+    def sinusoids() -> Tensor:
+        exponent = torch.arange(channels // 2, dtype=torch.float32, device=arena.device) * -0.1
+        phase = timestep.float()[:, None] * torch.exp(exponent)[None, :]
+        return torch.cat([phase.cos(), phase.sin()], dim=-1)
+
+    return sinusoids
+
+
+_MAKERS: dict[str, Callable[[Operation, Arena], Kernel]] = {
+    "conv": _conv,
+    "stem": _conv,
+    "depthwise": _depthwise,
+    "linear": _linear,
+    "attention": _attention,
+    "norm": _norm,
+    "activation": _activation,
+    "elementwise": _elementwise,
+    "concat": _concat,
+    "resample": _resample,
+    "embedding": _embedding,
+}
