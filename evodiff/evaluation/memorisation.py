@@ -21,8 +21,9 @@ class Memorisation:
     """How much nearer to the training images the generated ones are than unseen real ones.
 
     ``share`` of the generated images are nearer, relative to their neighbourhood, than ``expected_share`` of the test
-    images; ``standard_error`` is that of ``share`` if nothing is memorised. ``nearest`` and ``nearest_distance``, (n,),
-    name for each generated image the nearest training image, for the report.
+    images; ``standard_error`` is that of ``share`` if nothing is memorised. ``nearest``, (n,), names for each generated
+    image the nearest training image, ``nearest_distance`` how far it is, and ``relative_distance`` the same relative to
+    the neighbourhood.
     """
 
     share: float
@@ -32,6 +33,7 @@ class Memorisation:
     median_test_distance: float
     nearest: NDArray[np.int64]
     nearest_distance: NDArray[np.float64]
+    relative_distance: NDArray[np.float64]
 
     @property
     def excess(self) -> float:
@@ -42,6 +44,10 @@ class Memorisation:
     def copies(self) -> bool:
         """Whether images were memorised: an excess of more than three standard errors."""
         return self.excess > 3
+
+    def closest(self, count: int) -> NDArray[np.int64]:
+        """Which generated images are most like copies, worst first: what a report shows beside their ``nearest``."""
+        return np.argsort(self.relative_distance, kind="stable")[:count]
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON, without the neighbours."""
@@ -85,6 +91,7 @@ def memorisation(
         median_test_distance=float(np.median(test_plain)),
         nearest=nearest,
         nearest_distance=plain,
+        relative_distance=relative,
     )
 
 

@@ -31,7 +31,8 @@ class Validation:
     ones, or, for the Fréchet distance, what as many images of the same distribution would.
 
     ``images``, (n, channels, height, width) float32 in [-1, 1], are the generated ones and ``labels``, (n,), what was
-    asked for; ``memorisation.nearest`` gives the index in the training part of the nearest picture to each.
+    asked for; ``nearest_images``, shaped alike, are the training images nearest to each, by the feature net.
+    ``memorisation.closest`` says which pairs to show.
     """
 
     samples: int
@@ -46,6 +47,7 @@ class Validation:
     label_accuracy: float | None
     feature_net: str
     images: Tensor
+    nearest_images: Tensor
     labels: NDArray[np.int64] | None
 
     def to_json(self) -> dict[str, Any]:
@@ -107,6 +109,7 @@ def validate(
             )
             generated, train, test = (feature_net.features(batch) for batch in (images, train_images, test_images))
             dimensions = min(DIMENSIONS, test.shape[1], len(test) - 1, samples - 1)
+            neighbour = memorisation(generated, train, test)
             return Validation(
                 samples=samples,
                 kid=kid(generated, test),
@@ -116,10 +119,11 @@ def validate(
                 frechet_dimensions=dimensions,
                 manifold=precision_recall_density_coverage(test, generated, neighbours),
                 manifold_floor=precision_recall_density_coverage(test, train, neighbours),
-                memorisation=memorisation(generated, train, test),
+                memorisation=neighbour,
                 label_accuracy=None if labels is None else label_accuracy(feature_net, images, labels),
                 feature_net=feature_net.digest,
                 images=images,
+                nearest_images=train_images[neighbour.nearest],
                 labels=None if labels is None else labels.numpy(),
             )
     finally:

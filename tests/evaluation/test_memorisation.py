@@ -32,7 +32,9 @@ def test_copies_with_some_noise_are_flagged(digits):
 
 def test_a_tenth_of_copies_among_fresh_images_is_flagged(digits):
     train, test, fresh = digits
-    assert memorisation(np.concatenate([fresh[:360], train[:40]]), train, test).copies
+    result = memorisation(np.concatenate([fresh[:360], train[:40]]), train, test)
+    assert result.copies
+    assert set(result.closest(40)) == set(range(360, 400))
 
 
 def test_fresh_images_are_not_flagged(digits):
