@@ -40,7 +40,6 @@ class StockUNet:
     parameters: GlobalParameters
     multipliers: tuple[int, ...]
     layers_per_block: int
-    middle: bool
     down_attention: tuple[bool, ...]
     middle_attention: bool
     up_attention: tuple[bool, ...]
@@ -58,7 +57,6 @@ class StockUNet:
             "block_out_channels": tuple(width * multiplier for multiplier in self.multipliers),
             "layers_per_block": self.layers_per_block,
             "down_block_types": tuple("AttnDownBlock2D" if has else "DownBlock2D" for has in self.down_attention),
-            "mid_block_type": "UNetMidBlock2D" if self.middle else None,
             "up_block_types": tuple("AttnUpBlock2D" if has else "UpBlock2D" for has in reversed(self.up_attention)),
             "add_attention": self.middle_attention,
             "attention_head_dim": self.head_channels,
@@ -108,11 +106,10 @@ class StockUNet:
                 yield _DOWNSAMPLE, multiplier, f"{block}.downsamplers.0"
 
     def _middle_paths(self) -> Iterator[tuple[ArchitectureComponent, int, str]]:
-        if self.middle:
-            yield _RESIDUAL, self.multipliers[-1], "mid_block.resnets.0"
-            if self.middle_attention:
-                yield _ATTENTION, self.multipliers[-1], "mid_block.attentions.0"
-            yield _RESIDUAL, self.multipliers[-1], "mid_block.resnets.1"
+        yield _RESIDUAL, self.multipliers[-1], "mid_block.resnets.0"
+        if self.middle_attention:
+            yield _ATTENTION, self.multipliers[-1], "mid_block.attentions.0"
+        yield _RESIDUAL, self.multipliers[-1], "mid_block.resnets.1"
 
     def _up_paths(self) -> Iterator[tuple[ArchitectureComponent, int, str]]:
         last = len(self.multipliers) - 1
@@ -128,28 +125,26 @@ class StockUNet:
 
 def stock_unet(genome: ArchitectureGenome) -> StockUNet | None:
     """Return the stock U-Net that is the same network, None if there is none."""
-    guesses = (_guess(genome, middle) for middle in (True, False))
-    canonical = genome.canonical()
-    return next((guess for guess in guesses if guess and guess.genome().canonical() == canonical), None)
+    guess = _guess(genome)
+    return guess if guess is not None and guess.genome().canonical() == genome.canonical() else None
 
 
-def _guess(genome: ArchitectureGenome, middle: bool) -> StockUNet | None:
+def _guess(genome: ArchitectureGenome) -> StockUNet | None:
     """Read off the numbers of a stock U-Net, if the genome were one; whether it is one remains to be compared."""
     blocks = _blocks(genome)
     levels = 1 + sum(gene.component is _DOWNSAMPLE for gene in genome.layers)
-    per_level, rest = divmod(len(blocks) - 2 * middle, levels)  # n blocks on the way down and n + 1 on the way up
+    per_level, rest = divmod(len(blocks) - 2, levels)  # n blocks on the way down, 2 in the middle, n + 1 up
     has_size = not rest and per_level >= 3 and per_level % 2 == 1
     parameters = genome.parameters
-    if not has_size or parameters.patch != 1 or parameters.positional:
-        return None
+    if not has_size or parameters.patch != 1 or parameters.positional or blocks[0].multiplier != 1:
+        return None  # a stock stem has the channels of the first level
     down, up = per_level // 2, per_level // 2 + 1
     return StockUNet(
         parameters=parameters,
         multipliers=tuple(blocks[level * down].multiplier for level in range(levels)),
         layers_per_block=down,
-        middle=middle,
         down_attention=tuple(blocks[level * down].heads > 0 for level in range(levels)),
-        middle_attention=middle and blocks[levels * down].heads > 0,
+        middle_attention=blocks[levels * down].heads > 0,
         up_attention=tuple(blocks[len(blocks) - (level + 1) * up].heads > 0 for level in range(levels)),
         head_channels=next(
             (parameters.width * block.multiplier // block.heads for block in blocks if block.heads), parameters.width

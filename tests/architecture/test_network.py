@@ -177,9 +177,7 @@ def test_equal_canonical_strings_start_from_equal_weights():
     names = {"first": "z", "a": "items", "b": "y", "c": "x", "d": "training"}
     renamed = ArchitectureGenome(
         tuple(replace(gene, key=names[gene.key]) for gene in genome.layers),
-        tuple(
-            Connection(names.get(edge.source, "stem"), names[edge.target], edge.merge) for edge in reversed(edges)
-        ),
+        tuple(Connection(names.get(edge.source, "stem"), names[edge.target], edge.merge) for edge in reversed(edges)),
         NARROW,
     )
     assert genome.canonical() == renamed.canonical()

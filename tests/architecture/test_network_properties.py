@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from evodiff.architecture.cost import parameter_count
 from evodiff.architecture.genome import ArchitectureGenome, ImageShape
 from evodiff.architecture.graph import resolve
-from evodiff.architecture.network import build_network
 from evodiff.architecture.space import ArchitectureSpace
 from evodiff.architecture.unet import EvolvedUNet2DModel
 
@@ -51,18 +50,18 @@ def inputs():
 @given(genome=genomes(), seed=st.integers(0, 2**31))
 def test_every_genome_builds_runs_and_survives_save_and_load_bit_for_bit(genome, seed, inputs):
     SPACE.validate(genome)
-    network = build_network(genome, SHAPE, seed=seed)
-    torch.nn.init.uniform_(network.output.conv.weight, -0.1, 0.1)  # it starts at zero, and would hide the rest
+    model = EvolvedUNet2DModel(genome.to_json(), SHAPE.size, SHAPE.channels, SHAPE.channels, SHAPE.classes, seed)
+    torch.nn.init.uniform_(model.network.output.conv.weight, -0.1, 0.1)  # it starts at zero, and would hide the rest
     sample, timestep, labels = inputs
     with torch.no_grad():
-        prediction = network(sample, timestep, labels)
+        prediction = model(sample, timestep, labels).sample
     assert prediction.shape == sample.shape
     assert prediction.isfinite().all()
     assert prediction.std() > 0
-    assert sum(parameter.numel() for parameter in network.parameters()) == parameter_count(resolve(genome, SHAPE))
+    assert sum(parameter.numel() for parameter in model.parameters()) == parameter_count(resolve(genome, SHAPE))
 
     with tempfile.TemporaryDirectory() as folder:
-        EvolvedUNet2DModel.from_network(network).save_pretrained(folder)
+        model.save_pretrained(folder)
         loaded = EvolvedUNet2DModel.from_pretrained(folder, low_cpu_mem_usage=False)
     with torch.no_grad():
         assert torch.equal(loaded(sample, timestep, labels).sample, prediction)
