@@ -22,16 +22,16 @@ def deterministic(device: torch.device) -> Iterator[None]:
         yield
         return
     threads = torch.get_num_threads()
-    enabled = torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    mode = torch.get_deterministic_debug_mode()
     fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined] # set by module magic
     torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
+    # The switch of use_deterministic_algorithms, which would also import torch's compiler, for seconds.
+    torch.set_deterministic_debug_mode("error")
     # Filling every new tensor with NaN only helps to find reads of uninitialised memory, and costs time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # as above
     try:
         yield
     finally:
         torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined] # as above
-        torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
+        torch.set_deterministic_debug_mode(mode)
         torch.set_num_threads(threads)

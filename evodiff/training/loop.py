@@ -22,8 +22,9 @@ from evodiff.training.checkpoint import load_checkpoint, save_checkpoint
 from evodiff.training.curve import check_progress, check_steps, loss_curve
 from evodiff.training.determinism import deterministic
 from evodiff.training.draws import StepDraws
+from evodiff.training.flat import FlatParameters
 from evodiff.training.loss import min_snr_weights, weighted_error
-from evodiff.training.optimizer import make_optimizer, set_learning_rate
+from evodiff.training.optimizer import FairAdamW, learning_rate_factors
 from evodiff.training.state import TrainingState, capture, own_copy, restore, tensors_digest
 
 if TYPE_CHECKING:
@@ -92,20 +93,22 @@ def train(
     if state is not None and state.step > last_step:
         raise ValueError(f"The state is of {state.step} steps, more than the {last_step} asked for.")
     with deterministic(next(network.parameters()).device):
-        training = _Training(network, images, labels, settings, seed, schedule, classes)
-        stored = _Checkpoints(checkpoint, checkpoint_every, "" if checkpoint is None else training.identity(state))
-        found, note = stored.load()
+        identity = "" if checkpoint is None else _identity(network, images, labels, settings, seed, schedule, state)
+        stored = _Checkpoints(checkpoint, checkpoint_every, identity)
+        found, note = stored.load(last_step)
         if note and report:
             report({"note": note})
-        if found is not None and found.step > last_step:  # a longer training's, which is not to be undone
-            stored.path = found = None
-        start = state if found is None else found
-        if start is not None:
-            training.resume(start)
-        watch = _Watch(training, last_step, report, reference_curve, settings.early_stop_factor)
-        watch.look_back()
-        _advance(training, watch, stored, last_step, should_stop)
-        return training.result()
+        training = _Training(network, images, labels, settings, seed, schedule, classes)
+        try:
+            start = state if found is None else found
+            if start is not None:
+                training.resume(start)
+            watch = _Watch(training, last_step, report, reference_curve, settings.early_stop_factor)
+            watch.look_back()
+            _advance(training, watch, stored, last_step, should_stop)
+            return training.result()
+        finally:
+            training.parameters.release()
 
 
 def _advance(
@@ -142,7 +145,6 @@ class _Training:
         classes: int | None,
     ) -> None:
         self.network = network.train()
-        self.parameters = dict(network.named_parameters())
         self.settings = settings
         self.seed = seed
         self.device = next(network.parameters()).device
@@ -159,8 +161,10 @@ class _Training:
             timesteps=schedule.timesteps,
             label_dropout=0.0 if labels is None else settings.label_dropout,
         )
-        self.optimizer = make_optimizer(network, settings)
-        self.average = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
+        self.parameters = FlatParameters(network, learning_rate_factors(network))
+        self.groups = list(self.parameters.groups.values())
+        self.optimizer = FairAdamW(self.parameters, settings)
+        self.average = [long.detach().clone() for long in self.groups]
         self.losses: list[float] = []
         self.unread: list[Tensor] = []
 
@@ -183,14 +187,11 @@ class _Training:
         output = self.network(self.schedule.add_noise(x0, noise, t), t, labels)
         target = self.schedule.target(self.settings.prediction, x0, noise, t)
         loss = weighted_error(output, target, self.weights[t])
-        self.optimizer.zero_grad(set_to_none=True)
+        self.parameters.zero_gradients()
         loss.backward()  # type: ignore[no-untyped-call] # torch leaves it without types
-        nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.gradient_clip)
-        set_learning_rate(self.optimizer, self.settings, k)
-        self.optimizer.step()
-        update_average(
-            list(self.average.values()), list(self.parameters.values()), step=k, decay=self.settings.ema_decay
-        )
+        nn.utils.clip_grad_norm_(self.groups, self.settings.gradient_clip)
+        self.optimizer.step(k)
+        update_average(self.average, self.groups, step=k, decay=self.settings.ema_decay)
         self.unread.append(loss.detach())
 
     def read_losses(self) -> None:
@@ -207,11 +208,11 @@ class _Training:
 
     def resume(self, state: TrainingState) -> None:
         """Go on from ``state``."""
-        self.losses = restore(state, self.network, self.average, self.optimizer)
+        self.losses = restore(state, self.network, self._parts())
 
     def state(self) -> TrainingState:
         """Copy what a training needs to go on from here."""
-        return capture(self.network, self.average, self.optimizer, self.losses)
+        return capture(self.network, self._parts(), self.losses)
 
     def result(self) -> TrainingResult:
         """Return what came out.
@@ -219,27 +220,42 @@ class _Training:
         Raises:
             TrialFailure: the last steps left weights that are not finite.
         """
-        ema_weights = {
-            name: own_copy(self.average.get(name, tensor)) for name, tensor in self.network.state_dict().items()
-        }
+        averaged = {**self.network.state_dict(), **self.parameters.views(self.average)}
+        ema_weights = {name: own_copy(tensor) for name, tensor in averaged.items()}
         if not all(bool(torch.isfinite(tensor).all()) for tensor in ema_weights.values()):
             raise TrialFailure("non_finite_loss", f"the weights after step {self.done - 1} are not finite")
         return TrainingResult(ema_weights, loss_curve(self.losses), self.done, self.state())
 
-    def identity(self, state: TrainingState | None) -> str:
-        """Name this training by all that decides its steps, but for the images themselves."""
-        start = self.network.state_dict() if state is None else state.tensors
-        content = {
-            "seed": self.seed,
-            "settings": {**self.settings.model_dump(mode="json"), "steps": None, "early_stop_factor": None},
-            "schedule": [self.schedule.name, self.schedule.timesteps],
-            "images": list(self.images.shape),
-            "labels": None if self.labels is None else self.null_label,
-            "start": tensors_digest(start),
-            "torch": torch.__version__,
-            "device": self.device.type,
+    def _parts(self) -> dict[str, dict[str, Tensor]]:
+        """Views of the average and the optimiser's moments, by part and parameter name."""
+        return {
+            "average": self.parameters.views(self.average),
+            "moment1": self.parameters.views(self.optimizer.moments1),
+            "moment2": self.parameters.views(self.optimizer.moments2),
         }
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _identity(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor | None,
+    settings: TrainingSettings,
+    seed: int,
+    schedule: NoiseSchedule,
+    state: TrainingState | None,
+) -> str:
+    """Name a training by all that decides its steps, but for what the images show."""
+    content = {
+        "seed": seed,
+        "settings": {**settings.model_dump(mode="json"), "steps": None, "early_stop_factor": None},
+        "schedule": [schedule.name, schedule.timesteps],
+        "images": list(images.shape),
+        "labelled": labels is not None,
+        "start": tensors_digest(network.state_dict() if state is None else state.tensors),
+        "torch": torch.__version__,
+        "device": next(network.parameters()).device.type,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 class _Checkpoints:
@@ -252,10 +268,13 @@ class _Checkpoints:
         self.written = time.monotonic()
         self.step: int | None = None
 
-    def load(self) -> tuple[TrainingState | None, str]:
+    def load(self, last_step: int) -> tuple[TrainingState | None, str]:
+        """Return the state to go on from and a note, as :func:`load_checkpoint` does."""
         if self.path is None:
             return None, ""
         found, note = load_checkpoint(self.path, self.identity)
+        if found is not None and found.step > last_step:  # a longer training's, which is not to be undone
+            self.path = found = None
         self.step = None if found is None else found.step
         return found, note
 

@@ -18,9 +18,8 @@ if TYPE_CHECKING:
 class TrainingState:
     """A training after ``step`` steps, as tensors on the CPU that share no memory with it.
 
-    Names are "PART/NAME": ``weights/NAME`` (the network's state), ``average/NAME``, and the optimiser's
-    ``moment1/NAME``, ``moment2/NAME``, ``updates/NAME`` (a scalar count; a parameter that never had a gradient has none
-    of the three); ``losses/all`` is (step,) float32.
+    Names are "PART/NAME": ``weights/NAME`` (the network's state), and for every parameter ``average/NAME`` and the
+    optimiser's ``moment1/NAME`` and ``moment2/NAME``; ``losses/all`` is (step,) float32.
     """
 
     step: int
@@ -32,42 +31,22 @@ class TrainingState:
         return {name.removeprefix(prefix): tensor for name, tensor in self.tensors.items() if name.startswith(prefix)}
 
 
-def capture(
-    network: nn.Module, average: Mapping[str, Tensor], optimizer: torch.optim.Optimizer, losses: list[float]
-) -> TrainingState:
-    """Copy a training's state out of its parts."""
-    tensors: dict[str, Tensor] = {}
-    for name, tensor in network.state_dict().items():
-        tensors[f"weights/{name}"] = tensor
-    for name, tensor in average.items():
-        tensors[f"average/{name}"] = tensor
-    for name, parameter in network.named_parameters():
-        moments = optimizer.state.get(parameter)
-        if moments:
-            tensors[f"moment1/{name}"] = moments["exp_avg"]
-            tensors[f"moment2/{name}"] = moments["exp_avg_sq"]
-            tensors[f"updates/{name}"] = moments["step"]
-    tensors["losses/all"] = torch.tensor(losses, dtype=torch.float32)
-    return TrainingState(len(losses), {name: own_copy(tensor) for name, tensor in tensors.items()})
+def capture(network: nn.Module, parts: Mapping[str, Mapping[str, Tensor]], losses: list[float]) -> TrainingState:
+    """Copy a training's state out of the network and the other ``parts`` (tensors by part and parameter name)."""
+    whole = {"weights": network.state_dict(), **parts, "losses": {"all": torch.tensor(losses, dtype=torch.float32)}}
+    return TrainingState(
+        len(losses),
+        {f"{part}/{name}": own_copy(tensor) for part, tensors in whole.items() for name, tensor in tensors.items()},
+    )
 
 
 @torch.no_grad()
-def restore(
-    state: TrainingState, network: nn.Module, average: Mapping[str, Tensor], optimizer: torch.optim.Optimizer
-) -> list[float]:
-    """Put a state back into its parts, in place, and return the losses so far."""
+def restore(state: TrainingState, network: nn.Module, parts: Mapping[str, Mapping[str, Tensor]]) -> list[float]:
+    """Put a state back into its places, and return the losses so far."""
     network.load_state_dict(state.part("weights"))
-    for name, tensor in state.part("average").items():
-        average[name].copy_(tensor)
-    first, second, updates = state.part("moment1"), state.part("moment2"), state.part("updates")
-    for name, parameter in network.named_parameters():
-        if name in first:
-            count_device = parameter.device  # the fused kernel keeps its counts beside the weights
-            optimizer.state[parameter] = {
-                "step": updates[name].clone().to(count_device),
-                "exp_avg": torch.empty_like(parameter, memory_format=torch.preserve_format).copy_(first[name]),
-                "exp_avg_sq": torch.empty_like(parameter, memory_format=torch.preserve_format).copy_(second[name]),
-            }
+    for part, tensors in parts.items():
+        for name, tensor in state.part(part).items():
+            tensors[name].copy_(tensor)
     losses: list[float] = state.tensors["losses/all"].tolist()
     return losses
 
