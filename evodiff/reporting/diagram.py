@@ -52,6 +52,7 @@ _STYLE: Final = """
 """
 _LEGEND_LINE = 22.0
 _RADIUS = 9.0
+SMALLEST = 0.72  # on a narrow screen a diagram shrinks to this, then scrolls: its texts stay readable
 
 
 def diagram_svg(genome: ArchitectureGenome, shape: ImageShape, *, title: str = "Architecture") -> Markup:
@@ -81,6 +82,7 @@ def diagram_svg(genome: ArchitectureGenome, shape: ImageShape, *, title: str = "
         width=_n(width),
         height=_n(height),
         class_="genome",
+        style=f"min-width:{round(SMALLEST * width)}px",
         role="img",
         aria_label=_summary(resolved, places, title),
     )

@@ -109,7 +109,7 @@ def _detail(gene: LayerGene, layer: ResolvedLayer) -> str:
         case ArchitectureComponent.ACTIVATION:
             return _ACTIVATIONS[str(settings["kind"])]
         case ArchitectureComponent.DOWNSAMPLE | ArchitectureComponent.UPSAMPLE:
-            return f"{layer.in_size}→{layer.out_size} px, {settings['method']}"
+            return f"{layer.in_size}→{layer.out_size}, {settings['method']}"
         case _:
             parts = [
                 "+x" if settings.get("shortcut") else "",

@@ -25,6 +25,7 @@ CHAMPION: Final = "var(--champion)"
 RANDOM: Final = "var(--random)"
 ZOO: Final = "var(--zoo)"
 SERIES: Final = (FRONT, RANDOM, ZOO, CHAMPION, "var(--series-5)", "var(--series-6)")
+WORTH_HIDING: Final = 1.5  # the front is shown alone where the rest would stretch an axis by more than this factor
 DASHES: Final = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 
 
@@ -193,7 +194,7 @@ def _line(name: str, items: Sequence[CandidateView], found: Sequence[Axis], colo
 
 
 def _stretch(axis: Axis, view: RunView) -> list[float] | None:
-    """Return the range that shows the front, the references and three quarters of the rest, if that hides something."""
+    """Return the range that shows the front, the references and three quarters of the rest; ``None`` if all fits."""
     arm = view.random_arm.candidates if view.random_arm else ()
     everyone = _values(axis, [item for item in (*view.candidates, *arm) if item.failure is None])
     kept = _values(axis, [*view.front, *view.references])
@@ -204,10 +205,9 @@ def _stretch(axis: Axis, view: RunView) -> list[float] | None:
     low = min(min(kept), everyone[len(everyone) // 4]) - max(errors, default=0.0)
     high = max(max(kept), everyone[(3 * len(everyone)) // 4]) + max(errors, default=0.0)
     room = 0.08 * (high - low or abs(high) or 1.0)
-    low, high = low - room, high + room
-    if everyone[0] >= low - 3 * room and everyone[-1] <= high + 3 * room:
+    if everyone[-1] - everyone[0] < WORTH_HIDING * (high - low + 2 * room):
         return None
-    return [low, high]
+    return [low - room, high + room]
 
 
 def _values(axis: Axis, items: Sequence[CandidateView | ReferenceView]) -> list[float]:

@@ -49,12 +49,17 @@ def number(value: float | None, digits: int = 3) -> str:
         return MISSING
     if value == 0:
         return "0"
-    magnitude = math.floor(math.log10(abs(value)))
+    magnitude = _magnitude(value, digits)
     if magnitude >= 6 or magnitude < -5:
         return f"{value:.{digits - 1}e}"
     decimals = max(0, digits - 1 - magnitude)
     text = f"{value:,.{decimals}f}"
     return text.replace("-", "−")
+
+
+def _magnitude(value: float, digits: int) -> int:
+    """Return the power of ten of the first digit that is left once ``value`` is rounded."""
+    return int(f"{value:.{digits - 1}e}".partition("e")[2])
 
 
 def with_unit(value: float | None, unit: str, digits: int = 3) -> str:
@@ -69,7 +74,7 @@ def with_error(value: float | None, error: float | None) -> str:
         return MISSING
     if error is None or not math.isfinite(error) or error <= 0:
         return number(value)
-    decimals = min(6, max(0, 1 - math.floor(math.log10(error))))
+    decimals = min(6, max(0, 1 - _magnitude(error, 2)))
     return f"{value:,.{decimals}f} ± {error:.{decimals}f}".replace("-", "−")
 
 

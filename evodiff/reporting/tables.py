@@ -47,12 +47,12 @@ def front_table(view: RunView) -> Table:
 def comparison_table(views: Sequence[RunView]) -> Table:
     """Return for each run its trials, the hypervolume in a box common to all, and its best value of each objective."""
     table = _table("Comparison")
-    table.add_column("run", overflow="fold", ratio=1)
+    table.add_column("run", no_wrap=True, overflow="ellipsis", ratio=1, min_width=12)
     table.add_column("trials", justify="right")
     table.add_column("hypervolume", justify="right")
     objectives = views[0].objectives if views else ()
     for objective in objectives:
-        table.add_column(_heading(objective), justify="right", overflow="fold")
+        table.add_column(_heading(objective), justify="right", overflow="fold", max_width=_share(objectives))
     for view, hypervolume in zip(views, final_hypervolumes(views), strict=True):
         table.add_row(
             Text(view.name),
@@ -69,6 +69,11 @@ def _table(title: str) -> Table:
     )
 
 
+def _share(objectives: Sequence[ObjectiveView]) -> int:
+    """Return the columns that one objective may take."""
+    return max(8, 42 // len(objectives))
+
+
 def _heading(objective: ObjectiveView) -> Text:
     """The unit goes on a line of its own, for columns are dear."""
     return Text(f"{title(objective)}\n{objective.unit}".rstrip())
@@ -79,8 +84,8 @@ def _candidate_columns(table: Table, objectives: Sequence[ObjectiveView]) -> Non
     table.add_column("candidate", overflow="fold", min_width=10)
     table.add_column("fitness", justify="right", no_wrap=True)
     for objective in objectives:
-        table.add_column(_heading(objective), justify="right", overflow="fold")
-    table.add_column("from", no_wrap=True, overflow="ellipsis", ratio=1, min_width=8)
+        table.add_column(_heading(objective), justify="right", overflow="fold", max_width=_share(objectives))
+    table.add_column("from", no_wrap=True, overflow="ellipsis", ratio=1, min_width=6)
 
 
 def _candidate_row(table: Table, rank: str, item: CandidateView, view: RunView) -> None:

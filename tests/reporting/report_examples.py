@@ -10,21 +10,18 @@ from typing import Any
 
 import numpy as np
 
+from evodiff.architecture.cost import flops, parameter_count
 from evodiff.architecture.genome import ArchitectureGenome, ImageShape
 from evodiff.architecture.graph import resolve
-from evodiff.architecture.cost import flops, parameter_count
 from evodiff.architecture.space import ArchitectureSpace
 from evodiff.architecture.zoo import zoo
 from evodiff.engine import Evolution, Objective
 from evodiff.reporting import (
     CandidateView,
-    Floor,
-    GenerationView,
     ImagesView,
     LatencyCheck,
     ObjectiveView,
     ProgressPoint,
-    RandomArm,
     ReferenceView,
     RunView,
     ValidationMetric,
@@ -41,7 +38,10 @@ def scores(genome: ArchitectureGenome, shape: ImageShape = DIGITS) -> dict[str, 
     resolved = resolve(genome, shape)
     luck = zlib.crc32(genome.canonical().encode()) / 2**32
     millions = parameter_count(resolved) / 1e6
-    return {"kid": 0.004 + 0.006 / (0.05 + millions) * (0.4 + luck), "latency_ms": 0.4 + flops(resolved) / 2.5e7 * (0.8 + 0.4 * luck)}
+    return {
+        "kid": 0.004 + 0.006 / (0.05 + millions) * (0.4 + luck),
+        "latency_ms": 0.4 + flops(resolved) / 2.5e7 * (0.8 + 0.4 * luck),
+    }
 
 
 def run_search(
@@ -126,10 +126,10 @@ def digit_images(per_class: int = 8) -> ImagesView:
 
     data = load_digits()
     chosen = [index for digit in range(10) for index in np.flatnonzero(data.target == digit)[: 2 * per_class]]
-    images = np.uint8(np.clip(data.images[chosen] * 15.9, 0, 255))[..., None]
+    images = np.clip(data.images[chosen] * 15.9, 0, 255).astype(np.uint8)[..., None]
     labels = tuple(str(label) for label in data.target[chosen])
     rng = np.random.default_rng(0)
-    noisy = np.uint8(np.clip(images + rng.normal(0, 12, images.shape), 0, 255))
+    noisy = np.clip(images + rng.normal(0, 12, images.shape), 0, 255).astype(np.uint8)
     first = [index for index in range(len(chosen)) if index % (2 * per_class) < per_class]
     second = [index for index in range(len(chosen)) if index % (2 * per_class) >= per_class]
     return ImagesView(
@@ -143,5 +143,7 @@ def digit_images(per_class: int = 8) -> ImagesView:
 
 def plain_view(objectives: Sequence[ObjectiveView], rows: Sequence[Mapping[str, Any]], **more: Any) -> RunView:
     """Return a view of candidates given by their fields, numbered from 0 where they have no id."""
-    candidates = tuple(CandidateView(**{"id": f"{index:016x}", "generation": 0, **row}) for index, row in enumerate(rows))
+    candidates = tuple(
+        CandidateView(**{"id": f"{index:016x}", "generation": 0, **row}) for index, row in enumerate(rows)
+    )
     return RunView(name=more.pop("name", "plain"), objectives=tuple(objectives), candidates=candidates, **more)
