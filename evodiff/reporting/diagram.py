@@ -193,7 +193,7 @@ def _legend(resolved: ResolvedGenome, labels: Sequence[Label], top: float, width
     merges = sorted({edge.merge for layer in resolved.layers for edge in layer.edges})
     entries: list[tuple[str, str]] = [(name, text) for name, (_, text) in COMPONENT_COLOURS.items() if name in used]
     entries += [(merge, {"concat": "skip, concatenated", "add": "skip, added"}[merge]) for merge in merges]
-    notes = ["t … is how it hears the time step", "+x adds its input"]
+    notes = ["t: how it hears the time step", "+x adds its input"]
     x, y, parts = 14.0, top + 14, []
     for name, text in entries:
         advance = 44 + len(text) * 6.4
