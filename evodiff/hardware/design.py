@@ -1,26 +1,25 @@
-"""Which operations a calibration times: shapes that span what networks of the search space call.
+"""Which operations a calibration times: pages, each a sample of what one network calls.
 
-For every group of operations that share a table (:func:`group`) there is a sequence of shapes, low-discrepancy in the
-logarithms of channels, resolution and batch, so that every prefix of it covers the range. The sequences are merged in
-proportion to their lengths; a small budget takes a prefix of the whole and still sees every group.
+How long an operation takes depends on the company it keeps: a small convolution among other small ones finds its inputs,
+its weights and its code in the caches, and between large ones it finds nothing there. So operations are timed in pages, and
+those of a page have the channels, resolutions and batch of one network of the search space: 1 to 4 times a width, and a
+resolution, its half and its quarter. The first pages are far apart, so that a small budget, which takes only these, spans
+the space as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from evodiff.hardware import operation as op
 from evodiff.hardware.operation import Operation
 
-# Widths of the space are multiples of 8 from 8 to 128, layers have 1 to 4 times as many, and concatenations add up.
-CHANNELS: Final = (8, 16, 24, 32, 40, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512)
-SIZES: Final = (2, 4, 8, 16, 32)
-# Mostly the default serving batch; others so that the batch has a slope.
-BATCHES: Final = (8, 8, 8, 8, 1, 64, 8, 8, 2, 8, 8, 32)
-# Larger work than this is predicted from the throughput that smaller work reaches; timing it would eat the budget.
-MAX_FLOPS: Final = 4e8
-MAX_BYTES: Final = 6e6
+# Larger operations are predicted from what smaller ones reach; timing them would eat the budget.
+MAX_FLOPS: Final = 1e9
+MAX_BYTES: Final = 1.6e7
 
 Group = tuple[str, str, int, int]
 
@@ -32,174 +31,128 @@ def group(operation: Operation) -> Group:
     return operation.kind, operation.variant, kernel, stride
 
 
-def design() -> list[Operation]:
-    """Return the operations to time, most informative first."""
-    sequences = [_sequence(make, count) for make, count in _PLAN]
-    places = [
-        ((index + 0.5) / len(sequence), order, item)
-        for order, sequence in enumerate(sequences)
-        for index, item in enumerate(sequence)
-    ]
-    return [item for _, _, item in sorted(places, key=lambda place: place[:2])]
+@dataclass(frozen=True)
+class Page:
+    """Base width in channels, finest resolution and batch of a network whose operations are sampled."""
+
+    width: int
+    size: int
+    batch: int = 8
 
 
-def _radical_inverse(index: int, base: int) -> float:
-    """Return the van der Corput number of ``index``, in [0, 1)."""
-    result, scale = 0.0, 1.0 / base
-    while index:
-        index, digit = divmod(index, base)
-        result += digit * scale
-        scale /= base
-    return result
+# The default serving batch is 8; other batches are there so that the batch has a slope.
+PAGES: Final = (
+    Page(32, 8),
+    Page(64, 16),
+    Page(16, 32),
+    Page(128, 4),
+    Page(8, 8),
+    Page(32, 32),
+    Page(96, 8),
+    Page(16, 16, 1),
+    Page(48, 16),
+    Page(64, 8, 1),
+    Page(24, 8),
+    Page(80, 4),
+    Page(8, 32),
+    Page(32, 8, 64),
+    Page(112, 8),
+    Page(16, 4),
+    Page(64, 32),
+    Page(40, 16, 2),
+    Page(56, 8),
+    Page(128, 16),
+    Page(48, 8, 32),
+    Page(8, 16),
+)
 
 
-class Draw:
-    """The values of one point of a Halton sequence, handed out coordinate by coordinate."""
+def pages() -> Iterator[list[Operation]]:
+    """Yield the operations of each page: a fixed list, without those that are too large to time."""
+    for index, page in enumerate(PAGES):
+        sampled = dict.fromkeys(_Sample(page, index).operations())
+        yield [
+            item
+            for item in sampled
+            if item.flops <= MAX_FLOPS and item.read_bytes + item.write_bytes <= MAX_BYTES
+        ]
 
-    def __init__(self, index: int) -> None:
-        self._coordinates = iter(_radical_inverse(index, base) for base in (2, 3, 5, 7, 11))
+
+class _Sample:
+    """Draws operations of one page."""
+
+    def __init__(self, page: Page, seed: int) -> None:
+        self.page = page
+        self.batch = page.batch
+        self._draw = random.Random(seed)  # noqa: S311 - shapes to time, not secrets
 
     def one(self, choices: Sequence[int]) -> int:
-        """Return one of ``choices``."""
-        return choices[int(next(self._coordinates) * len(choices))]
+        return self._draw.choice(choices)
 
+    def channels(self) -> int:
+        """Channels of a layer; concatenations make more than four widths."""
+        return self.page.width * self.one((1, 1, 2, 2, 3, 4))
 
-Make = Callable[[Draw], Operation]
+    def size(self, smallest: int = 2) -> int:
+        return max(smallest, self.page.size // self.one((1, 1, 2, 4)))
 
+    def operations(self) -> Iterator[Operation]:
+        yield from self._convolutions()
+        yield from self._attention()
+        yield from self._pointwise()
+        yield from self._ends()
 
-def _sequence(make: Make, count: int) -> list[Operation]:
-    """Return ``count`` different operations that are small enough, or as many as there are."""
-    found: dict[Operation, None] = {}
-    for index in range(1, 40 * count):
-        candidate = make(Draw(index))
-        if candidate.flops <= MAX_FLOPS and candidate.read_bytes + candidate.write_bytes <= MAX_BYTES:
-            found.setdefault(candidate)
-        if len(found) == count:
-            break
-    return list(found)
+    def _convolutions(self) -> Iterator[Operation]:
+        for kernel, count in ((1, 5), (3, 7), (5, 5)):
+            for _ in range(count):
+                joined = self.channels() + self.one((0, 0, 0, self.page.width * 2))
+                yield op.conv(self.batch, joined, self.channels(), self.size(), kernel)
+        # An expansion by four, and the way back.
+        inner, size = 4 * self.channels(), self.size()
+        yield op.conv(self.batch, inner // 4, inner, size, 1)
+        yield op.conv(self.batch, inner, inner // 4, size, 1)
+        for _ in range(2):
+            channels = self.channels()
+            yield op.conv(self.batch, channels, channels, self.size(4), 3, 2)
+        for kernel, count in ((1, 1), (3, 2), (5, 2)):
+            for _ in range(count):
+                yield op.depthwise(self.batch, self.channels(), self.size(), kernel)
 
+    def _attention(self) -> Iterator[Operation]:
+        for variant in op.KINDS["attention"]:
+            for _ in range(3):
+                channels, size = self.channels(), self.size()
+                yield op.attention(variant, self.batch, channels, size, self.one((1, 2, 4, 8)))
+        for _ in range(2):
+            channels, rows = self.channels(), self.batch * self.size() ** 2
+            yield op.linear(rows, channels, 3 * channels)
+            yield op.linear(rows, channels, channels)
 
-def _conv(kernel: int, stride: int = 1) -> Make:
-    sizes = SIZES if stride == 1 else SIZES[1:]
+    def _pointwise(self) -> Iterator[Operation]:
+        for variant in op.KINDS["norm"] * 2:
+            yield op.pointwise("norm", variant, self.batch, self.channels(), self.size())
+        for kind in ("activation", "elementwise"):
+            for variant in op.KINDS[kind]:
+                yield op.pointwise(kind, variant, self.batch, self.channels(), self.size())
+        for _ in range(2):
+            channels = self.channels()
+            yield op.concat(self.batch, channels, channels + self.channels(), self.size())
+        yield op.resample("average", self.batch, self.channels(), self.size(4))
+        yield op.resample("nearest", self.batch, self.channels(), self.size())
 
-    def make(draw: Draw) -> Operation:
-        return op.conv(
-            in_channels=draw.one(CHANNELS),
-            out_channels=draw.one(CHANNELS),
-            size=draw.one(sizes),
-            batch=draw.one(BATCHES),
-            kernel=kernel,
-            stride=stride,
-        )
-
-    return make
-
-
-def _head(draw: Draw) -> Operation:
-    # The last convolution of a network has as few channels as an image has, times the patch.
-    return op.conv(
-        in_channels=draw.one(CHANNELS),
-        out_channels=draw.one((1, 3, 4, 12)),
-        size=draw.one(SIZES[1:]),
-        batch=draw.one(BATCHES),
-        kernel=3,
-    )
-
-
-def _stem(draw: Draw) -> Operation:
-    width, size, patch = draw.one(CHANNELS[:11]), draw.one(SIZES[2:]), draw.one((1, 2, 1, 4))
-    kernel = 3 if patch == 1 else patch
-    return op.conv(draw.one(BATCHES), draw.one((1, 3)), width, size, kernel, patch, "stem")
-
-
-def _depthwise(kernel: int) -> Make:
-    return lambda draw: op.depthwise(
-        channels=draw.one(CHANNELS), size=draw.one(SIZES), batch=draw.one(BATCHES), kernel=kernel
-    )
-
-
-def _row_linear(draw: Draw) -> Operation:
-    # Time embedding and modulation: a row an image.
-    return op.linear(
-        in_channels=draw.one(CHANNELS), out_channels=draw.one((*CHANNELS, 768, 1024)), rows=draw.one(BATCHES)
-    )
-
-
-def _token_linear(draw: Draw) -> Operation:
-    # The projections of attention: a row a position.
-    return op.linear(
-        in_channels=draw.one(CHANNELS),
-        out_channels=draw.one((*CHANNELS[3:], 768)),
-        rows=draw.one((128, 512, 2048, 64, 8192, 512)),
-    )
-
-
-def _attention(variant: str) -> Make:
-    return lambda draw: op.attention(
-        variant,
-        channels=draw.one(CHANNELS),
-        size=draw.one(SIZES),
-        heads=draw.one((4, 1, 2, 8)),
-        batch=draw.one(BATCHES),
-    )
-
-
-def _pointwise(kind: str, variant: str) -> Make:
-    return lambda draw: op.pointwise(
-        kind, variant, channels=draw.one(CHANNELS), size=draw.one(SIZES), batch=draw.one(BATCHES)
-    )
-
-
-def _vector(kind: str, variant: str) -> Make:
-    return lambda draw: op.pointwise(kind, variant, channels=draw.one(CHANNELS), size=1, batch=draw.one(BATCHES))
-
-
-def _concat(draw: Draw) -> Operation:
-    channels = draw.one(CHANNELS)
-    return op.concat(
-        in_channels=channels, out_channels=channels + draw.one(CHANNELS), size=draw.one(SIZES), batch=draw.one(BATCHES)
-    )
-
-
-def _resample(variant: str) -> Make:
-    return lambda draw: op.resample(
-        variant, channels=draw.one(CHANNELS), size=draw.one(SIZES[1:]), batch=draw.one(BATCHES)
-    )
-
-
-def _shuffle(draw: Draw) -> Operation:
-    size, factor = draw.one(SIZES[1:]), draw.one((1, 2, 4))
-    return op.resample("shuffle", draw.one(BATCHES), draw.one((1, 3)) * factor**2, size, factor)
-
-
-def _embedding(variant: str) -> Make:
-    return lambda draw: op.embedding(variant, channels=draw.one(CHANNELS), batch=draw.one(BATCHES))
-
-
-# Makers with the number of shapes that a full calibration times. Convolutions take most of a network's time.
-_PLAN: Final[tuple[tuple[Make, int], ...]] = (
-    (_conv(1), 80),
-    (_conv(3), 110),
-    (_conv(5), 70),
-    (_conv(3, stride=2), 24),
-    (_head, 16),
-    (_stem, 14),
-    (_depthwise(1), 12),
-    (_depthwise(3), 24),
-    (_depthwise(5), 24),
-    (_row_linear, 40),
-    (_token_linear, 30),
-    (_attention("full"), 36),
-    (_attention("linear"), 36),
-    *((_pointwise("norm", variant), 24) for variant in op.KINDS["norm"]),
-    *((_pointwise("activation", variant), 14) for variant in op.KINDS["activation"]),
-    *((_pointwise("elementwise", variant), 14) for variant in op.KINDS["elementwise"]),
-    (_vector("activation", "silu"), 4),
-    (_vector("elementwise", "add"), 4),
-    (_concat, 20),
-    (_resample("average"), 10),
-    (_resample("nearest"), 10),
-    (_shuffle, 8),
-    (_embedding("sinusoid"), 6),
-    (_embedding("class"), 6),
-)
+    def _ends(self) -> Iterator[Operation]:
+        width, patch, image = self.page.width, self.one((1, 2, 4)), self.one((1, 3))
+        stem_size = self.page.size
+        kernel = 3 if patch == 1 else patch
+        yield op.conv(self.batch, image, width, stem_size * patch, kernel, patch, "stem")
+        yield op.conv(self.batch, self.channels(), image * patch**2, stem_size, 3)
+        yield op.resample("shuffle", self.batch, image * patch**2, stem_size, patch)
+        embedding = width * self.one((1, 2, 4))
+        yield op.embedding("sinusoid", self.batch, width)
+        yield op.embedding("class", self.batch, embedding)
+        yield op.linear(self.batch, width, embedding)
+        yield op.linear(self.batch, embedding, embedding)
+        for parts in (1, 2, 3):
+            yield op.linear(self.batch, embedding, parts * self.channels())
+        yield op.pointwise("activation", "silu", self.batch, embedding, 1)
+        yield op.pointwise("elementwise", "add", self.batch, embedding, 1)

@@ -8,46 +8,54 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from evodiff.hardware.operation import FLOAT_BYTES, Operation
+from evodiff.hardware.operation import Operation
 
 Kernel = Callable[[], Tensor]
 
 EPSILON = 1e-5
 GROUPS = 8
-# The memory of a network, in units of what one of its operations reads and writes.
-NETWORK_OPERATIONS = int(__import__("os").environ.get("NO","16"))
+# Features of the largest size that an arena has room for: a few are alive at a time.
+FEATURE_BUFFERS = 4
 
 
 class Arena:
-    """Memory of the size of a small network's, from which the tensors of all operations are cut at random places.
+    """Memory on ``device`` from which the tensors of a page of operations are cut, laid out as a network's would be.
 
-    Operations only read, so they may overlap. ``device`` is where it lies.
+    Parameters follow one another, each read once a pass. Features are cut at random places of a small part, for an allocator
+    hands a network the same few buffers again and again. Operations only read, so their tensors may overlap.
     """
 
-    def __init__(self, device: str, elements: int = 3_000_000) -> None:
+    def __init__(self, device: str, elements: int = 4_000_000) -> None:
         self.device = device
-        self._memory = self._random(elements)
-        self._window = elements
+        generator = torch.Generator().manual_seed(0)
+        self._memory = (torch.rand(elements, generator=generator) - 0.5).to(device)
         self._places = random.Random(0)  # noqa: S311 - places in memory, not secrets
-
-    def open_window(self, elements: int) -> None:
-        """Cut what follows from the first ``elements`` alone."""
         self._window = elements
+        self._next = 0
+
+    def open_page(self, page: Sequence[Operation]) -> None:
+        """Lay out what follows for the operations of ``page``."""
+        largest = max(item.batch * item.size**2 * item.in_channels for item in page)
+        self._window = FEATURE_BUFFERS * largest
+        self._next = 0
 
     def tensor(self, *shape: int) -> Tensor:
-        """Return a row-major tensor of uniform random numbers."""
+        """Return a row-major tensor of features or rows, uniform random numbers."""
         elements = math.prod(shape)
-        if elements > self._memory.numel():
-            return self._random(elements).view(shape)
-        window = max(elements, min(self._window, self._memory.numel()))
-        place = self._places.randrange(window - elements + 1) // 16 * 16
-        return self._memory[place : place + elements].view(shape)
+        window = min(max(elements, self._window), self._memory.numel())
+        return self._cut(self._places.randrange(max(1, window - elements + 1)) // 16 * 16, shape)
+
+    def parameter(self, *shape: int) -> Tensor:
+        """Return a row-major tensor of uniform random numbers, behind the parameter before."""
+        place = self._next if self._next + math.prod(shape) <= self._memory.numel() else 0
+        self._next = place + -(-math.prod(shape) // 16) * 16
+        return self._cut(place, shape)
 
     def features(self, operation: Operation, channels: int | None = None) -> Tensor:
         """Return a (batch, channels, size, size) tensor in the memory format of features."""
@@ -64,17 +72,18 @@ class Arena:
     def fill(self, module: nn.Module) -> nn.Module:
         """Give every parameter of a module that has none values from the arena."""
         for name, parameter in list(module.named_parameters()):
-            setattr(module, name, nn.Parameter(self.tensor(*parameter.shape), requires_grad=False))
+            setattr(module, name, nn.Parameter(self.parameter(*parameter.shape), requires_grad=False))
         return module
 
-    def _random(self, elements: int) -> Tensor:
-        generator = torch.Generator().manual_seed(0)
-        return (torch.rand(elements, generator=generator) - 0.5).to(self.device)
+    def _cut(self, place: int, shape: tuple[int, ...]) -> Tensor:
+        elements = math.prod(shape)
+        if place + elements > self._memory.numel():  # larger than the whole arena
+            return torch.zeros(shape, device=self.device).uniform_(-0.5, 0.5)
+        return self._memory[place : place + elements].view(shape)
 
 
 def make_kernel(operation: Operation, arena: Arena) -> Kernel:
     """Return a function without arguments that runs ``operation`` once, on tensors of ``arena``."""
-    arena.open_window(int(NETWORK_OPERATIONS * (operation.read_bytes + operation.write_bytes) / FLOAT_BYTES))
     return _MAKERS[operation.kind](operation, arena)
 
 
@@ -128,7 +137,7 @@ def _attention(operation: Operation, arena: Arena) -> Kernel:
 def _norm(operation: Operation, arena: Arena) -> Kernel:
     channels = operation.in_channels
     x = arena.features(operation)
-    weight, bias = arena.tensor(channels), arena.tensor(channels)
+    weight, bias = arena.parameter(channels), arena.parameter(channels)
     if operation.variant == "group":
         return lambda: F.group_norm(x, GROUPS, weight, bias, EPSILON)
     if operation.variant == "layer":
@@ -184,7 +193,7 @@ def _embedding(operation: Operation, arena: Arena) -> Kernel:
     batch, channels = operation.batch, operation.in_channels
     timestep = torch.arange(batch, device=arena.device)
     if operation.variant == "class":
-        table = arena.tensor(batch, channels)
+        table = arena.parameter(batch, channels)
         return lambda: F.embedding(torch.full_like(timestep, batch - 1), table)
 
     def sinusoids() -> Tensor:
