@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from evodiff.reporting import sections
+from evodiff.reporting import evidence, sections
 from evodiff.reporting.figures import (
     Figure,
     diversity_figure,
@@ -41,11 +41,11 @@ def report_html(view: RunView) -> str:
             sections.progress(view),
             sections.leaderboard(view),
             sections.lineage(view),
-            sections.noise(view),
-            sections.operators(view),
-            sections.latency(view),
-            sections.training(view),
-            sections.validation(view),
+            evidence.noise(view),
+            evidence.operators(view),
+            evidence.latency(view),
+            evidence.training(view),
+            evidence.validation(view),
             sections.failures(view),
             sections.provenance(view),
         ],
