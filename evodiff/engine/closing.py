@@ -59,15 +59,14 @@ def judge(
 
 
 def highest_front(history: History[G]) -> tuple[int, tuple[str, ...]]:
-    """Return the highest rung tried so far and the non-dominated candidates on it, in the order in which they were
-    asked.
+    """Return the highest rung that has a feasible candidate and the non-dominated ones on it, in the order asked.
 
     Only candidates of the last generation and of the front before it are compared, which is enough unless a member of
     that front was tried again, or the rung went up; then all of the rung are. O(n log n) for up to three objectives.
     """
     fresh = history.candidates_of(history.generations)
     before = history.results[-1].rung if history.results else 0
-    rung = max(before, max(history.rung(candidate) for candidate in fresh))
+    rung = max([before, *(history.rung(candidate) for candidate in fresh if history.standing(candidate).feasible)])
     if rung > before or set(history.front) & set(fresh):
         pool = [candidate for candidate in history.ids if history.rung(candidate) == rung]
     else:

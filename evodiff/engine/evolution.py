@@ -24,7 +24,7 @@ from evodiff.engine.open_generation import whole_evaluation
 from evodiff.engine.run import Run
 from evodiff.engine.selection import nondominated
 from evodiff.engine.transfer import as_transferred, publish_warm_start, read_warm_start, warm_start_digest
-from evodiff.errors import CandidateNotFound, LedgerError
+from evodiff.errors import CandidateNotFound, LedgerError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -123,20 +123,16 @@ class Evolution(Generic[G]):
         """Go on with a run as it was frozen; a strategy that is none of the built-in ones must be given."""
         frozen = Ledger(ledger).experiment
         try:
-            return cls(
-                space,
-                objectives=[Objective(item["name"], item["maximise"]) for item in frozen["objectives"]],
-                population_size=frozen["population_size"],
-                seed=frozen["seed"],
-                rungs=frozen["rungs"],
-                ledger=ledger,
-                strategy=strategy or find_strategy(frozen["strategy"]["name"], frozen["strategy"]["settings"]),
-            )
+            objectives = [Objective(item["name"], item["maximise"]) for item in frozen["objectives"]]
+            sizes = {name: frozen[name] for name in ("population_size", "seed", "rungs")}
+            name, settings = frozen["strategy"]["name"], frozen["strategy"]["settings"]
         except (KeyError, TypeError) as error:
             raise LedgerError(
                 f"experiment.json in {ledger} is damaged: expected what a run freezes, found no usable {error}.",
                 remedy="Restore it from a copy: a run cannot go on without it.",
             ) from error
+        strategy = strategy or find_strategy(name, settings)
+        return cls(space, objectives=objectives, ledger=ledger, strategy=strategy, **sizes)
 
     @property
     def generation(self) -> int:
@@ -226,6 +222,8 @@ class Evolution(Generic[G]):
         and the run is no longer exactly reproducible.
         """
         self.trial(trial_id)
+        if kind not in ("own", "environment"):
+            raise SettingsError(f"kind: expected own or environment, found {kind!r}.", remedy="Name one of the two.")
         failure = Failure(cause, detail, kind)
         if kind == "environment":
             if self.evaluation(trial_id) is not None:

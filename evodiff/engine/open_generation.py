@@ -134,6 +134,8 @@ def whole_evaluation(
             f" {missing[0]!r} is neither told nor in {space.name}.costs.",
             remedy="Tell every objective that the space does not know, or the failure by tell_failure().",
         )
+    if weights is not None and not isinstance(weights, str):
+        raise SettingsError(f"weights: expected a digest, found {weights!r}.", remedy="Tell the SHA-256 in hex digits.")
     try:
         plain = json.loads(encode_line(dict(details or {})))
     except (TypeError, ValueError) as error:

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 G = TypeVar("G")
 
-_FILE = "inputs/warm_start.json"
-
 
 @dataclass(frozen=True)
 class Transferred(Generic[G]):
@@ -85,7 +83,8 @@ def warm_start_digest(space: SearchSpace[G], items: Sequence[Transferred[G]]) ->
 def publish_warm_start(ledger: Ledger, space: SearchSpace[G], items: Sequence[Transferred[G]]) -> None:
     """Publish the genomes as an input of the run."""
     if items:
-        ledger.publish(_FILE, _encode(space, items))
+        content = _encode(space, items)
+        ledger.publish(_file(digest(content)), content)
 
 
 def read_warm_start(ledger: Ledger, space: SearchSpace[G], expected: str | None) -> list[Transferred[G]]:
@@ -96,14 +95,19 @@ def read_warm_start(ledger: Ledger, space: SearchSpace[G], expected: str | None)
     """
     if expected is None:
         return []
-    content = ledger.read(_FILE)
+    name = _file(expected)
+    content = ledger.read(name)
     if content is None or digest(content) != expected:
         raise LedgerError(
-            f"{_FILE} of {ledger.label} was expected to have the digest {expected[:12]}..., found"
+            f"{name} of {ledger.label} was expected to have the digest {expected[:12]}..., found"
             f" {'none' if content is None else digest(content)[:12] + '...'}.",
             remedy="Restore it from a copy: generation 0 was planned from it.",
         )
     return [Transferred(space.from_json(item["genome"]), item["source"]) for item in json.loads(content)]
+
+
+def _file(content_digest: str) -> str:
+    return f"inputs/warm_start-{content_digest[:12]}.json"
 
 
 def _encode(space: SearchSpace[G], items: Sequence[Transferred[G]]) -> bytes:

@@ -152,6 +152,16 @@ def test_own_failures_are_final_and_infeasible_with_their_cause_on_record():
     assert search.reproducible
 
 
+def test_a_failure_of_another_kind_and_weights_that_are_no_digest_are_refused():
+    search = evolution()
+    trial = search.ask(1)[0]
+    with pytest.raises(SettingsError, match="own or environment"):
+        search.tell_failure(trial.id, "crash", kind="cosmic")
+    with pytest.raises(SettingsError, match="digest"):
+        search.tell(trial.id, {"error": 1.0}, weights=b"weights")
+    assert search.pending() == [trial]
+
+
 def test_a_generation_in_which_everything_failed_closes_and_the_next_is_sampled():
     search = evolution()
     for trial in search.ask(6):

@@ -66,6 +66,20 @@ def test_the_front_is_that_of_the_highest_rung():
     assert search.results()[-1].rung == 1
 
 
+def test_a_higher_rung_on_which_everything_failed_does_not_empty_the_front():
+    search = evolution(strategy=Promoting(), rungs=2, objectives=["error"])
+    for index, trial in enumerate(search.ask(6)):
+        search.tell(trial.id, {"error": float(index)})
+    third = search.survivors[2].id
+    for trial in search.ask(6):
+        if trial.rung == 1:
+            search.tell_failure(trial.id, "non-finite loss")
+        else:
+            search.tell(trial.id, {"error": 9.0})
+    assert [item.id for item in search.front()] == [third]
+    assert search.results()[-1].rung == 0
+
+
 def test_values_of_replicates_on_one_rung_are_averaged():
     class Repeating(Promoting):
         name = "repeating"
