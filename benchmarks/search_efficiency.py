@@ -221,7 +221,9 @@ def main():
     )
     parser.add_argument("--batch", type=int, default=20)
     parser.add_argument("--evaluations", type=int, default=400)
-    parser.add_argument("--rivals", action="store_true", help="also run Optuna and pymoo, where they are installed")
+    parser.add_argument(
+        "--rivals", nargs="*", choices=sorted(RIVALS), help="also run these, or all, where they are installed"
+    )
     arguments = parser.parse_args()
     print(" ".join(f"{name}={value}" for name, value in vars(arguments).items()))
 
@@ -234,7 +236,8 @@ def main():
         name: lambda space, seed, batch, evaluations, name=name: search(space, name, seed, batch, evaluations)
         for name in arguments.strategies
     }
-    for name, run in {**searches, **(RIVALS if arguments.rivals else {})}.items():
+    rivals = [] if arguments.rivals is None else arguments.rivals or list(RIVALS)
+    for name, run in {**searches, **{name: RIVALS[name] for name in rivals}}.items():
         start = time.perf_counter()
         try:
             found = [run(space, seed, arguments.batch, arguments.evaluations) for seed in range(arguments.seeds)]
