@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evodiff.architecture.genome import ArchitectureGenome, ImageShape
+from evodiff.architecture.space import ArchitectureSpace
 from evodiff.engine import Evolution, Objective
 from evodiff.engine.baselines import STRATEGIES
 from evodiff.errors import LedgerError, SettingsError
 from evodiff.hardware.calibration import LOCAL
 from evodiff.hardware.profiles import TARGETS
 from evodiff.pipeline.preference import parse_preference
-from evodiff.pipeline.run import PRICED, SCORED, Run, make_space
+from evodiff.pipeline.run import PRICED, SCORED, Run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,7 +65,7 @@ def create_run(
     check_settings(settings)
     check_folder(path)
     digests = _publish_inputs(inputs, path / "inputs")
-    channels, size, classes = inputs.dataset.shape
+    shape = ImageShape(*inputs.dataset.shape)
     frozen: dict[str, Any] = {
         "dataset": {
             "name": inputs.dataset.name,
@@ -72,7 +73,7 @@ def create_run(
             "images": len(inputs.dataset.images),
             "skipped": list(inputs.dataset.skipped),
         },
-        "image_shape": asdict(ImageShape(channels, size, classes)),
+        "image_shape": asdict(shape),
         "training": settings.training.model_dump(mode="json"),
         "evaluation": settings.evaluation.model_dump(mode="json"),
         "target": settings.target,
@@ -83,11 +84,11 @@ def create_run(
         "feature_accuracy": dict(inputs.feature_accuracy),
     }
     Evolution(
-        make_space(
-            ImageShape(channels, size, classes),
-            inputs.calibration,
-            settings.objectives,
-            settings.evaluation.serving_batch,
+        ArchitectureSpace(
+            shape,
+            calibration=inputs.calibration,
+            serving_batch=settings.evaluation.serving_batch,
+            objectives=tuple(name for name in settings.objectives if name in PRICED),
         ),
         objectives=[Objective(name) for name in settings.objectives],
         population_size=settings.population,

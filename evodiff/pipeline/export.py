@@ -84,16 +84,17 @@ def sample_folder(
     from evodiff.architecture.pipeline import EvolvedPipeline
 
     pipeline = EvolvedPipeline.from_pretrained(folder)
-    pipeline.set_progress_bar_config(disable=True)
+    pipeline.set_progress_bar_config(disable=True)  # type: ignore[no-untyped-call] # diffusers has no types
     classes = pipeline.unet.config.classes
     labels = [i % classes for i in range(count)] if classes else None
-    images = pipeline(
+    (images,) = pipeline(
         None if labels else count,
         class_labels=labels,
         guidance_scale=guidance if labels else 1.0,
         generator=[torch.Generator().manual_seed(seed + i) for i in range(count)],
         num_inference_steps=steps,
         output_type="np",
-    ).images
+        return_dict=False,
+    )
     scaled: NDArray[np.uint8] = np.rint(np.asarray(images) * 255).astype(np.uint8)
     return scaled

@@ -68,8 +68,8 @@ def planned_trials(run: Run, generation: int) -> list[PlannedTrial]:
 
 def train(run: Run, generation: int, pool: WorkerPool, *, shard: str = "1/1", listener: Listener = QUIET) -> None:
     """Train the trials of a shard (``2/3`` is the second of three) that have neither weights nor a result."""
-    trials = take_shard(run, planned_trials(run, generation), shard)
-    _work(run, pool, TRAIN, [trial for trial in trials if not is_trained(run, trial)], listener)
+    trials = _untold(run, take_shard(run, planned_trials(run, generation), shard))
+    _work(run, pool, TRAIN, [trial for trial in trials if not _has_weights(run, trial)], listener)
 
 
 def evaluate(run: Run, generation: int, pool: WorkerPool, *, shard: str = "1/1", listener: Listener = QUIET) -> None:
@@ -78,8 +78,8 @@ def evaluate(run: Run, generation: int, pool: WorkerPool, *, shard: str = "1/1",
     Raises:
         LedgerError: one of them is not trained.
     """
-    trials = [t for t in take_shard(run, planned_trials(run, generation), shard) if not _is_told(run, t)]
-    missing = [trial.id for trial in trials if not is_trained(run, trial)]
+    trials = _untold(run, take_shard(run, planned_trials(run, generation), shard))
+    missing = [trial.id for trial in trials if not _has_weights(run, trial)]
     if missing:
         raise LedgerError(
             f"Expected every trial of generation {generation} to have weights; none have {', '.join(missing[:3])}.",
@@ -91,7 +91,7 @@ def evaluate(run: Run, generation: int, pool: WorkerPool, *, shard: str = "1/1",
 def train_and_evaluate(run: Run, generation: int, pool: WorkerPool, *, listener: Listener = QUIET) -> None:
     """Do both, trial by trial, until every trial of the generation has a result."""
     trials = planned_trials(run, generation)
-    while open_trials := [trial for trial in trials if not _is_told(run, trial)]:
+    while open_trials := _untold(run, trials):
         _work(run, pool, TRAIN_AND_EVALUATE, open_trials, listener)
 
 
@@ -106,7 +106,7 @@ def select(run: Run, generation: int) -> dict[str, Any]:
     evolution.close_generation()
     result = run.ledger.result(generation)
     if result is None:
-        left = [trial.id for trial in planned_trials(run, generation) if not _is_told(run, trial)]
+        left = [trial.id for trial in _untold(run, planned_trials(run, generation))]
         raise LedgerError(
             f"Generation {generation} is not done: {len(left)} trials have no result, such as {left[:3]}.",
             remedy=f"Run `evodiff generation train` and `evaluate` with --run {run.path} --generation {generation}.",
@@ -115,11 +115,6 @@ def select(run: Run, generation: int) -> dict[str, Any]:
         shutil.rmtree(folder, ignore_errors=True)
     drop_checkpoints(run, keep={candidate.id for candidate in evolution.front()})
     return result
-
-
-def is_trained(run: Run, trial: PlannedTrial) -> bool:
-    """Tell whether a trial has published weights, or a result that makes them superfluous."""
-    return (run.ledger.weights_folder(trial) / "config.json").exists() or _is_told(run, trial)
 
 
 def take_shard(run: Run, trials: Sequence[PlannedTrial], shard: str) -> list[PlannedTrial]:
@@ -213,8 +208,14 @@ def _tell(evolution: Evolution[ArchitectureGenome], trial: PlannedTrial, outcome
         evolution.tell(trial.id, value["objectives"], weights=value["weights"], details=value["details"])
 
 
-def _is_told(run: Run, trial: PlannedTrial) -> bool:
-    return trial.id in run.ledger.evaluations(trial.generation)
+def _untold(run: Run, trials: Sequence[PlannedTrial]) -> list[PlannedTrial]:
+    """Return those trials of one generation that have no result yet."""
+    told = run.ledger.evaluations(trials[0].generation) if trials else {}
+    return [trial for trial in trials if trial.id not in told]
+
+
+def _has_weights(run: Run, trial: PlannedTrial) -> bool:
+    return (run.ledger.weights_folder(trial) / "config.json").exists()
 
 
 def _check_turn(run: Run, generation: int) -> None:

@@ -86,14 +86,18 @@ def prepare_dataset(payload: Mapping[str, Any], context: WorkerContext) -> dict[
 def prepare_feature_net(payload: Mapping[str, Any], context: WorkerContext) -> dict[str, Any]:
     """Train a feature net for a dataset, or fetch it from the cache; measure the noise floor of KID in it."""
     from evodiff.evaluation.feature_net import load_or_train
-
     from evodiff.evaluation.score import noise_floor
 
     dataset = ImageDataset.load(Path(payload["dataset"]))
-    net, file = load_or_train(Path(payload["cache"]), dataset, payload["variant"], progress=context.report)
+    net = load_or_train(
+        Path(payload["cache"]),
+        dataset,
+        payload["variant"],
+        progress=lambda done, total: context.report({"done": done, "total": total}),
+    )
     floor = noise_floor(dataset, net)
     return {
-        "file": str(file),
+        "file": str(net.path),
         "accuracy": net.accuracy,
         "floor": {
             "value": floor.value,

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from evodiff.evaluation.latency import measure_latency_ms
 from safetensors.numpy import save_file
 
 from evodiff.architecture.network import build_network
 from evodiff.data import unscale
+from evodiff.evaluation.latency import measure_latency_ms
 from evodiff.evaluation.score import generate_like, part, reproducible
 from evodiff.evaluation.validation import validate
 from evodiff.pipeline.run import Run

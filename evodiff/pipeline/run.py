@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evodiff.architecture.cost import predict_training_seconds
+from evodiff.architecture.cost import operations, training_flops
 from evodiff.architecture.genome import ArchitectureGenome, ImageShape
 from evodiff.architecture.graph import resolve
 from evodiff.architecture.space import ArchitectureSpace
@@ -16,17 +16,19 @@ from evodiff.engine import Evolution, Objective
 from evodiff.engine.ledger import Ledger
 from evodiff.errors import CandidateNotFound, LedgerError
 from evodiff.hardware.calibration import Calibration
+from evodiff.hardware.latency import predict_ms
 from evodiff.settings import EvaluationSettings, TrainingSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from evodiff.evaluation.feature_net import FeatureNet
+    from collections.abc import Mapping
 
     from evodiff.data import ImageDataset
+    from evodiff.evaluation.feature_net import FeatureNet
 
 SCORED = ("kid", "denoising_loss")  # objectives that need a trained network
 PRICED = ("latency_ms", "memory_mb", "parameters", "flops")  # objectives that the genome alone decides
+# What any processor of these years reaches, where nothing was timed.
+SLOWEST_FLOPS_PER_SECOND = 2e9
 
 
 @dataclass(frozen=True)
@@ -109,9 +111,13 @@ class Run:
         return Calibration.from_json(json.loads((self.inputs / "calibration.json").read_text(encoding="utf-8")))
 
     def predicted_seconds(self, genome: ArchitectureGenome, steps: int) -> float:
-        """Predict how long a training takes on the machine that timed the operators."""
+        """Predict how long a training takes here, from the operator times where they are this machine's."""
         resolved = resolve(genome, self.shape)
-        return predict_training_seconds(resolved, steps, self.training.batch_size, self.calibration)
+        batch = self.training.batch_size
+        if self.calibration.measured:
+            # Backward costs about twice what forward does.
+            return 3 * predict_ms(operations(resolved, batch), self.calibration) / 1000 * steps
+        return training_flops(resolved, batch) * steps / SLOWEST_FLOPS_PER_SECOND
 
     @property
     def inputs(self) -> Path:
@@ -120,9 +126,8 @@ class Run:
 
     @cached_property
     def space(self) -> ArchitectureSpace:
-        """The search space with the costs that the run asks for."""
-        names = [objective.name for objective in self.objectives]
-        return make_space(self.shape, self.calibration, names, self.evaluation.serving_batch)
+        """The search space as it was frozen."""
+        return ArchitectureSpace.from_description(self.experiment["space"]["description"], calibration=self.calibration)
 
     def evolution(self) -> Evolution[ArchitectureGenome]:
         """Open the search where its ledger stands."""
@@ -140,11 +145,3 @@ class Run:
 
         name = "feature_net.safetensors" if variant == "search" else "report_feature_net.safetensors"
         return FeatureNet.load(self.inputs / name)
-
-
-def make_space(
-    shape: ImageShape, calibration: Calibration, objectives: Sequence[str], serving_batch: int
-) -> ArchitectureSpace:
-    """Build the architecture space of a run; it prices those ``objectives`` that the genome alone decides."""
-    priced = tuple(name for name in objectives if name in PRICED)
-    return ArchitectureSpace(shape, calibration=calibration, serving_batch=serving_batch, objectives=priced)

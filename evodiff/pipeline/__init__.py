@@ -1,0 +1,19 @@
+"""The steps of one generation, called by every driver, and what comes before and after them.
+
+======================  =====================================================================
+:mod:`.inputs`          dataset, feature nets and operator times, made or fetched by workers
+:mod:`.create`          a new run: inputs published, ``experiment.json`` frozen
+:mod:`.run`             an existing run, opened
+:mod:`.lease`           ``open``: which generation is worked on, and by whom
+:mod:`.generation`      ``plan``, ``train``, ``evaluate``, ``select``
+:mod:`.trial`           what a worker does for one trial (imports torch)
+:mod:`.evolve`          the loop over generations
+:mod:`.reuse`           evaluations taken over from a run over the same inputs
+:mod:`.final`           champion, its long training, pictures, latency of the front
+:mod:`.judge`           what a worker does for these (imports torch)
+:mod:`.single`          one given genome, trained and scored
+:mod:`.export`          a candidate as a diffusers folder
+:mod:`.preference`      limits on objectives
+:mod:`.prune`           less disk
+======================  =====================================================================
+"""
