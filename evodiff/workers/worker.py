@@ -17,7 +17,8 @@ from evodiff.workers.messages import MessageReader, send
 from evodiff.workers.process import BOOTSTRAP
 
 _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-_LOG_TAIL_BYTES = 2000
+_LOG_TAIL_BYTES = 6000
+_DULL = "Extension modules: "  # a long list at the end of what Python's fault handler prints
 _DEATH_SECONDS = 5.0  # from the end of its pipe to the end of the process
 
 
@@ -122,7 +123,7 @@ class Worker:
     def _printed(self) -> str:
         size = os.fstat(self._log.fileno()).st_size
         tail = os.pread(self._log.fileno(), _LOG_TAIL_BYTES, max(0, size - _LOG_TAIL_BYTES))
-        return tail.decode(errors="replace").strip()
+        return tail.decode(errors="replace").partition(_DULL)[0].strip()
 
 
 def _environment() -> dict[str, str]:
