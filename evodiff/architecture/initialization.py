@@ -4,10 +4,9 @@ They depend neither on layer keys, nor on the order of construction, nor on the 
 parameter has a generator of its own on the CPU and is drawn uniformly. Uniform draws, unlike normal ones, are the same
 bytes on every processor.
 
-Weights of convolutions and linear layers are uniform in ±1 / sqrt(fan in), biases zero, norms the identity, embedding
-tables of standard deviation :data:`EMBEDDING_DEVIATION`. Gates start at zero
-(see :mod:`evodiff.architecture.modulation`), and so does the last convolution of the network, which therefore starts by
-returning zero: the mean of every target.
+Weights of convolutions and linear layers are uniform in ±1 / sqrt(fan in), biases zero, norms the identity, the class
+table of standard deviation 1, positions of 0.02. Gates start at zero (see :mod:`evodiff.architecture.modulation`), and
+so does the last convolution of the network, which therefore starts by returning zero: the mean of every target.
 """
 
 from __future__ import annotations
@@ -20,7 +19,11 @@ from torch import Tensor, nn
 
 from evodiff.architecture.modulation import Modulation
 
-EMBEDDING_DEVIATION = 0.02
+# On digits, after 120 steps of v-prediction, the loss on images held out was .31 with a class table of deviation 1 and
+# .36 with one of .02 (the zoo's small U-Net, 3 seeds; its transformer .38 and .39). Random biases, a last convolution
+# that is not zero, and gains of sqrt(3) changed it by less than .015.
+CLASS_DEVIATION = 1.0
+POSITION_DEVIATION = 0.02
 
 
 def parameter_generator(seed: int, position: str, name: str) -> torch.Generator:
@@ -47,8 +50,10 @@ def _initialise_parameter(owner: nn.Module, name: str, parameter: Tensor, genera
     if isinstance(owner, nn.Conv2d | nn.Linear) and name == "weight":
         fan_in = parameter[0].numel()
         _draw_uniform(parameter, 1 / math.sqrt(fan_in), generator)
-    elif isinstance(owner, nn.Embedding) or parameter.ndim > 1:
-        _draw_uniform(parameter, EMBEDDING_DEVIATION * math.sqrt(3), generator)
+    elif isinstance(owner, nn.Embedding):
+        _draw_uniform(parameter, CLASS_DEVIATION * math.sqrt(3), generator)
+    elif parameter.ndim > 1:
+        _draw_uniform(parameter, POSITION_DEVIATION * math.sqrt(3), generator)
     else:
         parameter.fill_(1.0 if name == "weight" else 0.0)  # of norms; biases of convolutions and linear layers
 

@@ -225,6 +225,11 @@ def test_first_weights_are_uniform_within_the_inverse_root_of_the_fan_in():
     assert not convolution.bias.any()
 
 
+def test_class_labels_are_told_apart_from_the_start():
+    table = build_network(_genome(), replace(SHAPE, classes=100), seed=0).class_embedding.weight
+    assert table.std().item() == pytest.approx(1, rel=0.05)
+
+
 def test_layer_keys_name_modules_even_where_torch_has_the_name_itself():
     keys = ["items", "keys", "training", "forward", "pop", "conv"]
     genome = _genome(*(layer(key, "activation") for key in keys))
