@@ -48,8 +48,8 @@ def is_image(path: Path) -> bool:
 def decode(path: Path, size: int) -> NDArray[np.uint8]:
     """Read the first frame of a file as (3, size, size) RGB: upright, over white, scaled, cropped to the middle.
 
-    The middle square is resampled at once (bicubic, antialiased), which is the same as scaling the shorter side to
-    ``size`` and cropping, and keeps a picture of extreme proportions from growing.
+    The middle square is resampled at once (bicubic, antialiased, looking at what is around it), which is the same as
+    scaling the shorter side to ``size`` and cropping, and keeps a picture of extreme proportions from growing.
 
     Raises:
         Exception: whatever Pillow raises for a broken, truncated or huge file; ``ValueError`` for values that are no

@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 
 SIZES: Final = (16, 32)
 
-BLOCK: Final = 61  # 7 x 10 blocks in a photograph of 427 x 640
-WINDOW: Final = 40  # pixels of the photograph in a patch, a side: roof tiles and petals are a few pixels at 16 and 32
-STRIDE: Final = 3
+# Small blocks make the parts alike (KID of train against validation: .05 here, 1.2 with blocks of 85 pixels), large
+# ones leave more room for patches to differ in.
+BLOCK: Final = 42  # 10 x 15 blocks in a photograph of 427 x 640
+WINDOW: Final = 32  # pixels of the photograph in a patch, a side
+STRIDE: Final = 2
 
 # Along a row of blocks and from one row to the next the parts follow this cycle: 5/7, 1/7, 1/7.
 _CYCLE: Final[tuple[Part, ...]] = ("train", "train", "validation", "train", "train", "test", "train")
@@ -41,7 +43,7 @@ class Window:
 
 
 def read_photos(*, image_size: int = 32) -> ImageDataset:
-    """Cut (8960, 3, size, size) patches, ``size`` 16 or 32, out of the two photographs."""
+    """Cut (10800, 3, size, size) patches, ``size`` 16 or 32, out of the two photographs."""
     bunch = load_sample_images()
     names = [str(name).rsplit(".", 1)[0] for name in bunch.filenames]
     names = [name.replace("\\", "/").rsplit("/", 1)[-1] for name in names]
@@ -49,9 +51,9 @@ def read_photos(*, image_size: int = 32) -> ImageDataset:
     for label, pixels in enumerate(bunch.images):
         photograph = Image.fromarray(pixels)
         for window in windows(*pixels.shape[:2]):
-            corner = (window.column, window.row)
-            box = (*corner, window.column + WINDOW, window.row + WINDOW)
-            patches.append(np.asarray(photograph.resize((image_size, image_size), Image.Resampling.BICUBIC, box=box)))
+            # Cut first: resize with a box would look at the pixels around it.
+            patch = photograph.crop((window.column, window.row, window.column + WINDOW, window.row + WINDOW))
+            patches.append(np.asarray(patch.resize((image_size, image_size), Image.Resampling.BICUBIC)))
             labels.append(label)
             split.append(PARTS.index(window.part))
     return assemble(
