@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evodiff.errors import SettingsError
+from evodiff.errors import Interrupted, SettingsError
 from evodiff.pipeline.create import check_folder, check_settings, create_run
 from evodiff.pipeline.evolve import Watcher, evolve, evolve_generation
 from evodiff.pipeline.final import finish
-from evodiff.pipeline.generation import Listener
+from evodiff.pipeline.generation import Listener, resume_hint
 from evodiff.pipeline.inputs import gather_inputs
 from evodiff.pipeline.run import Run
 from evodiff.reporting.progress import ProgressDisplay
@@ -174,7 +174,10 @@ def _go(
     closed = evolve(run, pool, generations=settings.generations, holder=holder, watcher=watcher, deadline=deadline)
     if arm is not None:
         display.searching("Random arm")
-        evolve(arm, pool, generations=closed, holder=f"{holder}-random", watcher=watcher, siblings=(run,))
+        try:
+            evolve(arm, pool, generations=closed, holder=f"{holder}-random", watcher=watcher, siblings=(run,))
+        except Interrupted as stop:  # the arm goes on with its run, not by itself
+            raise Interrupted(stop.headline, remedy=resume_hint(run)) from stop
     steps = champion_steps or CHAMPION_FACTOR * run.training.steps
     display.searching("Champion")
     finish(run, pool, steps=steps, listener=Listener(display.stage, display.trial_ended))

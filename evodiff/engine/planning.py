@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from evodiff.engine.baselines import Strategy
     from evodiff.engine.history import History
+    from evodiff.engine.space import SearchSpace
     from evodiff.engine.transfer import Transferred
 
 G = TypeVar("G")
@@ -47,7 +48,7 @@ def plan_generation(
     space = space_within(history.space, generation)
     plan = _Plan(history, generation, seed=seed, size=size, rungs=rungs)
     if generation == 0:
-        plan.take(_starts(history, warm_start, seed))
+        plan.take(_starts(space, warm_start, seed))
     else:
         rng = generator(seed, generation, "propose")
         plan.take(strategy.propose(history, space, rng, generation, size))
@@ -55,8 +56,8 @@ def plan_generation(
     return b"".join(plan.lines.values())
 
 
-def _starts(history: History[G], warm_start: Sequence[Transferred[G]], seed: int) -> Iterable[Proposal[G]]:
-    initial = getattr(history.space, "initial", None)
+def _starts(space: SearchSpace[G], warm_start: Sequence[Transferred[G]], seed: int) -> Iterable[Proposal[G]]:
+    initial = getattr(space, "initial", None)
     known_good: list[G] = [] if initial is None else initial(generator(seed, 0, "initial"))
     return chain(
         (
