@@ -7,18 +7,24 @@ cached, for a child shares most of its layers with its parents.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from evodiff.architecture.genome import ArchitectureComponent, Setting
+from evodiff.architecture.genome import ArchitectureComponent, ImageShape, Setting
 from evodiff.architecture.graph import WIDENING, ResolvedGenome, ResolvedLayer
 from evodiff.architecture.tape import Tape
 from evodiff.hardware import operation as op
 from evodiff.hardware.operation import FLOAT_BYTES, Operation
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 MEGABYTE: Final = 1e6
+
+# As in ``network``, which this module cannot import without torch: from this resolution on, a network on a CPU keeps its
+# features in the channels-last memory format.
+CHANNELS_LAST_FROM: Final = 32
 
 _SHIFTED_PARTS = {"none": 0, "add": 1, "scale_shift": 2, "gated": 2}
 
@@ -26,13 +32,14 @@ _SHIFTED_PARTS = {"none": 0, "add": 1, "scale_shift": 2, "gated": 2}
 @dataclass(frozen=True)
 class PartCost:
     """The cost of a part of a network: what it calls, its parameters, and the largest number of elements that it holds at
-    once beside its inputs. ``kept`` of them, its output, stay."""
+    once beside its inputs. ``kept`` of them, its output, stay. ``channels_last`` is the output's memory format."""
 
     operations: tuple[Operation, ...]
     parameters: int
     flops: float
     peak_elements: int
     kept: int
+    channels_last: bool
 
 
 def operations(resolved: ResolvedGenome, batch: int) -> list[Operation]:
@@ -95,45 +102,55 @@ def _parts(resolved: ResolvedGenome, batch: int) -> list[PartCost]:
     """Return embedding, stem, for each layer its junction (where connections arrive) and its operation, and output."""
     shape, parameters = resolved.shape, resolved.genome.parameters
     embedding = resolved.time_embedding_channels
+    channels_last = resolved.stem_size >= CHANNELS_LAST_FROM
     parts = [
         _embedding(batch, parameters.width, embedding, shape.classes),
-        _stem(batch, shape.channels, shape.size, parameters.width, parameters.patch, parameters.positional),
+        _stem(batch, shape, parameters.width, parameters.patch, parameters.positional, channels_last),
     ]
+    formats = {-1: channels_last}  # position -> memory format of its output
     for layer in resolved.layers:
+        channels_last = formats[layer.position - 1]
         if layer.edges:
-            parts.append(_junction(batch, layer))
-        parts.append(_operation(batch, layer, embedding))
-    parts.append(_output(batch, resolved.out_channels, resolved.stem_size, shape.channels, parameters.patch))
+            edges = tuple((edge.channels, edge.merge, formats[edge.source]) for edge in layer.edges)
+            widening = layer.gene.component in WIDENING
+            parts.append(_junction(batch, layer.trunk_channels, edges, layer.in_size, widening, channels_last))
+            channels_last = parts[-1].channels_last
+        parts.append(_operation(batch, layer, embedding, channels_last))
+        formats[layer.position] = parts[-1].channels_last
+    parts.append(
+        _output(
+            batch,
+            resolved.out_channels,
+            resolved.stem_size,
+            shape.channels,
+            parameters.patch,
+            formats[len(resolved.layers) - 1],
+        )
+    )
     return parts
 
 
-def _junction(batch: int, layer: ResolvedLayer) -> PartCost:
-    edges = tuple((edge.channels, edge.merge) for edge in layer.edges)
-    return _junction_cost(batch, layer.trunk_channels, edges, layer.in_size, layer.gene.component in WIDENING)
-
-
-def _operation(batch: int, layer: ResolvedLayer, embedding: int) -> PartCost:
+def _operation(batch: int, layer: ResolvedLayer, embedding: int, channels_last: bool) -> PartCost:
     gene = layer.gene
     settings = tuple(gene.settings.items())
-    return _operation_cost(
-        batch, gene.component, settings, layer.in_channels, layer.out_channels, layer.in_size, embedding
-    )
+    shapes = (layer.in_channels, layer.out_channels, layer.in_size, embedding)
+    return _operation_cost(batch, gene.component, settings, *shapes, channels_last)
 
 
 def _finish(tape: Tape, kept: int) -> PartCost:
     total = sum(item.flops for item in tape.operations)
-    return PartCost(tuple(tape.operations), tape.parameters, total, tape.peak, kept)
+    return PartCost(tuple(tape.operations), tape.parameters, total, tape.peak, kept, tape.channels_last)
 
 
 @lru_cache(maxsize=4096)
 def _embedding(batch: int, width: int, channels: int, classes: int) -> PartCost:
     tape = Tape(batch)
     tape.call(op.embedding("sinusoid", batch, width), output=batch * width)
-    tape.linear(batch, width, channels)
+    tape.linear(width, channels)
     tape.free(batch * width)
     tape.pointwise("activation", "silu", channels, 1)
     tape.free(batch * channels)
-    tape.linear(batch, channels, channels)
+    tape.linear(channels, channels)
     tape.free(batch * channels)
     if classes:
         tape.parameters += (classes + 1) * channels
@@ -145,13 +162,17 @@ def _embedding(batch: int, width: int, channels: int, classes: int) -> PartCost:
 
 
 @lru_cache(maxsize=4096)
-def _stem(batch: int, channels: int, size: int, width: int, patch: int, positional: bool) -> PartCost:
-    tape = Tape(batch)
+def _stem(batch: int, shape: ImageShape, width: int, patch: int, positional: bool, channels_last: bool) -> PartCost:
+    tape = Tape(batch, channels_last=channels_last)
     kernel = 3 if patch == 1 else patch
-    stem_size = size // patch
+    stem_size = shape.size // patch
     elements = batch * width * stem_size**2
-    tape.parameters += (channels * kernel**2 + 1) * width
-    tape.call(op.conv(batch, channels, width, size, kernel, patch, "stem"), output=elements, scratch=elements)
+    tape.parameters += (shape.channels * kernel**2 + 1) * width
+    tape.call(
+        op.conv(batch, shape.channels, width, shape.size, kernel, patch, channels_last=channels_last, kind="stem"),
+        output=elements,
+        scratch=elements if channels_last else 0,  # before it is brought into that format
+    )
     if positional:
         tape.parameters += width * stem_size**2
         tape.pointwise("elementwise", "add", width, stem_size)
@@ -159,26 +180,36 @@ def _stem(batch: int, channels: int, size: int, width: int, patch: int, position
 
 
 @lru_cache(maxsize=65536)
-def _junction_cost(
-    batch: int, trunk: int, edges: tuple[tuple[int, str], ...], size: int, takes_concatenation: bool
+def _junction(
+    batch: int,
+    trunk: int,
+    edges: tuple[tuple[int, str, bool], ...],
+    size: int,
+    takes_concatenation: bool,
+    channels_last: bool,
 ) -> PartCost:
-    tape = Tape(batch)
+    """Return the cost of merging ``edges``: channels, merge and memory format of each."""
+    tape = Tape(batch, channels_last=channels_last)
     positions = batch * size * size
     added = 0
-    for channels, merge in edges:
+    for channels, merge, format_of_source in edges:
         if merge == "add":
             if channels != trunk:
+                tape.channels_last = format_of_source
                 tape.conv(channels, trunk, size, 1)
-            tape.pointwise("elementwise", "add", trunk, size)
+                tape.channels_last = channels_last
+            tape.add(trunk, size, format_of_source)
             if channels != trunk:
                 tape.free(positions * trunk)
             tape.free(added)
             added = positions * trunk
-    concatenated = sum(channels for channels, merge in edges if merge == "concat")
-    if not concatenated:
+    joined = [(channels, format_of_source) for channels, merge, format_of_source in edges if merge == "concat"]
+    if not joined:
         return _finish(tape, positions * trunk)
-    whole = trunk + concatenated
-    tape.call(op.concat(batch, trunk, whole, size), output=positions * whole)
+    whole = trunk + sum(channels for channels, _ in joined)
+    tape.channels_last = channels_last and all(format_of_source for _, format_of_source in joined)
+    concat = op.concat(batch, trunk, whole, size, channels_last=tape.channels_last)
+    tape.call(concat, output=positions * whole)
     if takes_concatenation:
         return _finish(tape, positions * whole)
     tape.conv(whole, trunk, size, 1)
@@ -194,8 +225,9 @@ def _operation_cost(
     out_channels: int,
     size: int,
     embedding: int,
+    channels_last: bool,
 ) -> PartCost:
-    tape = Tape(batch)
+    tape = Tape(batch, channels_last=channels_last)
     out_size = size
     chosen = dict(settings)
     match component:
@@ -212,10 +244,12 @@ def _operation_cost(
             if chosen["method"] == "conv":
                 tape.conv(in_channels, in_channels, size, 3, stride=2)
             else:
-                tape.call(op.resample("average", batch, in_channels, size), output=batch * in_channels * out_size**2)
+                average = op.resample("average", batch, in_channels, size, channels_last=channels_last)
+                tape.call(average, output=batch * in_channels * out_size**2)
         case ArchitectureComponent.UPSAMPLE:
             out_size = 2 * size
-            tape.call(op.resample("nearest", batch, in_channels, size), output=batch * in_channels * out_size**2)
+            nearest = op.resample("nearest", batch, in_channels, size, channels_last=channels_last)
+            tape.call(nearest, output=batch * in_channels * out_size**2)
             if chosen["method"] == "conv":
                 tape.conv(in_channels, in_channels, out_size, 3)
     return _finish(tape, batch * out_channels * out_size**2)
@@ -226,7 +260,7 @@ def _modulation_rows(tape: Tape, kind: str, embedding: int, channels: int, gate_
     if kind == "none":
         return 0
     rows = _SHIFTED_PARTS[kind] * channels + (gate_channels if kind == "gated" else 0)
-    tape.linear(tape.batch, embedding, rows)
+    tape.linear(embedding, rows)
     return tape.batch * rows
 
 
@@ -242,7 +276,7 @@ def _residual(
     tape: Tape, chosen: Mapping[str, Setting], in_channels: int, out_channels: int, size: int, embedding: int
 ) -> None:
     kernel, norm, activation = int(chosen["kernel"]), str(chosen["norm"]), str(chosen["activation"])
-    kind = str(chosen["modulation"])
+    kind, format_of_input = str(chosen["modulation"]), tape.channels_last
     inner, outer = (tape.batch * size * size * channels for channels in (in_channels, out_channels))
     tape.pointwise("norm", norm, in_channels, size)
     tape.pointwise("activation", activation, in_channels, size)
@@ -250,7 +284,9 @@ def _residual(
     tape.conv(in_channels, out_channels, size, kernel)  # h
     tape.free(inner)
     if in_channels != out_channels:
+        format_of_branch, tape.channels_last = tape.channels_last, format_of_input
         tape.conv(in_channels, out_channels, size, 1)
+        tape.channels_last = format_of_branch
     rows = _modulation_rows(tape, kind, embedding, out_channels, out_channels)
     if kind == "add":
         _shift(tape, kind, out_channels, size)
@@ -271,7 +307,8 @@ def _residual(
     if kind == "gated":
         tape.pointwise("elementwise", "gate", out_channels, size)
         tape.free(outer)
-    tape.pointwise("elementwise", "add", out_channels, size)
+    format_of_branch, tape.channels_last = tape.channels_last, format_of_input
+    tape.add(out_channels, size, format_of_branch)
     tape.free(rows)
 
 
@@ -282,7 +319,7 @@ def _convolution(tape: Tape, separable: bool, in_channels: int, out_channels: in
         return
     elements = tape.batch * size * size * in_channels
     tape.parameters += in_channels * kernel**2
-    tape.call(op.depthwise(tape.batch, in_channels, size, kernel), output=elements)
+    tape.call(op.depthwise(tape.batch, in_channels, size, kernel, channels_last=tape.channels_last), output=elements)
     tape.conv(in_channels, out_channels, size, 1)
     tape.free(elements)
 
@@ -292,6 +329,7 @@ def _conv(
 ) -> None:
     expansion, kernel, separable = int(chosen["expansion"]), int(chosen["kernel"]), bool(chosen["separable"])
     norm, activation, kind = str(chosen["norm"]), str(chosen["activation"]), str(chosen["modulation"])
+    format_of_input = tape.channels_last
     inner, outer = (tape.batch * size * size * channels for channels in (in_channels, out_channels))
     tape.pointwise("norm", norm, in_channels, size)  # h, alive to the end
     rows = _modulation_rows(tape, kind, embedding, in_channels, out_channels)
@@ -315,36 +353,40 @@ def _conv(
         tape.free(outer)
     if chosen["shortcut"]:
         if in_channels != out_channels:
+            format_of_branch, tape.channels_last = tape.channels_last, format_of_input
             tape.conv(in_channels, out_channels, size, 1)
-        tape.pointwise("elementwise", "add", out_channels, size)
+            tape.channels_last = format_of_branch
+        tape.add(out_channels, size, format_of_input)
     tape.free(rows)
 
 
 def _attention(tape: Tape, chosen: Mapping[str, Setting], channels: int, size: int, embedding: int) -> None:
     kind, variant, heads = str(chosen["modulation"]), str(chosen["kind"]), int(chosen["heads"])
-    positions = tape.batch * size * size
-    elements = positions * channels
+    elements = tape.batch * size * size * channels
+    format_of_input = tape.channels_last
     tape.pointwise("norm", str(chosen["norm"]), channels, size)  # h, alive to the end
     rows = _modulation_rows(tape, kind, embedding, channels, channels)
     if kind != "none":
         _shift(tape, kind, channels, size)
-    tape.linear(positions, channels, 3 * channels)
+    tape.project(channels, 3 * channels, size, channels_last=tape.channels_last)
     scratch = elements + tape.batch * channels * (channels // heads) if variant == "linear" else 0
     tape.call(op.attention(variant, tape.batch, channels, size, heads), output=elements, scratch=scratch)
-    tape.linear(positions, channels, channels)
+    tape.project(channels, channels, size, channels_last=True)
     tape.free(4 * elements)
+    tape.channels_last = True
     if kind != "none":
         tape.free(elements)
     if kind == "gated":
         tape.pointwise("elementwise", "gate", channels, size)
         tape.free(elements)
-    tape.pointwise("elementwise", "add", channels, size)
+    tape.channels_last = format_of_input
+    tape.add(channels, size, True)
     tape.free(rows)
 
 
 @lru_cache(maxsize=4096)
-def _output(batch: int, in_channels: int, size: int, channels: int, patch: int) -> PartCost:
-    tape = Tape(batch)
+def _output(batch: int, in_channels: int, size: int, channels: int, patch: int, channels_last: bool) -> PartCost:
+    tape = Tape(batch, channels_last=channels_last)
     elements = batch * in_channels * size * size
     image = batch * channels * (size * patch) ** 2
     tape.pointwise("norm", "group", in_channels, size)
@@ -352,5 +394,8 @@ def _output(batch: int, in_channels: int, size: int, channels: int, patch: int) 
     tape.free(elements)
     tape.conv(in_channels, channels * patch * patch, size, 3)
     tape.free(elements)
-    tape.call(op.resample("shuffle", batch, channels * patch * patch, size, patch), output=image)
+    if patch > 1 or channels_last:
+        shuffle = op.resample("shuffle", batch, channels * patch**2, size, patch, channels_last=channels_last)
+        tape.call(shuffle, output=image)
+        tape.free(image)
     return _finish(tape, image)

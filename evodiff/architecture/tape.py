@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from evodiff.hardware import operation as op
-from evodiff.hardware.operation import Operation
+
+if TYPE_CHECKING:
+    from evodiff.hardware.operation import Operation
 
 
 class Tape:
     """Operations, ``parameters``, and the elements held now (``live``) and at most (``peak``), inputs left out.
 
-    Every call holds its output until :meth:`free` gives it back.
+    Every call holds its output until :meth:`free` gives it back. ``channels_last`` is the memory format that the tensor
+    worked on has on a CPU; torch hands it on from input to output.
     """
 
-    def __init__(self, batch: int) -> None:
+    def __init__(self, batch: int, *, channels_last: bool = False) -> None:
         self.batch = batch
+        self.channels_last = channels_last
         self.operations: list[Operation] = []
         self.parameters = 0
         self.live = 0
@@ -33,14 +39,21 @@ class Tape:
         """Record a convolution with bias."""
         self.parameters += (in_channels * kernel * kernel + 1) * out_channels
         self.call(
-            op.conv(self.batch, in_channels, out_channels, size, kernel, stride),
+            op.conv(self.batch, in_channels, out_channels, size, kernel, stride, channels_last=self.channels_last),
             output=self.batch * out_channels * (size // stride) ** 2,
         )
 
-    def linear(self, rows: int, in_channels: int, out_channels: int) -> None:
-        """Record a linear layer with bias."""
+    def linear(self, in_channels: int, out_channels: int) -> None:
+        """Record a linear layer of one row an image."""
         self.parameters += (in_channels + 1) * out_channels
-        self.call(op.linear(rows, in_channels, out_channels), output=rows * out_channels)
+        self.call(op.linear(self.batch, in_channels, out_channels), output=self.batch * out_channels)
+
+    def project(self, in_channels: int, out_channels: int, size: int, *, channels_last: bool) -> None:
+        """Record a linear layer of every position; of a row-major map it is computed first without its bias."""
+        self.parameters += (in_channels + 1) * out_channels
+        output = self.batch * size * size * out_channels
+        operation = op.linear(self.batch, in_channels, out_channels, size, channels_last=channels_last)
+        self.call(operation, output=output, scratch=0 if channels_last else output)
 
     def pointwise(self, kind: str, variant: str, channels: int, size: int) -> None:
         """Record an operation whose output has the shape of its input; a norm has parameters."""
@@ -49,4 +62,15 @@ class Tape:
         if kind == "norm":
             self.parameters += channels if variant == "rms" else 2 * channels
             scratch = elements if variant == "rms" else 0  # its scale of every element
-        self.call(op.pointwise(kind, variant, self.batch, channels, size), output=elements, scratch=scratch)
+        self.call(
+            op.pointwise(kind, variant, self.batch, channels, size, channels_last=self.channels_last),
+            output=elements,
+            scratch=scratch,
+        )
+        if (kind, variant) == ("norm", "layer"):
+            self.channels_last = True  # it works on a permuted view
+
+    def add(self, channels: int, size: int, other_channels_last: bool) -> None:
+        """Record the sum of the tensor worked on, which gives the memory format, and another."""
+        variant = "add" if self.channels_last == other_channels_last else "add_mixed"
+        self.pointwise("elementwise", variant, channels, size)

@@ -10,12 +10,15 @@ the space as well.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from evodiff.hardware import operation as op
-from evodiff.hardware.operation import Operation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from evodiff.hardware.operation import Operation
 
 # Larger operations are predicted from what smaller ones reach; timing them would eat the budget.
 MAX_FLOPS: Final = 1e9
@@ -60,10 +63,7 @@ PAGES: Final = (
     Page(16, 4),
     Page(64, 32),
     Page(40, 16, 2),
-    Page(56, 8),
-    Page(128, 16),
-    Page(48, 8, 32),
-    Page(8, 16),
+    Page(8, 16, 32),
 )
 
 
@@ -71,11 +71,7 @@ def pages() -> Iterator[list[Operation]]:
     """Yield the operations of each page: a fixed list, without those that are too large to time."""
     for index, page in enumerate(PAGES):
         sampled = dict.fromkeys(_Sample(page, index).operations())
-        yield [
-            item
-            for item in sampled
-            if item.flops <= MAX_FLOPS and item.read_bytes + item.write_bytes <= MAX_BYTES
-        ]
+        yield [item for item in sampled if item.flops <= MAX_FLOPS and item.read_bytes + item.write_bytes <= MAX_BYTES]
 
 
 class _Sample:
@@ -89,12 +85,24 @@ class _Sample:
     def one(self, choices: Sequence[int]) -> int:
         return self._draw.choice(choices)
 
+    def channels_last(self) -> bool:
+        """The memory format of an operation: networks of high resolution keep to channels-last, others mostly do not."""
+        return self.page.size >= 32 or self.one((0, 0, 1)) == 1
+
     def channels(self) -> int:
         """Channels of a layer; concatenations make more than four widths."""
         return self.page.width * self.one((1, 1, 2, 2, 3, 4))
 
     def size(self, smallest: int = 2) -> int:
         return max(smallest, self.page.size // self.one((1, 1, 2, 4)))
+
+    def conv(self, in_channels: int, out_channels: int, size: int, kernel: int, stride: int = 1) -> Operation:
+        last = self.channels_last()
+        return op.conv(self.batch, in_channels, out_channels, size, kernel, stride, channels_last=last)
+
+    def pointwise(self, kind: str, variant: str) -> Operation:
+        channels, size, last = self.channels(), self.size(), self.channels_last()
+        return op.pointwise(kind, variant, self.batch, channels, size, channels_last=last)
 
     def operations(self) -> Iterator[Operation]:
         yield from self._convolutions()
@@ -106,17 +114,17 @@ class _Sample:
         for kernel, count in ((1, 5), (3, 7), (5, 5)):
             for _ in range(count):
                 joined = self.channels() + self.one((0, 0, 0, self.page.width * 2))
-                yield op.conv(self.batch, joined, self.channels(), self.size(), kernel)
+                yield self.conv(joined, self.channels(), self.size(), kernel)
         # An expansion by four, and the way back.
         inner, size = 4 * self.channels(), self.size()
-        yield op.conv(self.batch, inner // 4, inner, size, 1)
-        yield op.conv(self.batch, inner, inner // 4, size, 1)
+        yield self.conv(inner // 4, inner, size, 1)
+        yield self.conv(inner, inner // 4, size, 1)
         for _ in range(2):
             channels = self.channels()
-            yield op.conv(self.batch, channels, channels, self.size(4), 3, 2)
+            yield self.conv(channels, channels, self.size(4), 3, 2)
         for kernel, count in ((1, 1), (3, 2), (5, 2)):
             for _ in range(count):
-                yield op.depthwise(self.batch, self.channels(), self.size(), kernel)
+                yield op.depthwise(self.batch, self.channels(), self.size(), kernel, channels_last=self.channels_last())
 
     def _attention(self) -> Iterator[Operation]:
         for variant in op.KINDS["attention"]:
@@ -124,29 +132,34 @@ class _Sample:
                 channels, size = self.channels(), self.size()
                 yield op.attention(variant, self.batch, channels, size, self.one((1, 2, 4, 8)))
         for _ in range(2):
-            channels, rows = self.channels(), self.batch * self.size() ** 2
-            yield op.linear(rows, channels, 3 * channels)
-            yield op.linear(rows, channels, channels)
+            channels, size = self.channels(), self.size()
+            yield op.linear(self.batch, channels, 3 * channels, size, channels_last=self.channels_last())
+            yield op.linear(self.batch, channels, channels, size, channels_last=True)
 
     def _pointwise(self) -> Iterator[Operation]:
         for variant in op.KINDS["norm"] * 2:
-            yield op.pointwise("norm", variant, self.batch, self.channels(), self.size())
+            yield self.pointwise("norm", variant)
         for kind in ("activation", "elementwise"):
             for variant in op.KINDS[kind]:
-                yield op.pointwise(kind, variant, self.batch, self.channels(), self.size())
+                yield self.pointwise(kind, variant)
         for _ in range(2):
             channels = self.channels()
-            yield op.concat(self.batch, channels, channels + self.channels(), self.size())
-        yield op.resample("average", self.batch, self.channels(), self.size(4))
-        yield op.resample("nearest", self.batch, self.channels(), self.size())
+            joined, size = channels + self.channels(), self.size()
+            yield op.concat(self.batch, channels, joined, size, channels_last=self.channels_last())
+        for variant in ("average", "nearest"):
+            channels, size = self.channels(), self.size(4)
+            yield op.resample(variant, self.batch, channels, size, channels_last=self.channels_last())
 
     def _ends(self) -> Iterator[Operation]:
         width, patch, image = self.page.width, self.one((1, 2, 4)), self.one((1, 3))
         stem_size = self.page.size
         kernel = 3 if patch == 1 else patch
-        yield op.conv(self.batch, image, width, stem_size * patch, kernel, patch, "stem")
-        yield op.conv(self.batch, self.channels(), image * patch**2, stem_size, 3)
-        yield op.resample("shuffle", self.batch, image * patch**2, stem_size, patch)
+        yield op.conv(
+            self.batch, image, width, stem_size * patch, kernel, patch, channels_last=self.channels_last(), kind="stem"
+        )
+        yield self.conv(self.channels(), image * patch**2, stem_size, 3)
+        channels_last = patch == 1 or self.channels_last()
+        yield op.resample("shuffle", self.batch, image * patch**2, stem_size, patch, channels_last=channels_last)
         embedding = width * self.one((1, 2, 4))
         yield op.embedding("sinusoid", self.batch, width)
         yield op.embedding("class", self.batch, embedding)

@@ -1,7 +1,7 @@
 """Every operation as something that can be run and timed: the very calls that a network makes, on tensors of its shapes.
 
-The only place of this room that imports torch, and so imported only by functions that measure. Features are kept as the
-network keeps them: in the channels-last memory format on the CPU, row-major elsewhere.
+Imports torch, and so is imported only by functions that measure. Only the CPU knows memory formats: elsewhere features are
+row-major.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from evodiff.hardware.operation import Operation
+if TYPE_CHECKING:
+    from evodiff.hardware.operation import Operation
 
 Kernel = Callable[[], Tensor]
 
@@ -57,17 +59,13 @@ class Arena:
         self._next = place + -(-math.prod(shape) // 16) * 16
         return self._cut(place, shape)
 
-    def features(self, operation: Operation, channels: int | None = None) -> Tensor:
-        """Return a (batch, channels, size, size) tensor in the memory format of features."""
+    def features(self, operation: Operation, channels: int | None = None, *, other_format: bool = False) -> Tensor:
+        """Return a (batch, channels, size, size) tensor in the operation's memory format, or in the other one."""
         batch, size = operation.batch, operation.size
         channels = operation.in_channels if channels is None else channels
-        if self.device == "cpu":
+        if self.device == "cpu" and operation.channels_last != other_format:
             return self.tensor(batch, size, size, channels).permute(0, 3, 1, 2)
         return self.tensor(batch, channels, size, size)
-
-    def format(self, tensor: Tensor) -> Tensor:
-        """Bring a tensor into the memory format of features."""
-        return tensor.contiguous(memory_format=torch.channels_last) if self.device == "cpu" else tensor
 
     def fill(self, module: nn.Module) -> nn.Module:
         """Give every parameter of a module that has none values from the arena."""
@@ -96,9 +94,10 @@ def _conv(operation: Operation, arena: Arena) -> Kernel:
     )
     if operation.kind == "stem":
         image = arena.tensor(operation.batch, operation.in_channels, operation.size, operation.size)
-        return lambda: arena.format(module(image))
+        memory_format = torch.channels_last if operation.channels_last else torch.contiguous_format
+        return lambda: module(image).contiguous(memory_format=memory_format)
     x = arena.features(operation)
-    return lambda: module(x)  # type: ignore[no-any-return]  # modules are typed to return Any
+    return lambda: module(x)
 
 
 def _depthwise(operation: Operation, arena: Arena) -> Kernel:
@@ -107,22 +106,25 @@ def _depthwise(operation: Operation, arena: Arena) -> Kernel:
         nn.Conv2d(channels, channels, kernel, padding=kernel // 2, groups=channels, bias=False, device="meta")
     )
     x = arena.features(operation)
-    return lambda: module(x)  # type: ignore[no-any-return]  # modules are typed to return Any
+    return lambda: module(x)
 
 
 def _linear(operation: Operation, arena: Arena) -> Kernel:
     module = arena.fill(nn.Linear(operation.in_channels, operation.out_channels, device="meta"))
-    x = arena.tensor(operation.batch, operation.in_channels)
-    return lambda: module(x)  # type: ignore[no-any-return]  # modules are typed to return Any
+    batch, size, channels = operation.batch, operation.size, operation.in_channels
+    if size > 1:
+        features = arena.features(operation)
+        # Of a row-major map the tokens are a strided view, which torch copies, and the bias is then added apart.
+        return lambda: module(features.permute(0, 2, 3, 1).reshape(batch, size * size, channels))
+    x = arena.tensor(batch, channels)
+    return lambda: module(x)
 
 
 def _attention(operation: Operation, arena: Arena) -> Kernel:
     batch, channels, size, heads = operation.batch, operation.in_channels, operation.size, operation.heads
-    features = arena.features(operation)
     projected = arena.tensor(batch, size * size, 3 * channels)
 
     def run() -> Tensor:
-        features.permute(0, 2, 3, 1).reshape(batch, size * size, channels)  # a copy where features are row-major
         heads_apart = projected.view(batch, size * size, 3, heads, channels // heads)
         query, key, value = heads_apart.permute(2, 0, 3, 1, 4).unbind(0)
         if operation.variant == "full":
@@ -161,8 +163,8 @@ def _activation(operation: Operation, arena: Arena) -> Kernel:
 
 def _elementwise(operation: Operation, arena: Arena) -> Kernel:
     x = arena.features(operation)
-    if operation.variant == "add":
-        other = arena.features(operation)
+    if operation.variant in ("add", "add_mixed"):
+        other = arena.features(operation, other_format=operation.variant == "add_mixed")
         return lambda: x + other
     first, second = (arena.tensor(operation.batch, operation.in_channels, 1, 1) for _ in range(2))
     if operation.variant == "shift":

@@ -16,19 +16,22 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
 from functools import lru_cache
 from itertools import combinations
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evodiff.errors import SettingsError
-from evodiff.hardware.calibration import Calibration, Timing
 from evodiff.hardware.design import Group, group
 from evodiff.hardware.operation import FLOAT_BYTES, Operation
-from evodiff.hardware.profiles import TargetProfile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from evodiff.hardware.calibration import Calibration, Timing
+    from evodiff.hardware.profiles import TargetProfile
 
 Array = NDArray[np.float64]
 
@@ -39,6 +42,8 @@ NOISES: Final = (0.01, 0.05, 0.2, 1.0)
 FEWEST_TIMINGS: Final = 6
 # No shape is believed to run this many times faster or slower than the roofline of its group.
 LARGEST_FACTOR: Final = 4.0
+# How far the two memory formats are from each other, in doublings of a size.
+FORMAT_DISTANCE: Final = 3.0
 # What an operation of several calls issues, and how often it passes over its tensor, next to one.
 CALLS: Final = {
     ("attention", "linear"): 5,
@@ -141,8 +146,7 @@ def _work(operation: Operation) -> tuple[float, float, float, float]:
     channels = operation.in_channels * operation.out_channels
     padded = _whole_vectors(operation.in_channels) * _whole_vectors(operation.out_channels)
     if operation.kind in ("conv", "stem", "linear"):
-        kernel = operation.kernel**2 if operation.kind != "linear" else 1
-        parameters = FLOAT_BYTES * channels * kernel
+        parameters = FLOAT_BYTES * channels * operation.kernel**2
         flops = operation.flops * padded / channels
     elif operation.kind == "attention":
         across = operation.size**2 if operation.variant == "full" else operation.in_channels // operation.heads
@@ -171,6 +175,7 @@ def _shape(operation: Operation) -> tuple[float, ...]:
         math.log2(operation.heads),
         float(operation.in_channels % VECTOR == 0),
         float(operation.out_channels % VECTOR == 0),
+        FORMAT_DISTANCE * operation.channels_last,
     )
 
 

@@ -8,14 +8,15 @@ kind            variants                what it is
 ==============  ======================  =======================================================================
 ``conv``                                dense convolution with bias, zero padding, ``kernel`` and ``stride``
 ``depthwise``                           one filter a channel, no bias
-``linear``                              ``batch`` rows, ``in_channels`` -> ``out_channels``, with bias
+``linear``                              of rows, or of the positions of a feature map; with bias
 ``attention``   full, linear            the core: what is between the projections to q, k, v and the one back
 ``norm``        group, layer, rms       over (batch, channels, height, width)
 ``activation``  silu, gelu, relu, mish  the same
-``elementwise``  add, shift,            two tensors added; a (batch, channels, 1, 1) tensor added; scale and shift
-                scale_shift, gate       by two such; multiplied by one such
+``elementwise``  add, add_mixed,        two tensors added, of one memory format or of two; a (batch, channels, 1, 1)
+                shift, scale_shift,     tensor added; scale and shift by two such; multiplied by one such
+                gate
 ``concat``                              along the channels, to ``out_channels``
-``resample``    average, nearest,       2x2 mean; doubling; pixel shuffle by ``stride`` (1: a copy in row-major order)
+``resample``    average, nearest,       2x2 mean; doubling; pixel shuffle by ``stride`` (1: a copy to row-major)
                 shuffle
 ``stem``                                convolution of a row-major image, brought into the memory format of features
 ``embedding``   sinusoid, class         time step to sinusoids; row look-up
@@ -37,7 +38,7 @@ KINDS: Final[dict[str, tuple[str, ...]]] = {
     "attention": ("full", "linear"),
     "norm": ("group", "layer", "rms"),
     "activation": ("silu", "gelu", "relu", "mish"),
-    "elementwise": ("add", "shift", "scale_shift", "gate"),
+    "elementwise": ("add", "add_mixed", "shift", "scale_shift", "gate"),
     "concat": ("",),
     "resample": ("average", "nearest", "shuffle"),
     "stem": ("",),
@@ -48,6 +49,8 @@ KINDS: Final[dict[str, tuple[str, ...]]] = {
 @dataclass(frozen=True, slots=True)
 class Operation:
     """One operation with its shapes, its arithmetic and the memory it must move.
+
+    ``channels_last`` is the memory format of the input, or of the stem's output; row-major if not.
 
     ``size`` is the height and width of the input (1 for vectors). ``flops`` counts the multiply-adds of convolutions,
     linear layers and attention as two each, and nothing else, as is the custom. ``read_bytes`` and ``write_bytes`` are
@@ -63,6 +66,7 @@ class Operation:
     stride: int = 1
     heads: int = 1
     variant: str = ""
+    channels_last: bool = False
     flops: float = 0.0
     read_bytes: float = 0.0
     write_bytes: float = 0.0
@@ -75,7 +79,15 @@ class Operation:
 
 @lru_cache(maxsize=65536)
 def conv(
-    batch: int, in_channels: int, out_channels: int, size: int, kernel: int, stride: int = 1, kind: str = "conv"
+    batch: int,
+    in_channels: int,
+    out_channels: int,
+    size: int,
+    kernel: int,
+    stride: int = 1,
+    *,
+    channels_last: bool = False,
+    kind: str = "conv",
 ) -> Operation:
     """Return a dense convolution; the output has ``size / stride`` positions a side. ``kind`` may be "stem"."""
     positions = batch * (size // stride) ** 2
@@ -88,6 +100,7 @@ def conv(
         size,
         kernel,
         stride,
+        channels_last=channels_last,
         flops=2.0 * positions * weights,
         read_bytes=FLOAT_BYTES * (batch * size * size * in_channels + weights + out_channels),
         write_bytes=FLOAT_BYTES * positions * out_channels,
@@ -95,7 +108,7 @@ def conv(
 
 
 @lru_cache(maxsize=65536)
-def depthwise(batch: int, channels: int, size: int, kernel: int) -> Operation:
+def depthwise(batch: int, channels: int, size: int, kernel: int, *, channels_last: bool = False) -> Operation:
     """Return a depthwise convolution of stride 1."""
     elements = batch * size * size * channels
     return Operation(
@@ -105,6 +118,7 @@ def depthwise(batch: int, channels: int, size: int, kernel: int) -> Operation:
         channels,
         size,
         kernel,
+        channels_last=channels_last,
         flops=2.0 * elements * kernel * kernel,
         read_bytes=FLOAT_BYTES * (elements + channels * kernel * kernel),
         write_bytes=FLOAT_BYTES * elements,
@@ -112,13 +126,16 @@ def depthwise(batch: int, channels: int, size: int, kernel: int) -> Operation:
 
 
 @lru_cache(maxsize=65536)
-def linear(rows: int, in_channels: int, out_channels: int) -> Operation:
-    """Return a linear layer applied to ``rows`` rows."""
+def linear(batch: int, in_channels: int, out_channels: int, size: int = 1, *, channels_last: bool = False) -> Operation:
+    """Return a linear layer applied to rows, or to every position of feature maps of ``size`` > 1."""
+    rows = batch * size * size
     return Operation(
         "linear",
-        rows,
+        batch,
         in_channels,
         out_channels,
+        size,
+        channels_last=channels_last,
         flops=2.0 * rows * in_channels * out_channels,
         read_bytes=FLOAT_BYTES * (rows * in_channels + (in_channels + 1) * out_channels),
         write_bytes=FLOAT_BYTES * rows * out_channels,
@@ -146,10 +163,12 @@ def attention(variant: str, batch: int, channels: int, size: int, heads: int) ->
 
 
 @lru_cache(maxsize=65536)
-def pointwise(kind: str, variant: str, batch: int, channels: int, size: int) -> Operation:
+def pointwise(
+    kind: str, variant: str, batch: int, channels: int, size: int, *, channels_last: bool = False
+) -> Operation:
     """Return a norm, an activation or an elementwise operation, whose output has the shape of its input."""
     elements = batch * size * size * channels
-    inputs = 2 if (kind, variant) == ("elementwise", "add") else 1
+    inputs = 2 if variant in ("add", "add_mixed") else 1
     return Operation(
         kind,
         batch,
@@ -157,13 +176,14 @@ def pointwise(kind: str, variant: str, batch: int, channels: int, size: int) -> 
         channels,
         size,
         variant=variant,
+        channels_last=channels_last,
         read_bytes=FLOAT_BYTES * inputs * elements,
         write_bytes=FLOAT_BYTES * elements,
     )
 
 
 @lru_cache(maxsize=65536)
-def concat(batch: int, in_channels: int, out_channels: int, size: int) -> Operation:
+def concat(batch: int, in_channels: int, out_channels: int, size: int, *, channels_last: bool = False) -> Operation:
     """Return a concatenation behind ``in_channels`` channels to ``out_channels``."""
     elements = batch * size * size * out_channels
     return Operation(
@@ -172,13 +192,16 @@ def concat(batch: int, in_channels: int, out_channels: int, size: int) -> Operat
         in_channels,
         out_channels,
         size,
+        channels_last=channels_last,
         read_bytes=FLOAT_BYTES * elements,
         write_bytes=FLOAT_BYTES * elements,
     )
 
 
 @lru_cache(maxsize=65536)
-def resample(variant: str, batch: int, channels: int, size: int, factor: int = 2) -> Operation:
+def resample(
+    variant: str, batch: int, channels: int, size: int, factor: int = 2, *, channels_last: bool = False
+) -> Operation:
     """Return a 2x2 mean, a doubling, or a pixel shuffle by ``factor`` from ``channels`` input channels."""
     elements = batch * size * size * channels
     written = {"average": elements / 4, "nearest": elements * 4, "shuffle": elements}[variant]
@@ -190,6 +213,7 @@ def resample(variant: str, batch: int, channels: int, size: int, factor: int = 2
         size,
         stride=factor,
         variant=variant,
+        channels_last=channels_last,
         read_bytes=FLOAT_BYTES * elements,
         write_bytes=FLOAT_BYTES * written,
     )

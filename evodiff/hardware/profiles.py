@@ -10,12 +10,14 @@ calibrate`` replaces it by measurements.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from evodiff.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 SUSTAINED_COMPUTE: Final = 0.6
 SUSTAINED_BANDWIDTH: Final = 0.8

@@ -18,14 +18,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import torch
 
 from evodiff.hardware.calibration import THREADS, Progress
 from evodiff.hardware.design import pages
 from evodiff.hardware.kernels import Arena, Kernel, make_kernel
-from evodiff.hardware.operation import Operation
+
+if TYPE_CHECKING:
+    from evodiff.hardware.operation import Operation
 
 # Counted runs of a page in one turn, and turns at most.
 PAGE_RUNS: Final = 4
@@ -91,7 +93,9 @@ def time_operations(
         if device == "cpu":
             nanoseconds = {item: _lower_quartile(values) for item, values in _time_on_cpu(used).items()}
         else:
-            nanoseconds = {item: statistics.median(values) for item, values in _time_on_accelerator(device, used).items()}
+            nanoseconds = {
+                item: statistics.median(values) for item, values in _time_on_accelerator(device, used).items()
+            }
     return [(item, float(f"{value / 1e6:.5g}")) for item, value in nanoseconds.items()]
 
 
