@@ -1,8 +1,8 @@
 """What a network costs before it is built: operations, parameters, multiply-adds, memory. Pure Python, no torch.
 
-The modules of ``layers``, ``attention``, ``modulation`` and ``network`` are written down here a second time, as what each
-forward pass calls and which tensors it holds meanwhile; tests hold both against each other. Costs of single layers are
-cached, for a child shares most of its layers with its parents.
+The modules of ``layers``, ``attention``, ``modulation`` and ``network`` are written down here a second time, as what
+each forward pass calls and which tensors it holds meanwhile; tests hold both against each other. Costs of single layers
+are cached, for a child shares most of its layers with its parents.
 """
 
 from __future__ import annotations
@@ -15,15 +15,18 @@ from evodiff.architecture.genome import ArchitectureComponent, ImageShape, Setti
 from evodiff.architecture.graph import WIDENING, ResolvedGenome, ResolvedLayer
 from evodiff.architecture.tape import Tape
 from evodiff.hardware import operation as op
+from evodiff.hardware.latency import predict_ms
 from evodiff.hardware.operation import FLOAT_BYTES, Operation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from evodiff.hardware.calibration import Calibration
+
 MEGABYTE: Final = 1e6
 
-# As in ``network``, which this module cannot import without torch: from this resolution on, a network on a CPU keeps its
-# features in the channels-last memory format.
+# As in ``network``, which this module cannot import without torch: from this resolution on, a network on a CPU keeps
+# its features in the channels-last memory format.
 CHANNELS_LAST_FROM: Final = 32
 
 _SHIFTED_PARTS = {"none": 0, "add": 1, "scale_shift": 2, "gated": 2}
@@ -31,8 +34,11 @@ _SHIFTED_PARTS = {"none": 0, "add": 1, "scale_shift": 2, "gated": 2}
 
 @dataclass(frozen=True)
 class PartCost:
-    """The cost of a part of a network: what it calls, its parameters, and the largest number of elements that it holds at
-    once beside its inputs. ``kept`` of them, its output, stay. ``channels_last`` is the output's memory format."""
+    """The cost of a part of a network.
+
+    ``peak_elements`` is the largest number of elements that it holds at once beside its inputs; ``kept`` of them, its
+    output, stay. ``channels_last`` is the output's memory format on a CPU.
+    """
 
     operations: tuple[Operation, ...]
     parameters: int
@@ -60,6 +66,11 @@ def flops(resolved: ResolvedGenome, batch: int = 1) -> float:
 def training_flops(resolved: ResolvedGenome, batch: int) -> float:
     """Return the multiply-adds of one training step: forward, and twice that backward."""
     return 3 * flops(resolved, batch)
+
+
+def predict_training_seconds(resolved: ResolvedGenome, steps: int, batch: int, calibration: Calibration) -> float:
+    """Predict how long ``steps`` training steps of ``batch`` images take, backward at twice the cost of forward."""
+    return 3 * predict_ms(operations(resolved, batch), calibration) * steps / 1000
 
 
 def memory_mb(resolved: ResolvedGenome, batch: int) -> float:

@@ -1,1 +1,28 @@
-"""Targets: what they are, how long an operation takes on them, and how much memory they have."""
+"""Targets: what they are, how long operations take on them, and how much memory they have.
+
+``operation`` is the language in which a network's cost is told. ``profiles`` knows Apple's chips by their
+specifications; ``calibration`` measures the machine at hand (``design`` says what, ``timing`` and ``kernels`` how);
+``latency`` predicts from either; ``memory`` says what fits. Nothing here imports torch before something is measured.
+"""
+
+from evodiff.hardware.calibration import Calibration, Timing, calibrate, calibration_path, load_or_calibrate, roofline
+from evodiff.hardware.latency import predict_ms
+from evodiff.hardware.memory import working_set_mb
+from evodiff.hardware.operation import KINDS, Operation
+from evodiff.hardware.profiles import TARGETS, TargetProfile, target_profile
+
+__all__ = [  # noqa: RUF022 - a table of contents, in reading order
+    "Operation",
+    "KINDS",
+    "TargetProfile",
+    "TARGETS",
+    "target_profile",
+    "Calibration",
+    "Timing",
+    "calibrate",
+    "load_or_calibrate",
+    "calibration_path",
+    "roofline",
+    "predict_ms",
+    "working_set_mb",
+]

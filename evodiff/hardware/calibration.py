@@ -16,11 +16,12 @@ from typing import Any, Final
 
 from evodiff.errors import SettingsError
 from evodiff.hardware.operation import Operation
-from evodiff.hardware.profiles import TargetProfile, target_profile
+from evodiff.hardware.profiles import TargetProfile
 
 FORMAT: Final = 1
 THREADS: Final = 1
 BUDGET_SECONDS: Final = 15.0
+# The target that is the machine at hand; all others are names of profiles.
 LOCAL: Final = "local"
 
 Progress = Callable[[float], None]
@@ -144,8 +145,8 @@ def load_or_calibrate(
 ) -> Calibration:
     """Return the calibration of this machine's ``device`` out of ``cache_dir``, measured now if there is none.
 
-    There is one for each name of a device, version of torch and number of threads. Of two processes that calibrate at once
-    the first to finish wins, and both return its table. ``refresh`` measures anew and replaces it.
+    There is one for each name of a device, version of torch and number of threads. Of two processes that calibrate at
+    once the first to finish wins, and both return its table. ``refresh`` measures anew and replaces it.
     """
     path = calibration_path(cache_dir, device)
     if not refresh:
@@ -154,19 +155,6 @@ def load_or_calibrate(
             return stored
     fresh = calibrate(device, budget_seconds=budget_seconds, progress=progress)
     return _publish(path, fresh, replace=refresh)
-
-
-def calibration_for(target: str, cache_dir: Path | str, device: str = "cpu", **measuring: Any) -> Calibration:
-    """Return the calibration of ``target``: of this machine's ``device`` for "local", else from the profile of that name.
-
-    ``measuring`` is handed on to :func:`load_or_calibrate`.
-
-    Raises:
-        SettingsError: no profile has this name.
-    """
-    if target == LOCAL:
-        return load_or_calibrate(cache_dir, device, **measuring)
-    return roofline(target_profile(target))
 
 
 def calibration_path(cache_dir: Path | str, device: str) -> Path:

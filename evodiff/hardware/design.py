@@ -1,10 +1,10 @@
 """Which operations a calibration times: pages, each a sample of what one network calls.
 
-How long an operation takes depends on the company it keeps: a small convolution among other small ones finds its inputs,
-its weights and its code in the caches, and between large ones it finds nothing there. So operations are timed in pages, and
-those of a page have the channels, resolutions and batch of one network of the search space: 1 to 4 times a width, and a
-resolution, its half and its quarter. The first pages are far apart, so that a small budget, which takes only these, spans
-the space as well.
+How long an operation takes depends on the company it keeps: a small convolution among other small ones finds its
+inputs, its weights and its code in the caches, and between large ones it finds nothing there. So operations are timed
+in pages, and those of a page have the channels, resolutions and batch of one network of the search space: 1 to 4 times
+a width, and a resolution, its half and its quarter. The first pages are far apart, so that a small budget, which takes
+only these, spans the space as well.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class _Sample:
         return self._draw.choice(choices)
 
     def channels_last(self) -> bool:
-        """The memory format of an operation: networks of high resolution keep to channels-last, others mostly do not."""
+        """A memory format: networks of high resolution keep to channels-last, others mostly do not."""
         return self.page.size >= 32 or self.one((0, 0, 1)) == 1
 
     def channels(self) -> int:

@@ -1,7 +1,7 @@
-"""Every operation as something that can be run and timed: the very calls that a network makes, on tensors of its shapes.
+"""Every operation as something that can be run and timed: the very calls of a network, on tensors of its shapes.
 
-Imports torch, and so is imported only by functions that measure. Only the CPU knows memory formats: elsewhere features are
-row-major.
+Imports torch, and so is imported only by functions that measure. Only the CPU knows memory formats: elsewhere features
+are row-major.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ FEATURE_BUFFERS = 4
 class Arena:
     """Memory on ``device`` from which the tensors of a page of operations are cut, laid out as a network's would be.
 
-    Parameters follow one another, each read once a pass. Features are cut at random places of a small part, for an allocator
-    hands a network the same few buffers again and again. Operations only read, so their tensors may overlap.
+    Parameters follow one another, each read once a pass. Features are cut at random places of a small part, for an
+    allocator hands a network the same few buffers again and again. Operations only read, so their tensors may overlap.
     """
 
     def __init__(self, device: str, elements: int = 4_000_000) -> None:

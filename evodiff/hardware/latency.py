@@ -166,7 +166,7 @@ def _whole_vectors(channels: int) -> int:
 
 
 def _shape(operation: Operation) -> tuple[float, ...]:
-    """Return the coordinates of an operation among those of its group: logarithms, and whether channels fill vectors."""
+    """Return an operation's coordinates among those of its group: logarithms, and whether channels fill vectors."""
     return (
         math.log2(operation.batch),
         math.log2(operation.in_channels),
@@ -180,7 +180,7 @@ def _shape(operation: Operation) -> tuple[float, ...]:
 
 
 def _nonnegative_fit(rows: Array) -> Array:
-    """Return w >= 0 that minimises |rows w - 1|: the best unconstrained fit of a subset of columns that is nonnegative."""
+    """Return w >= 0 that minimises |rows w - 1|: the best of the fits to subsets of columns that are nonnegative."""
     columns = [index for index in range(rows.shape[1]) if np.any(rows[:, index])]
     best, best_error = np.zeros(rows.shape[1]), math.inf
     scale = np.where(rows.max(axis=0) > 0, rows.max(axis=0), 1.0)
@@ -196,7 +196,7 @@ def _nonnegative_fit(rows: Array) -> Array:
 
 
 def _gaussian_process(shapes: Array, values: Array) -> tuple[float, Array]:
-    """Return length and weights of the process with the smallest median leave-one-out error."""
+    """Return length and weights of the process with the smallest mean leave-one-out error."""
     if len(values) < FEWEST_TIMINGS:
         return 1.0, np.zeros(len(values))
     distances = np.abs(shapes[:, None] - shapes[None]).sum(axis=-1)

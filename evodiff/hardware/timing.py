@@ -1,12 +1,13 @@
 """Timing operations on a device.
 
 On the CPU the clock is the CPU time of the one thread that computes: on an idle machine that is the latency, on a busy
-one it leaves out the time that other processes took. Operations are timed one by one, in a shuffled sequence of all of
-them, on tensors cut from one arena of the size of a small network, so that each meets the caches as it does among the
-operations of a network. Timed in a loop of its own, a small convolution takes half the time that it takes in use.
+one it leaves out the time that other processes took. Operations are timed one by one, page after page
+(:mod:`evodiff.hardware.design`), each page several times over in shuffled order, on tensors that lie in memory as those
+of a network do. So each meets the caches as it does in use; timed in a loop of its own, a small convolution takes half
+the time that it takes there.
 
-On Apple's GPUs (``mps``) and on ``cuda`` every shape is warmed up, and the median of twenty measurements counts, each of
-several calls between two synchronisations. This code has not been run on Apple hardware.
+On Apple's GPUs (``mps``) and on ``cuda`` every shape is warmed up, and the median of twenty measurements counts, each
+of several calls between two synchronisations. This code has not been run on Apple hardware.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import platform
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections import defaultdict
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -27,6 +28,8 @@ from evodiff.hardware.design import pages
 from evodiff.hardware.kernels import Arena, Kernel, make_kernel
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from evodiff.hardware.operation import Operation
 
 # Counted runs of a page in one turn, and turns at most.
@@ -38,8 +41,6 @@ ACCELERATOR_CALLS: Final = 10
 # Timed less often than this, a median means little.
 ACCELERATOR_REPEATS: Final = 20
 
-Clock = Callable[[], int]
-
 
 def torch_version() -> str:
     """Return the version of torch, with the build."""
@@ -49,7 +50,7 @@ def torch_version() -> str:
 def device_name(device: str) -> str:
     """Return the name of this machine's processor or GPU."""
     if device == "cuda":
-        return torch.cuda.get_device_name()
+        return str(torch.cuda.get_device_name())
     information = Path("/proc/cpuinfo")
     if information.exists():
         for line in information.read_text(encoding="utf-8").splitlines():
@@ -107,8 +108,8 @@ def _lower_quartile(values: list[int]) -> float:
 def _time_on_cpu(used: Callable[[], float]) -> dict[Operation, list[int]]:
     """Return nanoseconds of every counted run.
 
-    A page is run several times over, in a new order each time. The first run, which brings code and parameters into the
-    caches, does not count. Pages take their turns until the budget is used.
+    The first run of a page in each turn, which brings code and parameters into the caches, does not count. Pages take
+    their turns until the budget is used; on a slow machine it ends before the last of them had its first.
     """
     arena = Arena("cpu")
     prepared = []
@@ -119,13 +120,15 @@ def _time_on_cpu(used: Callable[[], float]) -> dict[Operation, list[int]]:
             kernel()
         if used() > FIRST_PASS:
             break
-    samples: dict[Operation, list[int]] = {item: [] for page in prepared for item, _ in page}
+    samples: dict[Operation, list[int]] = defaultdict(list)
     order = random.Random(0)  # noqa: S311 - an order of measurement, not a secret
     before = used()
     for turn in range(1, MAX_TURNS + 1):
         for kernels in prepared:
             _time_page(kernels, samples, order)
             share = used()
+            if share > 1:
+                return samples
         if share + (share - before) / turn > 1:
             break
     return samples
