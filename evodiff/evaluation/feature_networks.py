@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -53,30 +54,36 @@ class PlainNetwork(nn.Module):
 class ResidualNetwork(nn.Module):
     """Strided 5 x 5 convolutions and pre-activation residual blocks (He et al. 2016) at 8 x 8 and at 4 x 4.
 
-    Group norm and GELU: no statistics of a batch, another non-linearity, wider filters, shortcuts.
+    Group norm and GELU: no statistics of a batch, another non-linearity, wider filters, shortcuts. Beside the pooled
+    activations of the blocks the features see how strongly each filter of the first layer answers (root mean square
+    over each quarter of the image): how sharp and how noisy an image is.
     """
 
     def __init__(self, channels: int, size: int) -> None:
         super().__init__()
-        width, side = channels, min(size, _LARGEST)
+        side = min(size, _LARGEST)
+        stride = 2 if side > _GRID else 1
+        self.first = nn.Conv2d(channels, 16, 5, stride, 2)
+        width, side = 16, side // stride
         stem: list[nn.Module] = []
-        while side > _GRID or not stem:
+        while side > _GRID or width < 32:
             stride = 2 if side > _GRID else 1
-            out = 32 if side // stride <= _GRID else 16
-            stem += [nn.Conv2d(width, out, 5, stride, 2), nn.GELU()]
-            width, side = out, side // stride
+            stem += [nn.GroupNorm(4, width), nn.GELU(), nn.Conv2d(width, 32, 5, stride, 2)]
+            width, side = 32, side // stride
         self.stem = nn.Sequential(*stem)
         self.fine = _ResidualBlock(32)
         self.down = nn.Conv2d(32, 48, 5, 2, 2)
         self.coarse = _ResidualBlock(48)
         self.norm = nn.GroupNorm(4, 48)
-        self.out = nn.Linear(4 * 48, FEATURES)
+        self.out = nn.Linear(4 * (48 + 16), FEATURES)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return (n, 64)."""
-        hidden = self.coarse(self.down(self.fine(self.stem(images))))
-        hidden = F.gelu(self.norm(hidden))
-        features: Tensor = self.out(F.adaptive_avg_pool2d(hidden, 2).flatten(1))
+        answers = self.first(images)
+        hidden = self.coarse(self.down(self.fine(self.stem(answers))))
+        pooled = F.adaptive_avg_pool2d(F.gelu(self.norm(hidden)), 2)
+        strength = (F.adaptive_avg_pool2d(answers.square(), 2) + 1e-4).sqrt()
+        features: Tensor = self.out(torch.cat([pooled, strength], dim=1).flatten(1))
         return features
 
 

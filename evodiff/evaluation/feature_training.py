@@ -97,7 +97,7 @@ def train_network(
 
 def training_steps(size: int) -> int:
     """Steps of training: images of up to 16 pixels are learned in fewer."""
-    return 200 if size <= 16 else 500
+    return 200 if size <= 16 else 800
 
 
 def in_chunks(network: nn.Module, images: Tensor) -> Tensor:
