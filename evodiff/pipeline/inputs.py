@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from evodiff.data import ImageDataset, open_dataset
 from evodiff.errors import DatasetError, EvodiffError, Interrupted
-from evodiff.hardware.calibration import LOCAL, Calibration, load_or_calibrate, roofline
+from evodiff.hardware.calibration import Calibration, load_or_calibrate, roofline
 from evodiff.hardware.profiles import target_profile
 from evodiff.workers import Outcome, Task, WorkerPool
 
 if TYPE_CHECKING:
     from evodiff.settings import Settings
     from evodiff.workers import WorkerContext
+
+LOCAL: Final = "local"  # the target that is this machine's own device
 
 Announce = Callable[[str, Mapping[str, Any]], None]  # (what is prepared, how far)
 
