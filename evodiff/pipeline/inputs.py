@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +81,9 @@ def prepare_dataset(payload: Mapping[str, Any], context: WorkerContext) -> dict[
         )
     except DatasetError as error:
         return {"error": [error.headline, error.remedy]}
-    file = Path(payload["cache"]) / "datasets" / f"{dataset.digest}.safetensors"
+    # Named by content, name and notes: folders of equal images have files of their own.
+    about = json.dumps([dataset.digest, dataset.name, dataset.skipped, dataset.notes])
+    file = Path(payload["cache"]) / "datasets" / f"{hashlib.sha256(about.encode()).hexdigest()}.safetensors"
     if not file.exists():
         dataset.save(file)
     return {"file": str(file)}
