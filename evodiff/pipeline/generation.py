@@ -186,6 +186,7 @@ def _work(run: Run, pool: WorkerPool, function: str, trials: Sequence[PlannedTri
         if outcome.interrupted:
             interrupted = True
             continue
+        _check_storage(run, outcome)
         _tell(evolution, by_id[outcome.id], outcome)
         run.ledger.telemetry("trial", trial=outcome.id, step=function.rpartition(":")[2], seconds=outcome.seconds)
         listener.end(by_id[outcome.id], evolution.evaluation(outcome.id), outcome.seconds)
@@ -196,6 +197,19 @@ def _work(run: Run, pool: WorkerPool, function: str, trials: Sequence[PlannedTri
 def resume_hint(run: Run) -> str:
     """Return how to go on with a run."""
     return f"Go on with: evodiff evolve --resume {run.path}"
+
+
+def _check_storage(run: Run, outcome: Outcome) -> None:
+    """A disk that is full says nothing about a trial: the trial stays open, and the run stops.
+
+    Raises:
+        LedgerError: a worker could not store what it had.
+    """
+    if outcome.failure is not None and outcome.failure.cause == "storage":
+        raise LedgerError(
+            f"A worker could not store its work: {outcome.failure.detail}",
+            remedy=f"Free space or mend the permissions; what was stored is intact. {resume_hint(run)}",
+        )
 
 
 def _tell(evolution: Evolution[ArchitectureGenome], trial: PlannedTrial, outcome: Outcome) -> None:
