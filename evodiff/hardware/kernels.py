@@ -23,7 +23,7 @@ Kernel = Callable[[], Tensor]
 EPSILON = 1e-5
 GROUPS = 8
 # Features of the largest size that an arena has room for: a few are alive at a time.
-FEATURE_BUFFERS = 4
+FEATURE_BUFFERS = 2
 
 
 class Arena:
