@@ -25,10 +25,9 @@ class Layers(nn.Module):
 
 def test_rates_fall_with_the_inputs_of_hidden_layers_and_of_nothing_else() -> None:
     factors = learning_rate_factors(Layers())
-    assert {name: factor for name, factor in factors.items() if factor != 1.0} == {
-        "narrow.weight": 2.0,
-        "wide.weight": 0.25,
-    }
+    hidden = {"narrow.weight": 2.0, "base.weight": 1.0, "wide.weight": 0.5}
+    assert {name: factors[name] for name in hidden} == hidden
+    assert {factor for name, factor in factors.items() if name not in hidden} == {2.0}
     assert set(factors) == {name for name, _ in Layers().named_parameters()}
 
 
