@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from evodiff.engine import EvolutionMetrics
     from evodiff.search import EvolutionaryDiffusionSearch
 
-__all__ = [  # noqa: RUF022 - in the order in which one meets them
+__all__ = [
     "ArchitectureGenome",
     "ArchitectureComponent",
     "GeneticOperators",

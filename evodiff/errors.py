@@ -1,4 +1,4 @@
-"""Exceptions of evodiff: a headline that says what was expected and what was found, and a remedy that says what to do."""
+"""Exceptions of evodiff: a headline says what was expected and what was found, a remedy what to do."""
 
 from __future__ import annotations
 

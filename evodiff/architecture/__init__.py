@@ -45,7 +45,7 @@ _HOMES = {
     "EvolvedNetwork": "network",
 }
 
-__all__ = [  # noqa: RUF022 - in reading order: data, meaning, operators, space, networks
+__all__ = [
     "ArchitectureGenome",
     "ArchitectureComponent",
     "LayerGene",

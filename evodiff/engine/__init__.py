@@ -15,7 +15,7 @@ from evodiff.engine.space import SearchSpace
 from evodiff.engine.transfer import Transferred, front_of_run
 from evodiff.engine.variation import Proposal
 
-__all__ = [  # noqa: RUF022 - a table of contents, in reading order
+__all__ = [
     "SearchSpace",
     "Candidate",
     "Trial",

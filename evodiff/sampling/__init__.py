@@ -4,7 +4,7 @@ from evodiff.sampling.generate import balanced_labels, denoiser, generate, initi
 from evodiff.sampling.noise import NoiseSchedule
 from evodiff.sampling.solver import dpm_solver_pp_2m, scoring_timesteps
 
-__all__ = [  # noqa: RUF022 - in the order in which one needs them
+__all__ = [
     "NoiseSchedule",
     "dpm_solver_pp_2m",
     "scoring_timesteps",
