@@ -25,7 +25,7 @@ class TrainingSettings(BaseModel):
 
     steps: int = Field(default=120, ge=1, description="training steps of the full rung")
     batch_size: int = Field(default=64, ge=1)
-    learning_rate: float = Field(default=2e-3, gt=0, description="at width 32; scaled by width, see training.optimizer")
+    learning_rate: float = Field(default=4e-3, gt=0, description="of 32 inputs; scaled, see training.optimizer")
     weight_decay: float = Field(default=0.0, ge=0)
     warmup_steps: int = Field(default=20, ge=0)
     ema_decay: float = Field(default=0.99, ge=0, lt=1)
