@@ -62,7 +62,8 @@ def evolve(
         float | None, typer.Option(min=0.1, help="Minutes after which no generation is opened.")
     ] = None,
     champion_steps: Annotated[
-        int | None, typer.Option(min=1, help="Training steps of the champion.  [default: 5 times --steps]")
+        int | None,
+        typer.Option(min=1, help="Training steps of the champion.  [default: a generation's compute]"),
     ] = None,
     baseline: Annotated[
         bool, typer.Option("--baseline", help="Run a random search of equal budget beside it.")

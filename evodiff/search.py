@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from evodiff.errors import Interrupted, SettingsError
 from evodiff.pipeline.create import check_folder, check_settings, create_run
 from evodiff.pipeline.evolve import Watcher, evolve, evolve_generation
-from evodiff.pipeline.final import finish
+from evodiff.pipeline.final import final_steps, finish
 from evodiff.pipeline.generation import Listener, resume_hint
 from evodiff.pipeline.inputs import gather_inputs
 from evodiff.pipeline.run import Run
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 PRELOAD = ("evodiff.pipeline.trial",)
 MOST_WORKERS = 8
-CHAMPION_FACTOR = 5  # the champion is trained this many times as long as a trial, for its pictures
 
 
 @dataclass(frozen=True)
@@ -178,7 +177,7 @@ def _go(
             evolve(arm, pool, generations=closed, holder=f"{holder}-random", watcher=watcher, siblings=(run,))
         except Interrupted as stop:  # the arm goes on with its run, not by itself
             raise Interrupted(stop.headline, remedy=resume_hint(run)) from stop
-    steps = champion_steps or CHAMPION_FACTOR * run.training.steps
+    steps = champion_steps or final_steps(run)
     display.searching("Champion")
     finish(run, pool, steps=steps, listener=Listener(display.stage, display.trial_ended))
     display.clear()

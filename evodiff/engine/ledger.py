@@ -184,6 +184,7 @@ class Ledger:
             (generation, name.partition(".")[0], self.path / generation_folder(generation) / "weights" / name)
             for generation in range(self.generations)
             for name in self._storage.names(f"{generation_folder(generation)}/weights")
+            if not name.startswith(".")  # what a writer has not finished
         ]
 
     def find(self, prefix: str) -> str:

@@ -6,6 +6,8 @@ import json
 import shutil
 from typing import TYPE_CHECKING, Any
 
+from evodiff.architecture.cost import training_flops
+from evodiff.architecture.graph import resolve
 from evodiff.errors import CandidateNotFound, EvodiffError, Interrupted
 from evodiff.pipeline.generation import QUIET, Listener, resume_hint
 from evodiff.pipeline.preference import parse_preference
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 CHAMPION_FILE = "final/champion.json"
 PICTURES = 100
+FINAL_FACTORS = (5, 20)  # a champion's final training, in trainings of a trial
 
 _TRAIN = "evodiff.pipeline.trial:train_final"
 _DRAW = "evodiff.pipeline.judge:draw_pictures"
@@ -61,6 +64,24 @@ def finish(
     content = {"champion": best.id, "steps": steps, "prefer": run.settings["prefer"]}
     run.ledger.replace(CHAMPION_FILE, json.dumps(content, sort_keys=True).encode() + b"\n")
     return best
+
+
+def final_steps(run: Run) -> int:
+    """Return for how many steps the champion is trained: on the compute of one generation's trials, within bounds.
+
+    A small champion gets more steps than a large one; all get 5 to 20 times those of a trial.
+    """
+    best = champion(run)
+    if best is None or run.ledger.closed == 0:
+        return run.training.steps
+    spent = sum(
+        training_flops(resolve(run.space.from_json(row["genome"]), run.shape), run.training.batch_size)
+        * run.steps(row["rung"])
+        for row in run.ledger.plan(run.ledger.closed - 1)
+    )
+    a_step = training_flops(resolve(best.genome, run.shape), run.training.batch_size)
+    fewest, most = FINAL_FACTORS
+    return min(most * run.training.steps, max(fewest * run.training.steps, round(spent / a_step)))
 
 
 def train_candidate(run: Run, candidate: str, pool: WorkerPool, *, steps: int, listener: Listener = QUIET) -> None:

@@ -147,8 +147,8 @@ def drop_checkpoints(run: Run, keep: Collection[str]) -> None:
             path.unlink(missing_ok=True)
 
 
-def reference_curve(run: Run, generation: int) -> list[float] | None:
-    """Return the median learning curve of the generation before, None for the first: what early stopping compares with.
+def reference_curve(run: Run, generation: int, rung: int = 0) -> list[float] | None:
+    """Return the median learning curve on ``rung`` in the generation before, None where there is none to compare with.
 
     It comes from a closed generation, so it is the same however trials were sharded.
     """
@@ -156,8 +156,8 @@ def reference_curve(run: Run, generation: int) -> list[float] | None:
         return None
     curves = [
         evaluation.details["loss_curve"]
-        for evaluation in run.ledger.evaluations(generation - 1).values()
-        if evaluation.failure is None and evaluation.details.get("loss_curve")
+        for trial, evaluation in run.ledger.evaluations(generation - 1).items()
+        if trial.split(".")[1] == f"r{rung}" and evaluation.failure is None and evaluation.details.get("loss_curve")
     ]
     return [statistics.median(points) for points in zip(*curves, strict=True)] if curves else None
 
@@ -165,7 +165,7 @@ def reference_curve(run: Run, generation: int) -> list[float] | None:
 def _work(run: Run, pool: WorkerPool, function: str, trials: Sequence[PlannedTrial], listener: Listener) -> None:
     """Have trials worked on and tell what came out as it comes."""
     by_id = {trial.id: trial for trial in trials}
-    curve = reference_curve(run, trials[0].generation) if trials else None
+    curves = {trial.rung: reference_curve(run, trial.generation, trial.rung) for trial in trials}
     tasks = [
         Task(
             id=trial.id,
@@ -174,7 +174,7 @@ def _work(run: Run, pool: WorkerPool, function: str, trials: Sequence[PlannedTri
                 "run": str(run.path.resolve()),
                 "trial": trial.to_json(run.space.to_json(trial.genome)),
                 "steps": run.steps(trial.rung),
-                "reference_curve": curve,
+                "reference_curve": curves[trial.rung],
             },
             predicted_seconds=predicted_seconds(run, trial),
         )
