@@ -382,7 +382,8 @@ def _attention(tape: Tape, chosen: Mapping[str, Setting], channels: int, size: i
     tape.project(channels, 3 * channels, size, channels_last=tape.channels_last)
     scratch = elements + tape.batch * channels * (channels // heads) if variant == "linear" else 0
     tape.call(op.attention(variant, tape.batch, channels, size, heads), output=elements, scratch=scratch)
-    tape.project(channels, channels, size, channels_last=True)
+    # Linear attention returns the heads apart; with one channel a head, joining them is a strided view.
+    tape.project(channels, channels, size, channels_last=variant == "full" or channels > heads)
     tape.free(4 * elements)
     tape.channels_last = True
     if kind != "none":
@@ -407,6 +408,7 @@ def _output(batch: int, in_channels: int, size: int, channels: int, patch: int, 
     tape.free(elements)
     if patch > 1 or channels_last:
         shuffle = op.resample("shuffle", batch, channels * patch**2, size, patch, channels_last=channels_last)
-        tape.call(shuffle, output=image)
+        # The shuffle keeps the memory format, and the image is then made row-major.
+        tape.call(shuffle, output=image, scratch=image if patch > 1 and channels_last else 0)
         tape.free(image)
     return _finish(tape, image)

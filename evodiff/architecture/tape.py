@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from evodiff.hardware.operation import Operation
 
 
+# As in ``normalization``, which imports torch.
+GROUPS = 8
+
+
 class Tape:
     """Operations, ``parameters``, and the elements held now (``live``) and at most (``peak``), inputs left out.
 
@@ -61,7 +65,7 @@ class Tape:
         scratch = 0
         if kind == "norm":
             self.parameters += channels if variant == "rms" else 2 * channels
-            scratch = elements if variant == "rms" else 0  # its scale of every element
+            scratch = self._norm_scratch(variant, elements, size)
         self.call(
             op.pointwise(kind, variant, self.batch, channels, size, channels_last=self.channels_last),
             output=elements,
@@ -69,6 +73,12 @@ class Tape:
         )
         if (kind, variant) == ("norm", "layer"):
             self.channels_last = True  # it works on a permuted view
+
+    def _norm_scratch(self, variant: str, elements: int, size: int) -> int:
+        positions = self.batch * size * size
+        if variant == "rms":
+            return elements + positions  # the scale of every element, and the root of every position
+        return 2 * (positions if variant == "layer" else self.batch * GROUPS)  # means and deviations
 
     def add(self, channels: int, size: int, other_channels_last: bool) -> None:
         """Record the sum of the tensor worked on, which gives the memory format, and another."""

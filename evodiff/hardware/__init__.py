@@ -11,7 +11,7 @@ from evodiff.hardware.memory import working_set_mb
 from evodiff.hardware.operation import KINDS, Operation
 from evodiff.hardware.profiles import TARGETS, TargetProfile, target_profile
 
-__all__ = [  # noqa: RUF022 - a table of contents, in reading order
+__all__ = [
     "Operation",
     "KINDS",
     "TargetProfile",

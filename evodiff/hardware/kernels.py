@@ -188,7 +188,7 @@ def _resample(operation: Operation, arena: Arena) -> Kernel:
         return lambda: F.interpolate(x, scale_factor=2.0, mode="nearest")
     if operation.stride == 1:
         return lambda: x.contiguous()
-    return lambda: F.pixel_shuffle(x, operation.stride)
+    return lambda: F.pixel_shuffle(x, operation.stride).contiguous()
 
 
 def _embedding(operation: Operation, arena: Arena) -> Kernel:

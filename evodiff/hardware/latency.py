@@ -2,8 +2,9 @@
 
 For a measured target, each group of operations (:func:`evodiff.hardware.design.group`) has a model of two parts:
 
-1. A roofline with overhead, t0 = a + b flops + c activation bytes + d parameter bytes with a, b, c, d >= 0, fitted to
-   the group's timings by least squares of relative errors. Channels count as rounded up to whole vectors of 16.
+1. A roofline with overhead, t0 = a + b flops + c padding + d activation bytes + e parameter bytes with a to e >= 0,
+   fitted to the group's timings by least squares of relative errors. Padding is the flops that are lost where channels
+   do not fill whole vectors of 16.
 2. A Gaussian process (Rasmussen and Williams 2006, eq. 2.25) for log(t / t0) over the logarithms of the shape, with an
    exponential kernel whose length and noise are chosen by leave-one-out error (ibid., eq. 5.12). Near timed shapes it
    interpolates; far from all of them it fades, and the roofline remains.
@@ -141,24 +142,20 @@ def _model(calibration: Calibration) -> RooflineModel | TableModel:
     return RooflineModel(calibration.profile)
 
 
-def _work(operation: Operation) -> tuple[float, float, float, float]:
-    """Return 1, padded flops, bytes of activations, and bytes of parameters (for attention: of scores)."""
-    channels = operation.in_channels * operation.out_channels
-    padded = _whole_vectors(operation.in_channels) * _whole_vectors(operation.out_channels)
+def _work(operation: Operation) -> tuple[float, ...]:
+    """Return 1, flops, flops that padding adds, bytes of activations, and bytes of parameters (or attention scores)."""
+    traffic = operation.read_bytes + operation.write_bytes
     if operation.kind in ("conv", "stem", "linear"):
+        channels = operation.in_channels * operation.out_channels
+        padded = _whole_vectors(operation.in_channels) * _whole_vectors(operation.out_channels)
         parameters = FLOAT_BYTES * channels * operation.kernel**2
-        flops = operation.flops * padded / channels
-    elif operation.kind == "attention":
-        across = operation.size**2 if operation.variant == "full" else operation.in_channels // operation.heads
-        parameters = FLOAT_BYTES * operation.batch * operation.heads * operation.size**2 * across
-        flops = operation.flops
-    else:
-        parameters = 0
-        flops = operation.flops
-    activations = operation.read_bytes + operation.write_bytes
-    if operation.kind != "attention":
-        activations -= parameters
-    return 1.0, flops, activations, float(parameters)
+        return 1.0, operation.flops, operation.flops * (padded / channels - 1), traffic - parameters, parameters
+    if operation.kind == "attention":
+        positions = operation.size**2
+        across = positions if operation.variant == "full" else operation.in_channels // operation.heads
+        scores = FLOAT_BYTES * operation.batch * operation.heads * positions * across
+        return 1.0, operation.flops, 0.0, traffic, scores
+    return 1.0, operation.flops, 0.0, traffic, 0.0
 
 
 def _whole_vectors(channels: int) -> int:

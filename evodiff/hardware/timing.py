@@ -94,9 +94,8 @@ def time_operations(
         if device == "cpu":
             nanoseconds = {item: _lower_quartile(values) for item, values in _time_on_cpu(used).items()}
         else:
-            nanoseconds = {
-                item: statistics.median(values) for item, values in _time_on_accelerator(device, used).items()
-            }
+            timed = _time_on_accelerator(device, used)
+            nanoseconds = {item: statistics.median_low(values) for item, values in timed.items()}
     return [(item, float(f"{value / 1e6:.5g}")) for item, value in nanoseconds.items()]
 
 
