@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no type information
 
 from evodiff.errors import SettingsError
 from evodiff.hardware.design import Group, group
@@ -83,16 +84,13 @@ class RooflineModel:
 
 
 class TableModel:
-    """Latency from timings."""
+    """Latency from timings. Groups are fitted when they are first asked for, and predictions are remembered."""
 
     def __init__(self, timings: Iterable[Timing]) -> None:
-        groups: dict[Group, list[Timing]] = defaultdict(list)
-        kinds: dict[str, list[Timing]] = defaultdict(list)
+        self._timings: dict[Group, list[Timing]] = defaultdict(list)
         for timing in timings:
-            groups[group(timing.operation)].append(timing)
-            kinds[timing.operation.kind].append(timing)
-        self._groups = {key: GroupModel(members) for key, members in groups.items()}
-        self._kinds = {kind: GroupModel(members) for kind, members in kinds.items()}
+            self._timings[group(timing.operation)].append(timing)
+        self._models: dict[Group, GroupModel] = {}
         self._known: dict[Operation, float] = {}
 
     def milliseconds(self, operation: Operation) -> float:
@@ -103,14 +101,26 @@ class TableModel:
         """
         known = self._known.get(operation)
         if known is None:
-            model = self._groups.get(group(operation)) or self._kinds.get(operation.kind)
+            key = group(operation)
+            model = self._models.get(key)
             if model is None:
-                raise SettingsError(
-                    f"No timing of {operation.kind!r} in the calibration.",
-                    remedy="Run `evodiff calibrate` with a larger budget.",
-                )
+                # The matrices are small: several threads would only wait for each other, for seconds on a busy machine.
+                with threadpool_limits(1, user_api="blas"):
+                    model = self._models[key] = GroupModel(self._members(key))
             known = self._known[operation] = model.milliseconds(operation)
         return known
+
+    def _members(self, key: Group) -> list[Timing]:
+        """Return the timings of a group, or of all of its kind where the group has none."""
+        kind = key[0]
+        members = self._timings.get(key) or [
+            timing for other, timings in self._timings.items() if other[0] == kind for timing in timings
+        ]
+        if not members:
+            raise SettingsError(
+                f"No timing of {kind!r} in the calibration.", remedy="Run `evodiff calibrate` with a larger budget."
+            )
+        return members
 
 
 class GroupModel:

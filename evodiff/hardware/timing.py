@@ -49,7 +49,7 @@ def torch_version() -> str:
 
 def device_name(device: str) -> str:
     """Return the name of this machine's processor or GPU."""
-    if device == "cuda":
+    if device.startswith("cuda"):
         return str(torch.cuda.get_device_name())
     information = Path("/proc/cpuinfo")
     if information.exists():
@@ -61,9 +61,9 @@ def device_name(device: str) -> str:
 
 def synchronise(device: str) -> None:
     """Wait until ``device`` has done all that it was given."""
-    if device == "cuda":
+    if device.startswith("cuda"):
         torch.cuda.synchronize()
-    elif device == "mps":
+    elif device.startswith("mps"):
         torch.mps.synchronize()
 
 
