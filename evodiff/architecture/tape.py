@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from evodiff.hardware import operation as op
 
 if TYPE_CHECKING:
     from evodiff.hardware.operation import Operation
+
+
+@dataclass(frozen=True)
+class PartCost:
+    """The cost of a part of a network.
+
+    ``peak_elements`` is the largest number of elements that it holds at once beside its inputs; ``kept`` of them, its
+    output, stay. ``channels_last`` is the output's memory format on a CPU.
+    """
+
+    operations: tuple[Operation, ...]
+    parameters: int
+    flops: float
+    peak_elements: int
+    kept: int
+    channels_last: bool
 
 
 # As in ``normalization``, which imports torch.
@@ -84,3 +101,8 @@ class Tape:
         """Record the sum of the tensor worked on, which gives the memory format, and another."""
         variant = "add" if self.channels_last == other_channels_last else "add_mixed"
         self.pointwise("elementwise", variant, channels, size)
+
+    def finish(self, kept: int) -> PartCost:
+        """Return the cost of all that was recorded; ``kept`` elements are the output."""
+        total = sum(item.flops for item in self.operations)
+        return PartCost(tuple(self.operations), self.parameters, total, self.peak, kept, self.channels_last)
