@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from evodiff.architecture.operators import GeneticOperators
     from evodiff.architecture.pipeline import EvolvedPipeline
     from evodiff.architecture.unet import EvolvedUNet2DModel
+    from evodiff.deployment import DeploymentFeedback
     from evodiff.engine import EvolutionMetrics
     from evodiff.search import EvolutionaryDiffusionSearch
 
@@ -21,6 +22,7 @@ __all__ = [
     "GeneticOperators",
     "EvolutionaryDiffusionSearch",
     "EvolutionMetrics",
+    "DeploymentFeedback",
     "EvolvedUNet2DModel",
     "EvolvedPipeline",
 ]
@@ -31,6 +33,7 @@ _HOMES = {
     "GeneticOperators": "evodiff.architecture.operators",
     "EvolutionaryDiffusionSearch": "evodiff.search",
     "EvolutionMetrics": "evodiff.engine",
+    "DeploymentFeedback": "evodiff.deployment",
     "EvolvedUNet2DModel": "evodiff.architecture.unet",
     "EvolvedPipeline": "evodiff.architecture.pipeline",
 }

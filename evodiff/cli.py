@@ -95,6 +95,7 @@ def evolve(
         from evodiff.search import resume_search, start_search
 
         if resume is not None:
+            _refuse_with_resume(out=out, baseline=baseline or None)
             result = resume_search(
                 resume, _settings(given), given=given, champion_steps=champion_steps, display=display
             )
@@ -227,7 +228,7 @@ def validate(
     workers: WorkersOption = 1,
 ) -> None:
     """Judge a candidate on test images with a feature net that the search never saw."""
-    from evodiff.pipeline.final import validate_candidate
+    from evodiff.pipeline.final import named_candidate, validate_candidate
     from evodiff.reporting.result import validation_table
     from evodiff.reporting.run_view import validation_metrics
     from evodiff.search import write_run_report
@@ -240,7 +241,7 @@ def validate(
             run, candidate, pool, samples=samples, steps=steps, listener=listener
         ),
     )
-    _print(validation_table(validation_metrics(opened, candidate)))
+    _print(validation_table(validation_metrics(opened, named_candidate(opened, candidate))))
     typer.echo(f"Report: {write_run_report(opened)}")
 
 
@@ -308,12 +309,18 @@ def main() -> None:
     except EvodiffError as error:
         _complain(error.headline, error.remedy)
         sys.exit(2)
-    except KeyboardInterrupt:
-        _complain("Stopped at once.", "Go on with: evodiff evolve --resume RUN")
-        sys.exit(130)
     except OSError as error:
         _complain(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "), "What was stored is intact.")
         sys.exit(2)
+
+
+def _refuse_with_resume(**options: Any) -> None:
+    from evodiff.errors import SettingsError
+
+    for name in _given(**options):
+        raise SettingsError(
+            f"--{name} goes with a new run, not with --resume.", remedy="Leave it out; the run knows its own."
+        )
 
 
 def _complain(headline: str, remedy: str) -> None:

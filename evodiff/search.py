@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import tempfile
@@ -21,7 +22,7 @@ from evodiff.pipeline.run import Run
 from evodiff.reporting.progress import ProgressDisplay
 from evodiff.reporting.report import write_report
 from evodiff.reporting.run_view import view_of_run
-from evodiff.settings import Settings
+from evodiff.settings import Settings, load_settings
 from evodiff.workers import WorkerPool
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 PRELOAD = ("evodiff.pipeline.trial",)
 MOST_WORKERS = 8
+_WANTED = "telemetry/wanted.json"
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ def start_search(
     check_settings(settings)
     path = out or free_folder(settings)
     check_folder(path)
+    if baseline:
+        check_folder(arm_folder(path))
     with _pool(settings, display) as pool:
         inputs = gather_inputs(settings, pool, display.stage)
         display.clear()
@@ -69,6 +73,7 @@ def start_search(
         if baseline:
             create_run(settings.model_copy(update={"strategy": "random"}), arm_folder(path), inputs)
         display.say(f"Run {path}")
+        _remember(run, {"generations": settings.generations, "champion_steps": champion_steps})
         return _go(run, pool, settings, champion_steps, display)
 
 
@@ -80,7 +85,7 @@ def resume_search(
     champion_steps: int | None = None,
     display: ProgressDisplay,
 ) -> SearchResult:
-    """Go on with a run up to ``settings.generations``.
+    """Go on with a run, up to the generations and the champion's steps that were last asked for where none are given.
 
     ``given`` are the options that were named: generations, workers and time budget may be any, all others must be what
     the run froze.
@@ -90,9 +95,26 @@ def resume_search(
     """
     run = Run.open(path)
     check_resume(run, given)
-    frozen = settings.model_copy(update={"device": run.settings["device"]})
+    wanted = _remembered(run)
+    generations = given.get("generations") or max(wanted.get("generations") or 0, run.ledger.closed)
+    champion_steps = champion_steps or wanted.get("champion_steps")
+    _remember(run, {"generations": generations, "champion_steps": champion_steps})
+    frozen = settings.model_copy(update={"device": run.settings["device"], "generations": generations})
     with _pool(frozen, display) as pool:
         return _go(run, pool, frozen, champion_steps, display)
+
+
+def _remember(run: Run, wanted: Mapping[str, Any]) -> None:
+    """Store what was asked for and is not frozen, so that a resume without options means the same."""
+    run.ledger.replace(_WANTED, json.dumps(wanted, sort_keys=True).encode() + b"\n")
+
+
+def _remembered(run: Run) -> dict[str, Any]:
+    try:
+        wanted: dict[str, Any] = json.loads(run.ledger.read(_WANTED) or b"{}")
+    except ValueError:  # telemetry may be lost
+        return {}
+    return wanted
 
 
 def check_resume(run: Run, given: Mapping[str, Any]) -> None:
@@ -125,7 +147,7 @@ def check_resume(run: Run, given: Mapping[str, Any]) -> None:
 def free_folder(settings: Settings) -> Path:
     """Return the first folder of the name DATASET-NUMBER below ``settings.runs_dir`` that is not there yet."""
     kind, _, argument = settings.dataset.partition(":")
-    name = Path(argument).name if kind == "folder" else kind
+    name = Path(argument).resolve().name if kind == "folder" else kind
     number = 1
     while (path := settings.runs_dir / f"{name}-{number:03d}").exists():
         number += 1
@@ -134,7 +156,8 @@ def free_folder(settings: Settings) -> Path:
 
 def arm_folder(path: Path) -> Path:
     """Return where the random-search arm of a run is."""
-    return path.with_name(f"{path.name}-random")
+    whole = path.resolve()
+    return whole.with_name(f"{whole.name}-random")
 
 
 def random_arm(run: Run) -> Run | None:
@@ -156,7 +179,7 @@ def _report(run: Run) -> SearchResult:
 @contextmanager
 def working(run: Run, workers: int | None) -> Iterator[tuple[WorkerPool, Listener]]:
     """Open workers for single steps of a run, with progress on the terminal."""
-    settings = Settings(device=run.settings["device"], workers=workers)
+    settings = load_settings({"device": run.settings["device"], "workers": workers})
     with ProgressDisplay() as display, _pool(settings, display) as pool:
         yield pool, Listener(display.stage, display.trial_ended)
 
@@ -174,7 +197,15 @@ def _go(
     if arm is not None:
         display.searching("Random arm")
         try:
-            evolve(arm, pool, generations=closed, holder=f"{holder}-random", watcher=watcher, siblings=(run,))
+            evolve(
+                arm,
+                pool,
+                generations=closed,
+                holder=f"{holder}-random",
+                watcher=watcher,
+                deadline=deadline,
+                siblings=(run,),
+            )
         except Interrupted as stop:  # the arm goes on with its run, not by itself
             raise Interrupted(stop.headline, remedy=resume_hint(run)) from stop
     steps = champion_steps or final_steps(run)
@@ -196,7 +227,7 @@ def _pool(settings: Settings, display: ProgressDisplay) -> Iterator[WorkerPool]:
 def _stopping(pool: WorkerPool, say: Callable[[str], None]) -> Iterator[None]:
     def stop(number: int, frame: object) -> None:
         if pool.stop_requested:
-            raise KeyboardInterrupt
+            raise Interrupted("Stopped at once.", remedy="Go on with: evodiff evolve --resume and the run's folder.")
         say("Stopping: running trainings leave a checkpoint. Once more to stop at once.")
         pool.request_stop()
 
@@ -234,10 +265,10 @@ class EvolutionaryDiffusionSearch:
         out: Path | str | None = None,
         **settings: Any,
     ) -> None:
-        chosen = Settings(dataset=dataset, population=population_size, **settings)
+        given = {"dataset": dataset, "population": population_size, **settings}
         if steps is not None:
-            training = chosen.training.model_copy(update={"steps": steps})
-            chosen = chosen.model_copy(update={"training": training})
+            given["steps"] = steps
+        chosen = load_settings(given)
         check_settings(chosen)
         self.settings = chosen
         path = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="evodiff-")) / "run"
@@ -245,7 +276,7 @@ class EvolutionaryDiffusionSearch:
             self._inputs: Inputs = gather_inputs(chosen, pool)
             if (path / "experiment.json").exists():
                 self.run = Run.open(path)
-                check_resume(self.run, {"population": population_size, "dataset": dataset})
+                check_resume(self.run, given)
             else:
                 self.run = create_run(chosen, path, self._inputs)
 

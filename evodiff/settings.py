@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+from pydantic_settings import SettingsError as SourceError
+from yaml import YAMLError
 
 from evodiff.errors import SettingsError
 
@@ -106,6 +108,11 @@ def load_settings(given: Mapping[str, Any]) -> Settings:
         if "steps" in given:
             training = TrainingSettings(**{**settings.training.model_dump(), "steps": given["steps"]})
             settings = settings.model_copy(update={"training": training})
+    except (SourceError, YAMLError) as error:
+        raise SettingsError(
+            f"EVODIFF_* variables or params.yaml cannot be read: {error}".replace("\n", " "),
+            remedy="Write lists and mappings as JSON in variables, names with values in params.yaml.",
+        ) from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 FORMAT: Final = "evodiff-feature-net-1"
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Counts changes of architecture or training, so that a cache never hands out a net of another kind."""
 
 _BOUND: Final = 4.0

@@ -85,7 +85,7 @@ def sample_folder(
 
     pipeline = EvolvedPipeline.from_pretrained(folder)
     pipeline.set_progress_bar_config(disable=True)  # type: ignore[no-untyped-call] # diffusers has no types
-    classes = pipeline.unet.config.classes
+    classes = pipeline.unet.config.get("classes", 0)  # a stock network has none
     labels = [i % classes for i in range(count)] if classes else None
     (images,) = pipeline(
         None if labels else count,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from typing import TYPE_CHECKING, Any
 
 from evodiff.architecture.cost import training_flops
 from evodiff.architecture.graph import resolve
 from evodiff.errors import CandidateNotFound, EvodiffError, Interrupted
 from evodiff.pipeline.generation import QUIET, Listener, resume_hint
+from evodiff.pipeline.inputs import PATIENCE_SECONDS
 from evodiff.pipeline.preference import parse_preference
 from evodiff.workers import Outcome, Task, WorkerPool
 
@@ -57,11 +57,10 @@ def finish(
     if best is None:
         return None
     train_candidate(run, best.id, pool, steps=steps, listener=listener)
-    payload = {"run": str(run.path.resolve()), "trial": trial_row(run, best.id), "count": PICTURES}
-    # One task at a time: latency is never measured while something else runs.
-    for name, function in (("pictures", _DRAW), ("latency of the front", _TIME)):
-        run_one(run, pool, Task(name, function, payload, predicted_seconds=60.0), listener)
-    content = {"champion": best.id, "steps": steps, "prefer": run.settings["prefer"]}
+    # By itself: latency is never measured while something else runs.
+    timing = {"run": str(run.path.resolve())}
+    run_one(run, pool, Task("latency of the front", _TIME, timing, predicted_seconds=PATIENCE_SECONDS), listener)
+    content = {"champion": best.id, "steps": trained_steps(run, best.id), "prefer": run.settings["prefer"]}
     run.ledger.replace(CHAMPION_FILE, json.dumps(content, sort_keys=True).encode() + b"\n")
     return best
 
@@ -85,14 +84,20 @@ def final_steps(run: Run) -> int:
 
 
 def train_candidate(run: Run, candidate: str, pool: WorkerPool, *, steps: int, listener: Listener = QUIET) -> None:
-    """Train a candidate to ``steps`` steps into ``RUN/final/ID``; a training of another length there is replaced."""
+    """Train a candidate to ``steps`` steps into ``RUN/final/ID``, with pictures; a longer training there stays."""
     row = trial_row(run, candidate)
+    if trained_steps(run, candidate) >= steps:
+        return
+    seconds = run.predicted_seconds(run.space.from_json(row["genome"]), steps)
+    payload = {"run": str(run.path.resolve()), "trial": row, "steps": steps, "count": PICTURES}
+    for function in (_TRAIN, _DRAW):
+        run_one(run, pool, Task(candidate, function, payload, predicted_seconds=seconds), listener)
+
+
+def trained_steps(run: Run, candidate: str) -> int:
+    """Return the steps of the long training of a candidate, 0 where there is none."""
     config = run.ledger.read(f"final/{candidate}/config.json")
-    if config is not None and json.loads(config)["steps"] != steps:
-        shutil.rmtree(run.path / "final" / candidate)
-    per_step = float(run.predicted_seconds(run.space.from_json(row["genome"]), 1))
-    payload = {"run": str(run.path.resolve()), "trial": row, "steps": steps}
-    run_one(run, pool, Task(candidate, _TRAIN, payload, predicted_seconds=per_step * steps), listener)
+    return int(json.loads(config)["steps"]) if config else 0
 
 
 def validate_candidate(
@@ -106,14 +111,12 @@ def validate_candidate(
 ) -> dict[str, Any]:
     """Judge a candidate by test images and the second feature net; the result is stored beside its weights too.
 
-    ``steps`` trains it that long first; without it the longest training counts that there is, or the run's own steps.
+    It is trained to ``steps`` first (by default those of a trial), unless there is a training as long.
     """
     identifier = named_candidate(run, candidate)
-    folder = run.path / "final" / identifier
-    if steps is not None or not (folder / "config.json").exists():
-        train_candidate(run, identifier, pool, steps=steps or run.training.steps, listener=listener)
+    train_candidate(run, identifier, pool, steps=steps or run.training.steps, listener=listener)
     payload = {"run": str(run.path.resolve()), "trial": trial_row(run, identifier), "count": samples}
-    return run_one(run, pool, Task(identifier, _VALIDATE, payload, predicted_seconds=120.0), listener)
+    return run_one(run, pool, Task(identifier, _VALIDATE, payload, predicted_seconds=PATIENCE_SECONDS), listener)
 
 
 def named_candidate(run: Run, name: str) -> str:

@@ -39,7 +39,7 @@ QUIET = Listener()
 
 
 def plan(run: Run, generation: int) -> list[PlannedTrial]:
-    """Write the plan of a generation, or read the one that is there.
+    """Write the plan of a generation, or read the one that is there; empty where the space has nothing left to try.
 
     Raises:
         LedgerError: it is not this generation's turn.
@@ -48,6 +48,8 @@ def plan(run: Run, generation: int) -> list[PlannedTrial]:
     _check_turn(run, generation)
     if evolution.generation == generation:
         evolution.ask(evolution.population_size)
+        if evolution.exhausted:
+            return []
     return planned_trials(run, generation)
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from evodiff.settings import Settings
     from evodiff.workers import WorkerContext
 
+PATIENCE_SECONDS: Final = 3600.0  # predicted for work of unknown length: no time-out is meant
 LOCAL: Final = "local"  # the target that is this machine's own device
 
 Announce = Callable[[str, Mapping[str, Any]], None]  # (what is prepared, how far)
@@ -134,7 +135,7 @@ def _run(
     for name in work:
         announce(name, {})
     tasks = [
-        Task(id=name, function=f"{__name__}:{function}", payload=payload, predicted_seconds=60.0)
+        Task(id=name, function=f"{__name__}:{function}", payload=payload, predicted_seconds=PATIENCE_SECONDS)
         for name, (function, payload) in work.items()
     ]
     return {outcome.id: _value(outcome) for outcome in pool.run(tasks, on_progress=announce)}

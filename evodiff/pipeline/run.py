@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evodiff.architecture.cost import operations, training_flops
+from evodiff.architecture.cost import predict_training_seconds, training_flops
 from evodiff.architecture.genome import ArchitectureGenome, ImageShape
 from evodiff.architecture.graph import resolve
 from evodiff.architecture.space import ArchitectureSpace
@@ -16,7 +17,6 @@ from evodiff.engine import Evolution, Objective
 from evodiff.engine.ledger import Ledger
 from evodiff.errors import CandidateNotFound, LedgerError
 from evodiff.hardware.calibration import Calibration
-from evodiff.hardware.latency import predict_ms
 from evodiff.settings import EvaluationSettings, TrainingSettings
 
 if TYPE_CHECKING:
@@ -56,13 +56,26 @@ class Run:
                 remedy="Name the folder that `evodiff evolve` printed.",
             )
         experiment = Ledger(folder).experiment
-        if "training" not in experiment.get("settings", {}):
+        settings = experiment.get("settings") or {}
+        if "training" not in settings:
             raise LedgerError(
                 f"{folder} holds a search over {experiment.get('space', {}).get('name', 'another space')!r}, "
                 "not over diffusion architectures.",
                 remedy="Open it with evodiff.engine.Evolution.open and its own space.",
             )
-        return cls(folder, experiment)
+        run = cls(folder, experiment)
+        run._check()
+        return run
+
+    def _check(self) -> None:
+        """Read what every verb needs, so that damage is named before any work."""
+        try:
+            _ = self.shape, self.training, self.evaluation, self.objectives, self.settings["digests"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise LedgerError(
+                f"experiment.json in {self.path} is damaged or of another version: {error}".replace("\n", " "),
+                remedy="Restore it from a copy, or open the run with the version of evodiff that wrote it.",
+            ) from error
 
     @property
     def name(self) -> str:
@@ -108,15 +121,14 @@ class Run:
     @cached_property
     def calibration(self) -> Calibration:
         """The table of operator times that its latencies are predicted from."""
-        return Calibration.from_json(json.loads((self.inputs / "calibration.json").read_text(encoding="utf-8")))
+        return Calibration.from_json(json.loads(self._input("calibration.json")))
 
     def predicted_seconds(self, genome: ArchitectureGenome, steps: int) -> float:
         """Predict how long a training takes here, from the operator times where they are this machine's."""
         resolved = resolve(genome, self.shape)
         batch = self.training.batch_size
         if self.calibration.measured:
-            # Backward costs about twice what forward does.
-            return 3 * predict_ms(operations(resolved, batch), self.calibration) / 1000 * steps
+            return predict_training_seconds(resolved, steps, batch, self.calibration)
         return training_flops(resolved, batch) * steps / SLOWEST_FLOPS_PER_SECOND
 
     @property
@@ -129,6 +141,22 @@ class Run:
         """The search space as it was frozen."""
         return ArchitectureSpace.from_description(self.experiment["space"]["description"], calibration=self.calibration)
 
+    def _input(self, name: str) -> bytes:
+        """Return the content of an input after comparing it with the digest that the run froze.
+
+        Raises:
+            LedgerError: the file is missing, or not the one that the run was created with.
+        """
+        content = self.ledger.read(f"inputs/{name}")
+        found = "no file" if content is None else hashlib.sha256(content).hexdigest()
+        expected = self.settings["digests"].get(Path(name).stem)
+        if content is None or found != expected:
+            raise LedgerError(
+                f"inputs/{name} of {self.path} is not the run's own: expected digest {expected}, found {found}.",
+                remedy="Restore it from a copy: every result of the run rests on it.",
+            )
+        return content
+
     def evolution(self) -> Evolution[ArchitectureGenome]:
         """Open the search where its ledger stands."""
         return Evolution.open(self.space, self.path)
@@ -137,6 +165,7 @@ class Run:
         """Read the images that the run trains and scores on."""
         from evodiff.data import ImageDataset
 
+        self._input("dataset.safetensors")
         return ImageDataset.load(self.inputs / "dataset.safetensors")
 
     def feature_net(self, variant: str = "search") -> FeatureNet:
@@ -144,4 +173,5 @@ class Run:
         from evodiff.evaluation.feature_net import FeatureNet
 
         name = "feature_net.safetensors" if variant == "search" else "report_feature_net.safetensors"
+        self._input(name)
         return FeatureNet.load(self.inputs / name)

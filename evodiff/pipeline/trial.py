@@ -5,6 +5,7 @@ A payload is JSON: ``run`` (folder), ``trial`` (row of the plan), ``steps``, and
 
 from __future__ import annotations
 
+import shutil
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +80,13 @@ def train_and_evaluate_trial(payload: Mapping[str, Any], context: WorkerContext)
 def train_final(payload: Mapping[str, Any], context: WorkerContext) -> dict[str, Any]:
     """Train a candidate for ``payload["steps"]`` steps into ``RUN/final/ID``, going on from its trial."""
     run = _open(payload["run"])
-    return {"weights": train_into(final_folder(run, payload["trial"]["candidate"]), run, payload, context)}
+    folder = final_folder(run, payload["trial"]["candidate"])
+    staged = folder.with_name(f".{folder.name}.{payload['steps']}")
+    digest = train_into(staged, run, payload, context)
+    if folder.exists():
+        shutil.rmtree(folder)
+    staged.rename(folder)
+    return {"weights": digest}
 
 
 def final_folder(run: Run, candidate: str) -> Path:

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from evodiff.architecture.zoo import zoo
 from evodiff.engine.candidate import candidate_id
+from evodiff.errors import LedgerError
+from evodiff.pipeline.final import champion as champion_of
+from evodiff.pipeline.inputs import LOCAL
 from evodiff.reporting.ledger_view import random_arm_from_ledger, view_from_ledger
 from evodiff.reporting.view import (
     CandidateView,
@@ -20,7 +23,7 @@ from evodiff.reporting.view import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     import numpy as np
     from numpy.typing import NDArray
@@ -33,14 +36,16 @@ PER_CLASS = 8  # pictures of each class in the gallery
 def view_of_run(run: Run, *, random_arm: Run | None = None) -> RunView:
     """Read a run and what lies in its ``final`` folder; ``random_arm`` is the random search of equal budget, if any."""
     view = view_from_ledger(run.path)
-    final = _document(run, "final/champion.json")
-    champion = final.get("champion", view.champion)
+    best = champion_of(run)
+    champion = best.id if best else None
     return replace(
         view,
         champion=champion,
         random_arm=random_arm_from_ledger(random_arm.path, beside=run.path) if random_arm else None,
         references=_references(run, view.candidates),
-        latency_checks=_latency_checks(run),
+        # A table of other hardware says nothing about this machine's clock.
+        latency_checks=_latency_checks(run) if run.settings["target"] == LOCAL else (),
+        warnings=(*view.warnings, *_preference_warning(run, champion)),
         images=_images(run, champion) if champion else None,
         champion_progress=_progress(run, champion) if champion else (),
         validation=validation_metrics(run, champion) if champion else None,
@@ -91,7 +96,7 @@ def _images(run: Run, champion: str) -> ImagesView | None:
         real_labels=_names(labels, real_order, names),
         generated_labels=_names(generated.get("labels"), generated_order, names),
         class_names=names,
-        caption=f"Test images, and images by the champion after {_steps(run)} training steps.",
+        caption=f"Test images, and images by the champion after {_steps(run, champion)} training steps.",
     )
 
 
@@ -110,8 +115,8 @@ def _last_channel(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return images.transpose(0, 2, 3, 1)
 
 
-def _steps(run: Run) -> int:
-    return int(_document(run, "final/champion.json").get("steps", run.training.steps))
+def _steps(run: Run, champion: str) -> int:
+    return int(_document(run, f"final/{champion}/config.json").get("steps", run.training.steps))
 
 
 def _progress(run: Run, champion: str) -> tuple[ProgressPoint, ...]:
@@ -144,6 +149,15 @@ def validation_metrics(run: Run, candidate: str) -> Mapping[str, ValidationMetri
     }
     for name in ("precision", "recall", "density", "coverage"):
         metrics[name] = ValidationMetric(found["manifold"][name], None, found["manifold_floor"][name], "higher")
+    memorised = found["memorisation"]
+    metrics["memorisation"] = ValidationMetric(
+        memorised["share"],
+        memorised["standard_error"],
+        memorised["expected_share"],
+        "lower",
+        "generated images as near to a training image as the nearest of real test images"
+        + (": more than chance explains" if memorised["copies"] else ""),
+    )
     if found.get("label_accuracy") is not None:
         metrics["label accuracy"] = ValidationMetric(
             found["label_accuracy"], better="higher", explanation="images taken for the label they were asked for"
@@ -153,8 +167,7 @@ def validation_metrics(run: Run, candidate: str) -> Mapping[str, ValidationMetri
 
 def _telemetry(run: Run) -> dict[str, Any]:
     """Wall-clock seconds of the trials, from telemetry: what differs on a rerun."""
-    content = run.ledger.read("telemetry/events.jsonl")
-    events = [json.loads(line) for line in content.decode().splitlines()] if content else []
+    events = list(_events(run.ledger.read("telemetry/events.jsonl")))
     seconds = [event["seconds"] for event in events if event.get("event") == "trial"]
     reused = sum(len(event["trials"]) for event in events if event.get("event") == "reused")
     return {
@@ -165,7 +178,27 @@ def _telemetry(run: Run) -> dict[str, Any]:
     }
 
 
+def _preference_warning(run: Run, champion: str | None) -> tuple[str, ...]:
+    prefer = run.settings["prefer"]
+    return (f"No candidate of the front is inside the preference {prefer}.",) if prefer and champion is None else ()
+
+
 def _document(run: Run, name: str) -> dict[str, Any]:
     content = run.ledger.read(name)
-    document: dict[str, Any] = json.loads(content) if content else {}
+    try:
+        document: dict[str, Any] = json.loads(content) if content else {}
+    except ValueError as error:
+        raise LedgerError(
+            f"{name} in {run.path} is damaged: expected JSON, found {error}.",
+            remedy=f"Remove it and go on: evodiff evolve --resume {run.path}",
+        ) from error
     return document
+
+
+def _events(content: bytes | None) -> Iterator[dict[str, Any]]:
+    """Yield the lines of telemetry that can be read; a crash may have cut the last one."""
+    for line in (content or b"").splitlines():
+        try:
+            yield json.loads(line)
+        except ValueError:
+            continue

@@ -83,13 +83,66 @@ def test_show_trials_and_compare_speak_of_the_same_numbers(
 
 
 def test_validate_uses_the_second_feature_net_and_the_report_shows_it(copied_run: Path, evodiff: CommandLine) -> None:
-    evodiff("validate", copied_run, "--samples", 64)
+    printed = evodiff("validate", copied_run, "--samples", 64).stdout
+    assert [name for name in ("KID", "precision", "coverage", "memorisation") if name not in printed] == []
     found = json.loads((copied_run / "final" / champion_of(copied_run) / "validation.json").read_text())
     experiment = json.loads((copied_run / "experiment.json").read_text())
     evaluation = json.loads((copied_run / "generations" / "0000" / "evaluations.jsonl").read_text().splitlines()[0])
     assert found["feature_net"] != evaluation["details"]["feature_net"]
     assert found["feature_net"] == experiment["settings"]["digests"]["report_feature_net"]
     assert "Fréchet distance" in (copied_run / "report" / "index.html").read_text()
+
+
+def test_a_shorter_training_never_replaces_a_longer_one(copied_run: Path, evodiff: CommandLine) -> None:
+    final = copied_run / "final" / champion_of(copied_run)
+    before = (final / "weights.safetensors").read_bytes()
+    evodiff("validate", copied_run, "champion", "--steps", 3, "--samples", 64)
+    assert (final / "weights.safetensors").read_bytes() == before
+    evodiff("validate", copied_run, champion_of(copied_run)[:8], "--steps", 9, "--samples", 64)
+    assert json.loads((final / "config.json").read_text())["steps"] == 9
+    assert (final / "pictures.safetensors").exists()
+
+
+def test_the_report_of_the_folder_one_stands_in_is_written(copied_run: Path, environment: dict[str, str]) -> None:
+    command = [Path(sys.executable).with_name("evodiff"), "report", "."]
+    done = subprocess.run(command, cwd=copied_run, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "report/index.html"
+
+
+def test_resume_takes_no_other_folder_and_no_baseline(finished_run: Path, evodiff: CommandLine) -> None:
+    for option in (("--out", "elsewhere"), ("--baseline",)):
+        done = evodiff("evolve", "--resume", finished_run, *option, check=False)
+        assert (done.returncode, option[0] in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(("name", "value"), [("EVODIFF_OBJECTIVES", "kid"), ("EVODIFF_SEED", "abc")])
+def test_a_variable_that_cannot_be_read_is_named(
+    name: str, value: str, environment: dict[str, str], tmp_path: Path
+) -> None:
+    command = [Path(sys.executable).with_name("evodiff"), "evolve", "--out", str(tmp_path / "run")]
+    done = subprocess.run(command, env={**environment, name: value}, capture_output=True, text=True)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    assert name.removeprefix("EVODIFF_").lower() in done.stderr
+
+
+@pytest.mark.parametrize("name", ["final/champion.json", "inputs/calibration.json", "inputs/dataset.safetensors"])
+def test_a_damaged_file_beside_the_ledger_is_named_without_a_traceback(
+    name: str, copied_run: Path, evodiff: CommandLine
+) -> None:
+    (copied_run / name).unlink()  # it may be a hard link into the cache
+    (copied_run / name).write_bytes(b"{")
+    done = evodiff("evolve", "--resume", copied_run, "--generations", 3, check=False)
+    assert "Traceback" not in done.stderr
+    if name.startswith("inputs"):
+        assert (done.returncode, name in done.stderr) == (2, True)
+    else:
+        assert done.returncode == 0  # derived, so made again
+
+
+def test_a_cut_line_of_telemetry_spoils_nothing(copied_run: Path, evodiff: CommandLine) -> None:
+    with (copied_run / "telemetry" / "events.jsonl").open("a") as stream:
+        stream.write('{"event": "tri')
+    evodiff("report", copied_run)
 
 
 def test_prune_frees_disk_and_the_run_still_resumes(copied_run: Path, evodiff: CommandLine) -> None:

@@ -1,0 +1,5 @@
+"""What comes back from the deployment of a released architecture."""
+
+from evodiff.deployment.feedback import DeploymentFeedback
+
+__all__ = ["DeploymentFeedback"]
