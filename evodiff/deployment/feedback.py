@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evodiff.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 LOWEST_RATING, HIGHEST_RATING = 1, 5
 

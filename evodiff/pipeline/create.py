@@ -15,14 +15,15 @@ from evodiff.architecture.space import ArchitectureSpace
 from evodiff.engine import Evolution, Objective
 from evodiff.engine.baselines import STRATEGIES
 from evodiff.errors import LedgerError, SettingsError
+from evodiff.hardware.calibration import LOCAL
 from evodiff.hardware.profiles import TARGETS
-from evodiff.pipeline.inputs import LOCAL, Inputs
 from evodiff.pipeline.preference import parse_preference
 from evodiff.pipeline.run import PRICED, SCORED, Run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from evodiff.pipeline.inputs import Inputs
     from evodiff.settings import Settings
 
 

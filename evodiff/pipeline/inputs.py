@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from evodiff.data import ImageDataset, open_dataset
 from evodiff.errors import DatasetError, EvodiffError, Interrupted
-from evodiff.hardware.calibration import Calibration, load_or_calibrate, roofline
+from evodiff.hardware.calibration import LOCAL, Calibration, load_or_calibrate, roofline
 from evodiff.hardware.profiles import target_profile
 from evodiff.workers import Outcome, Task, WorkerPool
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from evodiff.workers import WorkerContext
 
 PATIENCE_SECONDS: Final = 3600.0  # predicted for work of unknown length: no time-out is meant
-LOCAL: Final = "local"  # the target that is this machine's own device
 
 Announce = Callable[[str, Mapping[str, Any]], None]  # (what is prepared, how far)
 

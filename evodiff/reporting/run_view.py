@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from evodiff.architecture.zoo import zoo
 from evodiff.engine.candidate import candidate_id
 from evodiff.errors import LedgerError
+from evodiff.hardware.calibration import LOCAL
 from evodiff.pipeline.final import champion as champion_of
-from evodiff.pipeline.inputs import LOCAL
 from evodiff.reporting.ledger_view import random_arm_from_ledger, view_from_ledger
 from evodiff.reporting.view import (
     CandidateView,
