@@ -30,7 +30,7 @@ install: .venv/.installed ## create .venv and install evodiff into it
 	@touch $@
 
 demo: install ## evolve small diffusion models on handwritten digits, in a few minutes
-	$(BIN)/evodiff evolve --dataset digits --generations 3 --population 8 --workers $(WORKERS) --baseline random
+	$(BIN)/evodiff evolve --dataset digits --generations 3 --population 8 --workers $(WORKERS) --baseline
 
 test: install ## run all tests
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile
