@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from evodiff.architecture.zoo import zoo
 from evodiff.engine.candidate import candidate_id
+from evodiff.engine.convergence import plateaued
 from evodiff.errors import LedgerError
 from evodiff.hardware.calibration import LOCAL
 from evodiff.pipeline.final import champion as champion_of
@@ -45,7 +46,7 @@ def view_of_run(run: Run, *, random_arm: Run | None = None) -> RunView:
         references=_references(run, view.candidates),
         # A table of other hardware says nothing about this machine's clock.
         latency_checks=_latency_checks(run) if run.settings["target"] == LOCAL else (),
-        warnings=(*view.warnings, *_preference_warning(run, champion)),
+        warnings=(*view.warnings, *_preference_warning(run, champion), *_plateau_warning(run)),
         images=_images(run, champion) if champion else None,
         champion_progress=_progress(run, champion) if champion else (),
         validation=validation_metrics(run, champion) if champion else None,
@@ -176,6 +177,12 @@ def _telemetry(run: Run) -> dict[str, Any]:
         "seconds_in_trials": round(sum(seconds), 1),
         "longest_trial_seconds": round(max(seconds, default=0.0), 1),
     }
+
+
+def _plateau_warning(run: Run) -> tuple[str, ...]:
+    if not plateaued(run.evolution().history()):
+        return ()
+    return ("The search has plateaued: its hypervolume has hardly grown over the last generations.",)
 
 
 def _preference_warning(run: Run, champion: str | None) -> tuple[str, ...]:
