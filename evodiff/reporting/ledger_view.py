@@ -13,12 +13,15 @@ from evodiff.engine.candidate import Evaluation, combine_replicates
 from evodiff.engine.convergence import front_hypervolume
 from evodiff.engine.fitness import FitnessBox
 from evodiff.engine.ledger import Ledger
-from evodiff.errors import InvalidGenome
+from evodiff.errors import InvalidGenome, LedgerError
 from evodiff.reporting.notation import unit_of
 from evodiff.reporting.view import CandidateView, Floor, GenerationView, ObjectiveView, RandomArm, RunView
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+_OF_A_RESULT = ("box", "environment_failures", "front", "generation", "hypervolume", "metrics", "survivors")
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ def view_from_ledger(path: Path | str) -> RunView:
         ObjectiveView(item["name"], item.get("maximise", False), unit_of(item["name"]))
         for item in experiment["objectives"]
     )
-    results = [result for index in range(ledger.closed) if (result := ledger.result(index)) is not None]
+    results = _results(ledger)
     box = _box(results)
     tried = _tried(ledger)
     candidates = tuple(
@@ -73,7 +76,7 @@ def random_arm_from_ledger(path: Path | str, *, beside: Path | str) -> RandomArm
     """Read the run at ``path`` as the random arm of the run ``beside``: fitness and hypervolume in the latter's box."""
     arm = view_from_ledger(path)
     other = Ledger(Path(beside))
-    box = _box([result for index in range(other.closed) if (result := other.result(index)) is not None])
+    box = _box(_results(other))
     candidates = tuple(
         replace(item, fitness_score=box.score(Evaluation(item.objectives, item.violations)) if box else None)
         if item.failure is None
@@ -93,6 +96,18 @@ def random_arm_from_ledger(path: Path | str, *, beside: Path | str) -> RandomArm
             for point in arm.generations
         ),
     )
+
+
+def _results(ledger: Ledger) -> list[dict[str, Any]]:
+    results = [result for index in range(ledger.closed) if (result := ledger.result(index)) is not None]
+    for result in results:
+        missing = [name for name in _OF_A_RESULT if name not in result]
+        if missing:
+            raise LedgerError(
+                f"A result.json of {ledger.label} is damaged: expected {', '.join(missing)} in it, found none.",
+                remedy="Move it away and resume: it is computed again, the same, from the evaluations.",
+            )
+    return results
 
 
 def _box(results: list[dict[str, Any]]) -> FitnessBox | None:

@@ -233,6 +233,11 @@ def test_another_format_and_a_damaged_file_are_named_without_a_traceback(
     damaged = evodiff("report", copied_run, check=False)
     assert (damaged.returncode, "Traceback" in damaged.stderr) == (2, False)
     assert "experiment.json" in damaged.stderr
+    experiment.write_text(whole)
+    (copied_run / "generations" / "0001" / "result.json").write_text("{}\n")
+    emptied = evodiff("report", copied_run, check=False)
+    assert (emptied.returncode, "Traceback" in emptied.stderr) == (2, False)
+    assert "result.json" in emptied.stderr
     nothing = evodiff("report", copied_run / "nothing", check=False)
     assert (nothing.returncode, "Traceback" in nothing.stderr) == (2, False)
 
