@@ -26,7 +26,7 @@ install: .venv/.installed ## create .venv and install evodiff into it
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || \
 	  { echo "Python cannot make virtual environments; install its venv module (Debian: apt-get install python3-venv)"; exit 2; }
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --editable '.[dev,pipeline]'
 	@touch $@
 
 demo: install ## evolve small diffusion models on handwritten digits, in a few minutes
