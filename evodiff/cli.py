@@ -61,6 +61,13 @@ def evolve(
     time_budget: Annotated[
         float | None, typer.Option(min=0.1, help="Minutes after which no generation is opened.")
     ] = None,
+    stop_on_plateau: Annotated[
+        bool | None,
+        typer.Option(
+            "--stop-on-plateau/--no-stop-on-plateau",
+            help="Open no generation once the hypervolume hardly grows.  [default: no]",
+        ),
+    ] = None,
     champion_steps: Annotated[
         int | None,
         typer.Option(min=1, help="Training steps of the champion.  [default: a generation's compute]"),
@@ -70,7 +77,9 @@ def evolve(
     ] = False,
     resume: Annotated[
         Path | None,
-        typer.Option(help="Go on with this run; only generations, workers and time budget may change."),
+        typer.Option(
+            help="Go on with this run; only generations, workers, time budget and the plateau option may change."
+        ),
     ] = None,
 ) -> None:
     """Evolve architectures; ends with a leaderboard, the front and a report to look at."""
@@ -90,6 +99,7 @@ def evolve(
         target=target,
         strategy=strategy,
         time_budget_seconds=None if time_budget is None else 60 * time_budget,
+        stop_on_plateau=stop_on_plateau,
     )
     with ProgressDisplay() as display:
         from evodiff.search import resume_search, start_search
@@ -367,3 +377,5 @@ def _print_result(result: SearchResult) -> None:
 
     _print(*result_tables(result.view))
     typer.echo(f"Report: {result.report}")
+    if result.remark:
+        typer.echo(result.remark)

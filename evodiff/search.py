@@ -8,13 +8,13 @@ import signal
 import tempfile
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evodiff.errors import Interrupted, SettingsError
 from evodiff.pipeline.create import check_folder, check_settings, create_run
-from evodiff.pipeline.evolve import Watcher, evolve, evolve_generation
+from evodiff.pipeline.evolve import Watcher, evolve, evolve_generation, has_plateaued
 from evodiff.pipeline.final import final_steps, finish
 from evodiff.pipeline.generation import Listener, resume_hint
 from evodiff.pipeline.inputs import gather_inputs
@@ -40,11 +40,15 @@ _WANTED = "telemetry/wanted.json"
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a search left: its run, what its report shows, and the page to look at."""
+    """What a search left: its run, what its report shows, and the page to look at.
+
+    ``remark`` says why it ended before its time and how to go on; it is empty where it did not.
+    """
 
     run: Run
     view: RunView
     report: Path
+    remark: str = ""
 
 
 def start_search(
@@ -73,7 +77,7 @@ def start_search(
         if baseline:
             create_run(settings.model_copy(update={"strategy": "random"}), arm_folder(path), inputs)
         display.say(f"Run {path}")
-        _remember(run, {"generations": settings.generations, "champion_steps": champion_steps})
+        _remember(run, settings, champion_steps)
         return _go(run, pool, settings, champion_steps, display)
 
 
@@ -85,10 +89,10 @@ def resume_search(
     champion_steps: int | None = None,
     display: ProgressDisplay,
 ) -> SearchResult:
-    """Go on with a run, up to the generations and the champion's steps that were last asked for where none are given.
+    """Go on with a run, to where it was last asked to go: generations, champion's steps and whether a plateau ends it.
 
-    ``given`` are the options that were named: generations, workers and time budget may be any, all others must be what
-    the run froze.
+    ``given`` are the options that were named: generations, workers, time budget and stopping on a plateau may be any,
+    all others must be what the run froze.
 
     Raises:
         SettingsError: an option contradicts the run.
@@ -98,14 +102,21 @@ def resume_search(
     wanted = _remembered(run)
     generations = given.get("generations") or max(wanted.get("generations") or 0, run.ledger.closed)
     champion_steps = champion_steps or wanted.get("champion_steps")
-    _remember(run, {"generations": generations, "champion_steps": champion_steps})
-    frozen = settings.model_copy(update={"device": run.settings["device"], "generations": generations})
+    stop_on_plateau = given.get("stop_on_plateau", wanted.get("stop_on_plateau", settings.stop_on_plateau))
+    changes = {"device": run.settings["device"], "generations": generations, "stop_on_plateau": stop_on_plateau}
+    frozen = settings.model_copy(update=changes)
+    _remember(run, frozen, champion_steps)
     with _pool(frozen, display) as pool:
         return _go(run, pool, frozen, champion_steps, display)
 
 
-def _remember(run: Run, wanted: Mapping[str, Any]) -> None:
+def _remember(run: Run, settings: Settings, champion_steps: int | None) -> None:
     """Store what was asked for and is not frozen, so that a resume without options means the same."""
+    wanted = {
+        "generations": settings.generations,
+        "stop_on_plateau": settings.stop_on_plateau,
+        "champion_steps": champion_steps,
+    }
     run.ledger.replace(_WANTED, json.dumps(wanted, sort_keys=True).encode() + b"\n")
 
 
@@ -139,8 +150,8 @@ def check_resume(run: Run, given: Mapping[str, Any]) -> None:
         if name in frozen and value != frozen[name] and not (name == "device" and value == "auto"):
             raise SettingsError(
                 f"--{name.replace('_', '-')} of {run.path} is frozen: expected {frozen[name]!r}, found {value!r}.",
-                remedy="Leave it out, or start a new run without --resume; --generations, --workers and "
-                "--time-budget may change.",
+                remedy="Leave it out, or start a new run without --resume; --generations, --workers, "
+                "--time-budget and --stop-on-plateau may change.",
             )
 
 
@@ -193,7 +204,18 @@ def _go(
     watcher = Watcher(display.planned, display.selected, Listener(display.stage, display.trial_ended))
     arm = random_arm(run)
     display.searching("Search")
-    closed = evolve(run, pool, generations=settings.generations, holder=holder, watcher=watcher, deadline=deadline)
+    closed = evolve(
+        run,
+        pool,
+        generations=settings.generations,
+        holder=holder,
+        watcher=watcher,
+        deadline=deadline,
+        stop_on_plateau=settings.stop_on_plateau,
+    )
+    plateau = settings.stop_on_plateau and closed < settings.generations and has_plateaued(run)
+    if plateau:
+        display.plateaued(closed)
     if arm is not None:
         display.searching("Random arm")
         try:
@@ -212,7 +234,11 @@ def _go(
     display.searching("Champion")
     finish(run, pool, steps=steps, listener=Listener(display.stage, display.trial_ended))
     display.clear()
-    return _report(run)
+    return replace(_report(run), remark=_plateau_remark(run, closed, settings.generations) if plateau else "")
+
+
+def _plateau_remark(run: Run, closed: int, wanted: int) -> str:
+    return f"Stopped on a plateau after {closed} of {wanted} generations. {resume_hint(run)} --no-stop-on-plateau"
 
 
 @contextmanager

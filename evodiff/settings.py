@@ -80,6 +80,7 @@ class Settings(BaseSettings):
     strategy: str = "nsga2"
     prefer: str | None = None
     time_budget_seconds: float | None = Field(default=None, gt=0)
+    stop_on_plateau: bool = Field(default=False, description="open no generation once the hypervolume hardly grows")
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
 

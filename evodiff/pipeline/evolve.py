@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from evodiff.engine.convergence import plateaued
 from evodiff.pipeline.generation import QUIET, Listener, plan, select, train_and_evaluate
 from evodiff.pipeline.lease import open_generation
 from evodiff.pipeline.reuse import reuse_evaluations
@@ -37,25 +38,33 @@ def evolve(
     holder: str,
     watcher: Watcher = UNWATCHED,
     deadline: float | None = None,
+    stop_on_plateau: bool = False,
     siblings: tuple[Run, ...] = (),
 ) -> int:
     """Work until ``generations`` generations are closed; adopt an unfinished one first. Return how many are closed.
 
     ``deadline`` is a reading of ``time.monotonic``: no generation is opened that, going by the one before, would end
-    after it. ``siblings`` are runs over the same inputs, whose evaluations of the very same trials are taken over.
+    after it. With ``stop_on_plateau`` none is opened once the search :func:`has_plateaued`. ``siblings`` are runs over
+    the same inputs, whose evaluations of the very same trials are taken over.
 
     Raises:
         Interrupted: the pool was asked to stop; everything done is stored.
     """
     longest = 0.0
     while (generation := run.ledger.closed) < generations:
-        if deadline is not None and time.monotonic() + longest > deadline and not run.ledger.started(generation):
+        late = deadline is not None and time.monotonic() + longest > deadline
+        if (late or (stop_on_plateau and has_plateaued(run))) and not run.ledger.started(generation):
             break
         started = time.monotonic()
         if not evolve_generation(run, pool, f"{holder}-g{generation:04d}", watcher, siblings):
             break
         longest = time.monotonic() - started
     return run.ledger.closed
+
+
+def has_plateaued(run: Run) -> bool:
+    """Return whether the closed generations of a run say that its search has converged."""
+    return plateaued(run.evolution().history())
 
 
 def evolve_generation(

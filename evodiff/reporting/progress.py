@@ -104,6 +104,10 @@ class ProgressDisplay:
             failure = evaluation.failure
             self.say(f"[yellow]{trial.candidate[:8]} failed: {escape(failure.cause)}[/] {escape(failure.detail[:200])}")
 
+    def plateaued(self, generations: int) -> None:
+        """Say that a search opens no further generation."""
+        self.say(f"{self._label} stops on a plateau after {generations} generations: its hypervolume hardly grows")
+
     def selected(self, result: Mapping[str, Any]) -> None:
         """End a generation with one line."""
         if self._generation is not None:
