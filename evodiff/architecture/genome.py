@@ -27,14 +27,16 @@ by ``concat`` or ``add``. ``channels`` is counted in units of the global ``width
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from evodiff.errors import InvalidGenome
+from evodiff.architecture.reading import read_choice, read_fields, read_key, read_list, read_object
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 STEM: Final = "stem"
 
@@ -202,16 +204,16 @@ class ArchitectureGenome:
         Raises:
             InvalidGenome: a part is missing, unknown, or has a value outside :data:`GENES` or :data:`GLOBALS`.
         """
-        whole = _mapping(
+        whole = read_fields(
             data, "genome", {"layers", "connections", "parameters"}, optional={"connections", "parameters"}
         )
         return cls(
             layers=tuple(
-                _layer_from_json(item, f"layers[{i}]") for i, item in enumerate(_list(whole["layers"], "layers"))
+                _layer_from_json(item, f"layers[{i}]") for i, item in enumerate(read_list(whole["layers"], "layers"))
             ),
             connections=tuple(
                 _connection_from_json(item, f"connections[{i}]")
-                for i, item in enumerate(_list(whole.get("connections", []), "connections"))
+                for i, item in enumerate(read_list(whole.get("connections", []), "connections"))
             ),
             parameters=_parameters_from_json(whole.get("parameters", {})),
         )
@@ -244,100 +246,29 @@ class ArchitectureGenome:
         return ArchitectureGenome, (self.layers, self.connections, self.parameters)  # string hashes differ by process
 
 
-def _object(data: object, where: str, names: set[str]) -> Mapping[str, Any]:
-    if not isinstance(data, Mapping):
-        raise InvalidGenome(
-            "Not an object",
-            where=where,
-            expected=f"an object with {sorted(names)}",
-            found=repr(data)[:80],
-            remedy="Write a JSON object there.",
-        )
-    return data
-
-
-def _mapping(data: object, where: str, names: set[str], *, optional: set[str] | None = None) -> dict[str, Any]:
-    data = _object(data, where, names)
-    missing = names - set(data) - (optional or set())
-    unknown = set(data) - names
-    if missing or unknown:
-        raise InvalidGenome(
-            "Wrong names",
-            where=where,
-            expected=f"the names {sorted(names)}",
-            found=sorted(map(str, data)),
-            remedy=" ".join(
-                f"{verb} {', '.join(sorted(map(str, names_)))}."
-                for verb, names_ in (("Add", missing), ("Remove", unknown))
-                if names_
-            ),
-        )
-    return dict(data)
-
-
-def _list(data: object, where: str) -> list[Any]:
-    if not isinstance(data, list | tuple):
-        raise InvalidGenome(
-            "Not a list", where=where, expected="a list", found=repr(data)[:80], remedy="Write a JSON list there."
-        )
-    return list(data)
-
-
-def _text(data: object, where: str) -> str:
-    if not isinstance(data, str) or not data:
-        raise InvalidGenome(
-            "Not a name",
-            where=where,
-            expected="a non-empty string",
-            found=repr(data)[:80],
-            remedy="Name a layer key there.",
-        )
-    return data
-
-
-def _choice(value: object, choices: tuple[Setting, ...], where: str) -> Setting:
-    # bool is an int in Python: 1 must not pass for True, nor True for 1.
-    for choice in choices:
-        if type(choice) is type(value) and choice == value:
-            return choice
-    raise InvalidGenome(
-        "Value not allowed",
-        where=where,
-        expected=f"one of {list(choices)}",
-        found=repr(value)[:80],
-        remedy="Take one of the values listed.",
-    )
-
-
 def _layer_from_json(data: object, where: str) -> LayerGene:
     names = {"key", "component"}
-    component = ArchitectureComponent(
-        str(
-            _choice(
-                _object(data, where, names).get("component"),
-                tuple(item.value for item in ArchitectureComponent),
-                f"{where}.component",
-            )
-        )
-    )
+    components = tuple(item.value for item in ArchitectureComponent)
+    named = read_object(data, where, names).get("component")
+    component = ArchitectureComponent(read_choice(named, components, f"{where}.component"))
     choices = GENES[component]
-    found = _mapping(data, where, {*names, *choices})
-    settings = {name: _choice(found[name], choices[name], f"{where}.{name}") for name in choices}
-    return LayerGene(_text(found["key"], f"{where}.key"), component, settings)
+    found = read_fields(data, where, {*names, *choices})
+    settings = {name: read_choice(found[name], choices[name], f"{where}.{name}") for name in choices}
+    return LayerGene(read_key(found["key"], f"{where}.key"), component, settings)
 
 
 def _connection_from_json(data: object, where: str) -> Connection:
-    found = _mapping(data, where, {"source", "target", "merge"})
+    found = read_fields(data, where, {"source", "target", "merge"})
     return Connection(
-        _text(found["source"], f"{where}.source"),
-        _text(found["target"], f"{where}.target"),
-        str(_choice(found["merge"], MERGES, f"{where}.merge")),
+        read_key(found["source"], f"{where}.source"),
+        read_key(found["target"], f"{where}.target"),
+        read_choice(found["merge"], MERGES, f"{where}.merge"),
     )
 
 
 def _parameters_from_json(data: object) -> GlobalParameters:
-    found = _mapping(data, "parameters", set(GLOBALS), optional=set(GLOBALS))
+    found = read_fields(data, "parameters", set(GLOBALS), optional=set(GLOBALS))
     values: dict[str, Any] = {
-        name: _choice(value, GLOBALS[name], f"parameters.{name}") for name, value in found.items()
+        name: read_choice(value, GLOBALS[name], f"parameters.{name}") for name, value in found.items()
     }
     return GlobalParameters(**values)
