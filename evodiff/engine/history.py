@@ -14,7 +14,7 @@ import numpy as np
 from evodiff.engine.candidate import Candidate, Evaluation, Objective, Trial, combine_replicates
 from evodiff.engine.convergence import EvolutionMetrics
 from evodiff.engine.fitness import FitnessBox
-from evodiff.engine.ledger import generation_folder
+from evodiff.engine.layout import generation_folder
 from evodiff.errors import LedgerError
 
 if TYPE_CHECKING:

@@ -1,18 +1,8 @@
 """The ledger: a folder of JSON that holds what was tried and what came out.
 
-::
-
-    experiment.json                          frozen settings (evodiff.engine.experiment)
-    inputs/                                  what its digests name
-    generations/0003/plan.jsonl              trials asked, one a line
-    generations/0003/evaluations/ID.json     what one trial brought back
-    generations/0003/evaluations.jsonl       the same lines in plan order, once the generation is closed
-    generations/0003/weights/ID.r0/          weights
-    generations/0003/result.json             what the generation decided; it is closed when this exists
-    telemetry/  scratch/                     what may differ on a rerun
-
-A :class:`Ledger` reads and writes such a folder and needs no search space. Everything that decides is published once,
-by create-if-absent, and never changed; ``result.json`` and ``evaluations.jsonl`` can be computed again from the rest.
+A :class:`Ledger` reads and writes such a folder (:mod:`evodiff.engine.layout` says what lies where) and needs no search
+space. Everything that decides is published once, by create-if-absent, and never changed; ``result.json`` and
+``evaluations.jsonl`` can be computed again from the rest.
 """
 
 from __future__ import annotations
@@ -26,6 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from evodiff.engine.candidate import Evaluation, Trial
 from evodiff.engine.encoding import decode_lines, encode_document, encode_line
+from evodiff.engine.layout import (
+    evaluation_name,
+    evaluations_name,
+    generation_folder,
+    plan_name,
+    result_name,
+)
 from evodiff.engine.storage import FolderStorage, Storage, open_storage
 from evodiff.errors import CandidateNotFound, LedgerError
 
@@ -274,21 +271,6 @@ class Ledger:
 _REBUILD = "Move it away and resume: it is computed again, the same, from the evaluations."
 
 
-def generation_folder(generation: int) -> str:
-    """Return the name of a generation's folder."""
-    return f"generations/{generation:04d}"
-
-
-def evaluation_name(generation: int, trial: str) -> str:
-    """Return the name of a trial's evaluation file."""
-    return f"{generation_folder(generation)}/evaluations/{trial}.json"
-
-
-def evaluations_name(generation: int) -> str:
-    """Return the name of what a closed generation's trials brought back."""
-    return f"{generation_folder(generation)}/evaluations.jsonl"
-
-
 def encode_evaluation(trial: str, evaluation: Evaluation) -> bytes:
     """Return the line that stores an evaluation."""
     return encode_line({"trial": trial, **evaluation.to_json()})
@@ -305,16 +287,6 @@ def only_candidate(found: set[str], prefix: str, label: str) -> str:
             remedy="Give more digits of its id." if found else "List the ids with `evodiff trials`.",
         )
     return found.pop()
-
-
-def plan_name(generation: int) -> str:
-    """Return the name of a generation's plan."""
-    return f"{generation_folder(generation)}/plan.jsonl"
-
-
-def result_name(generation: int) -> str:
-    """Return the name of a generation's result."""
-    return f"{generation_folder(generation)}/result.json"
 
 
 def _require(condition: bool) -> None:

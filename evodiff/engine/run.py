@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from evodiff.engine.closing import judge
 from evodiff.engine.encoding import encode_document
 from evodiff.engine.history import GenerationResult, History
-from evodiff.engine.ledger import encode_evaluation, evaluations_name, plan_name, result_name
+from evodiff.engine.layout import evaluations_name, plan_name, result_name
+from evodiff.engine.ledger import encode_evaluation
 from evodiff.engine.open_generation import OpenGeneration
 from evodiff.engine.planning import plan_generation
 from evodiff.errors import LedgerError
