@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from evodiff.errors import SettingsError
-from evodiff.reporting.figures import DASHES, SERIES, Figure, axes, layout
+from evodiff.reporting.figure_style import DASHES, SERIES, Figure, inert, layout
+from evodiff.reporting.front_figure import axes
 from evodiff.reporting.hypervolume import Course, common_box, courses, final_hypervolumes
 from evodiff.reporting.markup import Child, Markup, element
 from evodiff.reporting.notation import (
@@ -182,7 +183,7 @@ def _course_figure(found: Sequence[Course] | None, horizontal: str) -> Figure | 
         {
             "type": "scatter",
             "mode": "lines",
-            "name": course.name.replace("<", "&lt;"),
+            "name": inert(course.name),
             "x": list(course.spent),
             "y": list(course.hypervolume),
             "line": {
@@ -205,7 +206,7 @@ def fronts_figure(views: Sequence[RunView]) -> Figure | None:
     traces: list[Figure] = []
     for index, view in enumerate(views):
         colour = SERIES[index % len(SERIES)]
-        name = view.name.replace("<", "&lt;")
+        name = inert(view.name)
         lines = {}
         for horizontal in found:
             for vertical in found:

@@ -6,21 +6,23 @@ from typing import TYPE_CHECKING, Any
 
 from evodiff.reporting import evidence, sections
 from evodiff.reporting.figures import (
-    Figure,
     diversity_figure,
     fitness_figure,
-    front_figure,
     hypervolume_figure,
     latency_figure,
     progress_figures,
 )
+from evodiff.reporting.front_figure import front_figure
 from evodiff.reporting.gallery import gallery
+from evodiff.reporting.leaderboard import failures, leaderboard
 from evodiff.reporting.page import page, write_page
+from evodiff.reporting.provenance import provenance
 from evodiff.reporting.statistics import noise_rows, operator_rows
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from evodiff.reporting.figure_style import Figure
     from evodiff.reporting.view import CandidateView, RunView
 
 
@@ -39,15 +41,15 @@ def report_html(view: RunView) -> str:
             gallery(view),
             sections.architecture(view),
             sections.progress(view),
-            sections.leaderboard(view),
+            leaderboard(view),
             sections.lineage(view),
             evidence.noise(view),
             evidence.operators(view),
             evidence.latency(view),
             evidence.training(view),
             evidence.validation(view),
-            sections.failures(view),
-            sections.provenance(view),
+            failures(view),
+            provenance(view),
         ],
         {"run": run_data(view), "figures": figures(view)},
     )

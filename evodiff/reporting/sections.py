@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from evodiff.architecture.genome import ArchitectureGenome, ImageShape
 from evodiff.errors import InvalidGenome
 from evodiff.reporting.diagram import diagram_svg
 from evodiff.reporting.headline import champion_sentence, comparison_sentences
 from evodiff.reporting.lineage import lineage_svg
-from evodiff.reporting.markup import Child, Markup, element, escape, join
+from evodiff.reporting.markup import Child, Markup, element
 from evodiff.reporting.notation import (
-    axis_title,
     count,
     number,
-    operator_title,
     short,
     title,
     with_error,
     with_unit,
 )
-from evodiff.reporting.page import chart, data_table, section
-from evodiff.reporting.statistics import ranked
+from evodiff.reporting.page import chart, section
 
 if TYPE_CHECKING:
     from evodiff.reporting.view import CandidateView, RunView
@@ -193,130 +189,3 @@ def lineage(view: RunView) -> Markup | None:
         "Point at one to follow its line.",
         element("div", drawing, class_="scroll"),
     )
-
-
-def leaderboard(view: RunView) -> Markup | None:
-    """Every candidate in a table to sort."""
-    if not view.candidates:
-        return None
-    head = [
-        "Candidate",
-        "Fitness",
-        *map(axis_title, view.objectives),
-        "Parameters",
-        "Gen.",
-        "Made by",
-        "Standing",
-    ]
-    body: list[list[Child]] = [
-        [
-            element("code", short(item.id), title=item.id),
-            number(item.fitness_score),
-            *[
-                with_error(item.objectives.get(objective.name), item.standard_errors.get(objective.name))
-                for objective in view.objectives
-            ],
-            count(item.parameters),
-            item.generation,
-            operator_title(item.operator),
-            _standing(item, view),
-        ]
-        for item in ranked(view)
-    ]
-    keys = [
-        [
-            item.id,
-            item.fitness_score,
-            *[item.objectives.get(objective.name) for objective in view.objectives],
-            item.parameters,
-            item.generation,
-            operator_title(item.operator),
-            _standing(item, view),
-        ]
-        for item in ranked(view)
-    ]
-    return section(
-        "leaderboard",
-        "Leaderboard",
-        "Front first, then by fitness. Click a heading to sort.",
-        data_table(head, body, numeric=set(range(1, len(view.objectives) + 4)), keys=keys, tall=True),
-    )
-
-
-def _standing(candidate: CandidateView, view: RunView) -> str:
-    if candidate.failure is not None:
-        return "failed"
-    if candidate.id == view.champion:
-        return "★ champion"
-    if candidate.on_front:
-        return "front"
-    if not candidate.feasible:
-        return "infeasible"
-    return "survivor" if view.generations and view.generations[-1].generation in candidate.survivor_generations else ""
-
-
-def failures(view: RunView) -> Markup | None:
-    """Failed candidates with their causes."""
-    if not view.failed:
-        return None
-    return section(
-        "failures",
-        "Failures",
-        "A failed trial counts as infeasible; the search went on without it.",
-        data_table(
-            ["Candidate", "Generation", "Made by", "Cause"],
-            [
-                [element("code", short(item.id)), item.generation, operator_title(item.operator), item.failure or ""]
-                for item in view.failed
-            ],
-            numeric={1},
-        ),
-    )
-
-
-def provenance(view: RunView) -> Markup:
-    """Settings, digests, versions, how long it took, and how to go on."""
-    tables = [
-        ("Settings", list(_flat(view.settings))),
-        ("Digests", list(view.digests.items())),
-        ("Versions", list(view.versions.items())),
-        ("Time and machine", [(name, str(value)) for name, value in view.telemetry.items()]),
-    ]
-    commands = [
-        element("li", element("span", purpose), element("code", command, class_="command"))
-        for purpose, command in view.commands
-    ]
-    return section(
-        "provenance",
-        "Settings and provenance",
-        "What was frozen when the run began. The same settings, inputs and versions on the same kind of machine give "
-        "the same bytes.",
-        element("ul", commands, class_="commands") if commands else None,
-        [
-            element(
-                "details",
-                element("summary", f"{name} ({len(rows)})"),
-                _definitions(rows),
-                open=name == "Time and machine",
-            )
-            for name, rows in tables
-            if rows
-        ],
-    )
-
-
-def _definitions(rows: Sequence[tuple[str, str]]) -> Markup:
-    return element("dl", join([join([element("dt", name), element("dd", escape(value))]) for name, value in rows]))
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    rows: list[tuple[str, str]] = []
-    for name, value in values.items():
-        path = f"{prefix}{name}"
-        if isinstance(value, Mapping):
-            rows += _flat(value, f"{path}.")
-        elif isinstance(value, list | tuple):
-            rows.append((path, ", ".join(map(str, value))))
-        else:
-            rows.append((path, str(value)))
-    return rows
