@@ -50,6 +50,10 @@ def evolve(
     device: DeviceOption = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything.  [default: 0]")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the new run.  [default: runs/DATASET-NUMBER]")] = None,
+    warm_start: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Try the front of this run first; its images have the same shape."),
+    ] = None,
     objectives: Annotated[
         str | None, typer.Option(help="Comma-separated, all minimised.  [default: kid,latency_ms,memory_mb]")
     ] = None,
@@ -105,13 +109,18 @@ def evolve(
         from evodiff.search import resume_search, start_search
 
         if resume is not None:
-            _refuse_with_resume(out=out, baseline=baseline or None)
+            _refuse_with_resume(out=out, warm_start=warm_start, baseline=baseline or None)
             result = resume_search(
                 resume, _settings(given), given=given, champion_steps=champion_steps, display=display
             )
         else:
             result = start_search(
-                _settings(given), out=out, baseline=baseline, champion_steps=champion_steps, display=display
+                _settings(given),
+                out=out,
+                warm_start=warm_start,
+                baseline=baseline,
+                champion_steps=champion_steps,
+                display=display,
             )
     _print_result(result)
 
@@ -329,7 +338,8 @@ def _refuse_with_resume(**options: Any) -> None:
 
     for name in _given(**options):
         raise SettingsError(
-            f"--{name} goes with a new run, not with --resume.", remedy="Leave it out; the run knows its own."
+            f"--{name.replace('_', '-')} goes with a new run, not with --resume.",
+            remedy="Leave it out; the run knows its own.",
         )
 
 

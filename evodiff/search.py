@@ -19,6 +19,7 @@ from evodiff.pipeline.final import final_steps, finish
 from evodiff.pipeline.generation import Listener, resume_hint
 from evodiff.pipeline.inputs import gather_inputs
 from evodiff.pipeline.run import Run
+from evodiff.pipeline.warm_start import open_source, starts_from
 from evodiff.reporting.progress import ProgressDisplay
 from evodiff.reporting.report import write_report
 from evodiff.reporting.run_view import view_of_run
@@ -55,14 +56,17 @@ def start_search(
     settings: Settings,
     *,
     out: Path | None = None,
+    warm_start: Path | None = None,
     baseline: bool = False,
     champion_steps: int | None = None,
     display: ProgressDisplay,
 ) -> SearchResult:
     """Create a run and evolve it to the end: generations, random-search arm, champion, report.
 
+    ``warm_start`` is the folder of a run whose front the first generation tries first, that of the arm too.
+
     Raises:
-        EvodiffError: a setting, the dataset or the folder cannot be used.
+        EvodiffError: a setting, the dataset, the folder or the run to start from cannot be used.
         Interrupted: Ctrl-C; everything done is stored.
     """
     check_settings(settings)
@@ -70,13 +74,18 @@ def start_search(
     check_folder(path)
     if baseline:
         check_folder(arm_folder(path))
+    source = None if warm_start is None else open_source(warm_start)
     with _pool(settings, display) as pool:
         inputs = gather_inputs(settings, pool, display.stage)
         display.clear()
-        run = create_run(settings, path, inputs)
+        starts = [] if source is None else starts_from(source, settings, inputs)
+        run = create_run(settings, path, inputs, warm_start=starts)
         if baseline:
-            create_run(settings.model_copy(update={"strategy": "random"}), arm_folder(path), inputs)
+            arm = settings.model_copy(update={"strategy": "random"})
+            create_run(arm, arm_folder(path), inputs, warm_start=starts)
         display.say(f"Run {path}")
+        if source is not None:
+            display.say(f"Starting from {len(starts)} architectures of the front of {source.path}")
         _remember(run, settings, champion_steps)
         return _go(run, pool, settings, champion_steps, display)
 

@@ -34,7 +34,7 @@ def front_of_run(space: SearchSpace[G], run: Path | str, *, limit: int | None = 
     Give them to ``Evolution(warm_start=...)``. Genomes that this space refuses are left out, with a warning.
 
     Raises:
-        LedgerError: the run has no closed generation, or its folder cannot be read.
+        LedgerError: the run has no closed generation, nobody on its front, or its folder cannot be read.
         SettingsError: none of its front is valid in ``space``.
     """
     ledger = Ledger(Path(run))
@@ -45,6 +45,11 @@ def front_of_run(space: SearchSpace[G], run: Path | str, *, limit: int | None = 
         raise LedgerError(
             f"{run} has no closed generation: expected a front to start from, found none.",
             remedy="Let it close its first generation, or name another run.",
+        )
+    if not result["front"]:
+        raise LedgerError(
+            f"Expected a front to start from in {run}, found that none of its candidates is feasible.",
+            remedy="Name another run.",
         )
     genomes: dict[str, Any] = {}
     for generation in range(ledger.closed):

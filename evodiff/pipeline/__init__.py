@@ -4,6 +4,7 @@
 :mod:`.inputs`          dataset, feature nets and operator times, made or fetched by workers
 :mod:`.create`          a new run: inputs published, ``experiment.json`` frozen
 :mod:`.run`             an existing run, opened
+:mod:`.warm_start`      the front of another run, for a new one to start from
 :mod:`.lease`           ``open``: which generation is worked on, and by whom
 :mod:`.generation`      ``plan``, ``train``, ``evaluate``, ``select``
 :mod:`.trial`           what a worker does for one trial (imports torch)

@@ -23,6 +23,7 @@ from evodiff.pipeline.run import PRICED, SCORED, Run
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from evodiff.engine.transfer import Transferred
     from evodiff.pipeline.inputs import Inputs
     from evodiff.settings import Settings
 
@@ -54,7 +55,7 @@ def create_run(
     path: Path,
     inputs: Inputs,
     *,
-    warm_start: Sequence[ArchitectureGenome] = (),
+    warm_start: Sequence[ArchitectureGenome | Transferred[ArchitectureGenome]] = (),
 ) -> Run:
     """Create a run in the new or empty folder ``path``; ``warm_start`` genomes are the first to be tried.
 
@@ -65,7 +66,7 @@ def create_run(
     check_settings(settings)
     check_folder(path)
     digests = _publish_inputs(inputs, path / "inputs")
-    shape = ImageShape(*inputs.dataset.shape)
+    space = space_of(settings, inputs)
     frozen: dict[str, Any] = {
         "dataset": {
             "name": inputs.dataset.name,
@@ -73,7 +74,7 @@ def create_run(
             "images": len(inputs.dataset.images),
             "skipped": list(inputs.dataset.skipped),
         },
-        "image_shape": asdict(shape),
+        "image_shape": asdict(space.shape),
         "training": settings.training.model_dump(mode="json"),
         "evaluation": settings.evaluation.model_dump(mode="json"),
         "target": settings.target,
@@ -84,12 +85,7 @@ def create_run(
         "feature_accuracy": dict(inputs.feature_accuracy),
     }
     Evolution(
-        ArchitectureSpace(
-            shape,
-            calibration=inputs.calibration,
-            serving_batch=settings.evaluation.serving_batch,
-            objectives=tuple(name for name in settings.objectives if name in PRICED),
-        ),
+        space,
         objectives=[Objective(name) for name in settings.objectives],
         population_size=settings.population,
         seed=settings.seed,
@@ -99,6 +95,16 @@ def create_run(
         settings=frozen,
     )
     return Run.open(path)
+
+
+def space_of(settings: Settings, inputs: Inputs) -> ArchitectureSpace:
+    """Return the space that a run with these settings and inputs searches."""
+    return ArchitectureSpace(
+        ImageShape(*inputs.dataset.shape),
+        calibration=inputs.calibration,
+        serving_batch=settings.evaluation.serving_batch,
+        objectives=tuple(name for name in settings.objectives if name in PRICED),
+    )
 
 
 def check_folder(path: Path) -> None:

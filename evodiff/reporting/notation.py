@@ -89,8 +89,9 @@ def count(value: float | None) -> str:
 
 
 def short(identifier: str) -> str:
-    """Return the first eight characters of an id."""
-    return identifier[:8]
+    """Return the first eight characters of an id, behind the name of its run where it comes with one (``RUN/ID``)."""
+    run, slash, candidate = identifier.rpartition("/")
+    return f"{run}{slash}{candidate[:8]}"
 
 
 def operator_title(operator: str | None) -> str:
