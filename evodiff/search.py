@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import tempfile
 import time
 from contextlib import contextmanager
@@ -19,23 +18,22 @@ from evodiff.pipeline.final import final_steps, finish
 from evodiff.pipeline.generation import Listener, resume_hint
 from evodiff.pipeline.inputs import gather_inputs
 from evodiff.pipeline.run import Run
+from evodiff.pipeline.session import open_workers
 from evodiff.pipeline.warm_start import open_source, starts_from
 from evodiff.reporting.progress import ProgressDisplay
 from evodiff.reporting.report import write_report
 from evodiff.reporting.run_view import view_of_run
 from evodiff.settings import Settings, load_settings
-from evodiff.workers import WorkerPool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from evodiff.architecture.genome import ArchitectureGenome
     from evodiff.engine import Candidate, EvolutionMetrics
     from evodiff.pipeline.inputs import Inputs
     from evodiff.reporting.view import RunView
+    from evodiff.workers import WorkerPool
 
-PRELOAD = ("evodiff.pipeline.trial",)
-MOST_WORKERS = 8
 _WANTED = "telemetry/wanted.json"
 
 
@@ -75,7 +73,7 @@ def start_search(
     if baseline:
         check_folder(arm_folder(path))
     source = None if warm_start is None else open_source(warm_start)
-    with _pool(settings, display) as pool:
+    with open_workers(settings, display.say) as pool:
         inputs = gather_inputs(settings, pool, display.stage)
         display.clear()
         starts = [] if source is None else starts_from(source, settings, inputs)
@@ -115,7 +113,7 @@ def resume_search(
     changes = {"device": run.settings["device"], "generations": generations, "stop_on_plateau": stop_on_plateau}
     frozen = settings.model_copy(update=changes)
     _remember(run, frozen, champion_steps)
-    with _pool(frozen, display) as pool:
+    with open_workers(frozen, display.say) as pool:
         return _go(run, pool, frozen, champion_steps, display)
 
 
@@ -143,18 +141,7 @@ def check_resume(run: Run, given: Mapping[str, Any]) -> None:
     Raises:
         SettingsError: one does not; the message says which.
     """
-    frozen = {
-        "dataset": run.settings["dataset"]["name"],
-        "image_size": run.shape.size,
-        "population": run.experiment["population_size"],
-        "seed": run.experiment["seed"],
-        "strategy": run.experiment["strategy"]["name"],
-        "objectives": tuple(objective.name for objective in run.objectives),
-        "steps": run.training.steps,
-        "prefer": run.settings["prefer"],
-        "target": run.settings["target"],
-        "device": run.settings["device"],
-    }
+    frozen = run.options()
     for name, value in given.items():
         if name in frozen and value != frozen[name] and not (name == "device" and value == "auto"):
             raise SettingsError(
@@ -200,7 +187,7 @@ def _report(run: Run) -> SearchResult:
 def working(run: Run, workers: int | None) -> Iterator[tuple[WorkerPool, Listener]]:
     """Open workers for single steps of a run, with progress on the terminal."""
     settings = load_settings({"device": run.settings["device"], "workers": workers})
-    with ProgressDisplay() as display, _pool(settings, display) as pool:
+    with ProgressDisplay() as display, open_workers(settings, display.say) as pool:
         yield pool, Listener(display.stage, display.trial_ended)
 
 
@@ -248,33 +235,6 @@ def _go(
 
 def _plateau_remark(run: Run, closed: int, wanted: int) -> str:
     return f"Stopped on a plateau after {closed} of {wanted} generations. {resume_hint(run)} --no-stop-on-plateau"
-
-
-@contextmanager
-def _pool(settings: Settings, display: ProgressDisplay) -> Iterator[WorkerPool]:
-    """Open the workers; the first Ctrl-C or SIGTERM asks them to leave checkpoints."""
-    count = settings.workers or min(os.cpu_count() or 1, MOST_WORKERS)
-    with WorkerPool(count, device=settings.device, preload=PRELOAD) as pool, _stopping(pool, display.say):
-        yield pool
-
-
-@contextmanager
-def _stopping(pool: WorkerPool, say: Callable[[str], None]) -> Iterator[None]:
-    def stop(number: int, frame: object) -> None:
-        if pool.stop_requested:
-            raise Interrupted("Stopped at once.", remedy="Go on with: evodiff evolve --resume and the run's folder.")
-        say("Stopping: running trainings leave a checkpoint. Once more to stop at once.")
-        pool.request_stop()
-
-    try:
-        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not in the main thread, as in some notebooks: there signals are the notebook's affair
-        before = {}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class EvolutionaryDiffusionSearch:
@@ -355,5 +315,5 @@ class EvolutionaryDiffusionSearch:
 
     @contextmanager
     def _working(self) -> Iterator[WorkerPool]:
-        with _pool(self.settings, ProgressDisplay()) as pool:
+        with open_workers(self.settings, ProgressDisplay().say) as pool:
             yield pool

@@ -70,8 +70,8 @@ def planned_trials(run: Run, generation: int) -> list[PlannedTrial]:
 
 def train(run: Run, generation: int, pool: WorkerPool, *, shard: str = "1/1", listener: Listener = QUIET) -> None:
     """Train the trials of a shard (``2/3`` is the second of three) that have neither weights nor a result."""
-    trials = _untold(run, take_shard(run, planned_trials(run, generation), shard))
-    _work(run, pool, TRAIN, [trial for trial in trials if not _has_weights(run, trial)], listener)
+    trials = untold(run, take_shard(run, planned_trials(run, generation), shard))
+    _work(run, pool, TRAIN, [trial for trial in trials if not has_weights(run, trial)], listener)
 
 
 def evaluate(run: Run, generation: int, pool: WorkerPool, *, shard: str = "1/1", listener: Listener = QUIET) -> None:
@@ -80,8 +80,8 @@ def evaluate(run: Run, generation: int, pool: WorkerPool, *, shard: str = "1/1",
     Raises:
         LedgerError: one of them is not trained.
     """
-    trials = _untold(run, take_shard(run, planned_trials(run, generation), shard))
-    missing = [trial.id for trial in trials if not _has_weights(run, trial)]
+    trials = untold(run, take_shard(run, planned_trials(run, generation), shard))
+    missing = [trial.id for trial in trials if not has_weights(run, trial)]
     if missing:
         raise LedgerError(
             f"Expected every trial of generation {generation} to have weights; none have {', '.join(missing[:3])}.",
@@ -93,7 +93,7 @@ def evaluate(run: Run, generation: int, pool: WorkerPool, *, shard: str = "1/1",
 def train_and_evaluate(run: Run, generation: int, pool: WorkerPool, *, listener: Listener = QUIET) -> None:
     """Do both, trial by trial, until every trial of the generation has a result."""
     trials = planned_trials(run, generation)
-    while open_trials := _untold(run, trials):
+    while open_trials := untold(run, trials):
         _work(run, pool, TRAIN_AND_EVALUATE, open_trials, listener)
 
 
@@ -108,7 +108,7 @@ def select(run: Run, generation: int) -> dict[str, Any]:
     evolution.close_generation()
     result = run.ledger.result(generation)
     if result is None:
-        left = [trial.id for trial in _untold(run, planned_trials(run, generation))]
+        left = [trial.id for trial in untold(run, planned_trials(run, generation))]
         raise LedgerError(
             f"Generation {generation} is not done: {len(left)} trials have no result, such as {left[:3]}.",
             remedy=f"Run `evodiff generation train` and `evaluate` with --run {run.path} --generation {generation}.",
@@ -183,13 +183,14 @@ def _work(run: Run, pool: WorkerPool, function: str, trials: Sequence[PlannedTri
         for trial in trials
     ]
     evolution = run.evolution()
+    attempts = {trial.id: evolution.attempt(trial.id) for trial in trials}
     interrupted = False
     for outcome in pool.run(tasks, on_progress=listener.progress):
         if outcome.interrupted:
             interrupted = True
             continue
         _check_storage(run, outcome)
-        _tell(evolution, by_id[outcome.id], outcome)
+        _tell(evolution, by_id[outcome.id], outcome, attempts[outcome.id])
         run.ledger.telemetry("trial", trial=outcome.id, step=function.rpartition(":")[2], seconds=outcome.seconds)
         listener.end(by_id[outcome.id], evolution.evaluation(outcome.id), outcome.seconds)
     if interrupted:
@@ -214,23 +215,22 @@ def _check_storage(run: Run, outcome: Outcome) -> None:
         )
 
 
-def _tell(evolution: Evolution[ArchitectureGenome], trial: PlannedTrial, outcome: Outcome) -> None:
-    if outcome.failure is not None:
-        evolution.tell_failure(
-            trial.id, outcome.failure.cause, detail=outcome.failure.detail, kind=outcome.failure.kind
-        )
+def _tell(evolution: Evolution[ArchitectureGenome], trial: PlannedTrial, outcome: Outcome, attempt: int) -> None:
+    failure = outcome.failure
+    if failure is not None:
+        evolution.tell_failure(trial.id, failure.cause, detail=failure.detail, kind=failure.kind)
     elif outcome.value is not None and "objectives" in outcome.value:
         value = outcome.value
         evolution.tell(trial.id, value["objectives"], weights=value["weights"], details=value["details"])
 
 
-def _untold(run: Run, trials: Sequence[PlannedTrial]) -> list[PlannedTrial]:
+def untold(run: Run, trials: Sequence[PlannedTrial]) -> list[PlannedTrial]:
     """Return those trials of one generation that have no result yet."""
     told = run.ledger.evaluations(trials[0].generation) if trials else {}
     return [trial for trial in trials if trial.id not in told]
 
 
-def _has_weights(run: Run, trial: PlannedTrial) -> bool:
+def has_weights(run: Run, trial: PlannedTrial) -> bool:
     return (run.ledger.weights_folder(trial) / "config.json").exists()
 
 

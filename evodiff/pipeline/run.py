@@ -157,6 +157,21 @@ class Run:
             )
         return content
 
+    def options(self) -> dict[str, Any]:
+        """Return what the run froze by the names of the settings that chose it; ``steps`` are those of the training."""
+        return {
+            "dataset": self.settings["dataset"]["name"],
+            "image_size": self.shape.size,
+            "population": self.experiment["population_size"],
+            "seed": self.experiment["seed"],
+            "strategy": self.experiment["strategy"]["name"],
+            "objectives": tuple(objective.name for objective in self.objectives),
+            "steps": self.training.steps,
+            "prefer": self.settings["prefer"],
+            "target": self.settings["target"],
+            "device": self.settings["device"],
+        }
+
     def evolution(self) -> Evolution[ArchitectureGenome]:
         """Open the search where its ledger stands."""
         return Evolution.open(self.space, self.path)
