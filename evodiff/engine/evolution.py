@@ -215,11 +215,22 @@ class Evolution(Generic[G]):
             ),
         )
 
-    def tell_failure(self, trial_id: str, cause: str, *, detail: str = "", kind: FailureKind = "own") -> None:
+    def attempt(self, trial_id: str) -> int:
+        """Return the number, from 1, of the attempt at a trial that begins now: one more than its environment failed.
+
+        Who may have a twin (a retry beside an orphaned worker) reads it before the work and gives it to
+        :meth:`tell_failure`.
+        """
+        return self.ledger.next_attempt(self.trial(trial_id).id)
+
+    def tell_failure(
+        self, trial_id: str, cause: str, *, detail: str = "", kind: FailureKind = "own", attempt: int | None = None
+    ) -> None:
         """Tell that a trial failed.
 
         An ``own`` failure is final. An ``environment`` failure leaves the trial pending twice; the third is final,
-        and the run is no longer exactly reproducible.
+        and the run is no longer exactly reproducible. One ``attempt`` counts once, whoever tells of it; None is the
+        next one.
         """
         self.trial(trial_id)
         if kind not in ("own", "environment"):
@@ -229,9 +240,11 @@ class Evolution(Generic[G]):
             if self.evaluation(trial_id) is not None:
                 self.ledger.telemetry("late_failure", trial=trial_id, cause=cause, detail=detail)
                 return
-            attempt = self.ledger.count_attempt(trial_id, {"trial": trial_id, "cause": cause, "detail": detail})
-            self.ledger.telemetry("environment_failure", trial=trial_id, attempt=attempt, cause=cause, detail=detail)
-            if attempt < ATTEMPTS:
+            attempt = self.ledger.next_attempt(trial_id) if attempt is None else attempt
+            what = {"trial": trial_id, "cause": cause, "detail": detail}
+            counted = self.ledger.count_attempt(trial_id, attempt, what)
+            self.ledger.telemetry("environment_failure", attempt=attempt, counted=counted, **what)
+            if attempt < ATTEMPTS or not counted:
                 return
         self._run.store(trial_id, Evaluation(failure=failure))
 

@@ -230,12 +230,16 @@ class Ledger:
         record = {"event": event, "time": round(time.time(), 3), **content}
         self._storage.append("telemetry/events.jsonl", encode_line(record))
 
-    def count_attempt(self, trial: str, content: Mapping[str, Any]) -> int:
-        """Record that a trial failed for its environment; return how often it now has."""
+    def next_attempt(self, trial: str) -> int:
+        """Return the number, from 1, of the first attempt at a trial that did not fail for its environment."""
         attempt = 1
-        while not self._storage.publish(f"telemetry/attempts/{trial}.{attempt}.json", encode_document(content)):
+        while self._storage.exists(_attempt_name(trial, attempt)):
             attempt += 1
         return attempt
+
+    def count_attempt(self, trial: str, attempt: int, content: Mapping[str, Any]) -> bool:
+        """Record that an attempt failed for its environment; return False where a twin recorded the same one."""
+        return self._storage.publish(_attempt_name(trial, attempt), encode_document(content))
 
     def set_aside(self, name: str, error: Exception) -> None:
         """Move a damaged file to ``telemetry/damaged/``, with a warning."""
@@ -287,6 +291,10 @@ def only_candidate(found: set[str], prefix: str, label: str) -> str:
             remedy="Give more digits of its id." if found else "List the ids with `evodiff trials`.",
         )
     return found.pop()
+
+
+def _attempt_name(trial: str, attempt: int) -> str:
+    return f"telemetry/attempts/{trial}.{attempt}.json"
 
 
 def _require(condition: bool) -> None:

@@ -218,7 +218,7 @@ def _check_storage(run: Run, outcome: Outcome) -> None:
 def _tell(evolution: Evolution[ArchitectureGenome], trial: PlannedTrial, outcome: Outcome, attempt: int) -> None:
     failure = outcome.failure
     if failure is not None:
-        evolution.tell_failure(trial.id, failure.cause, detail=failure.detail, kind=failure.kind)
+        evolution.tell_failure(trial.id, failure.cause, detail=failure.detail, kind=failure.kind, attempt=attempt)
     elif outcome.value is not None and "objectives" in outcome.value:
         value = outcome.value
         evolution.tell(trial.id, value["objectives"], weights=value["weights"], details=value["details"])

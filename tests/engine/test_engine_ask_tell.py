@@ -198,6 +198,28 @@ def test_attempts_are_counted_across_processes(tmp_path):
     assert evolution(tmp_path / "run").evaluation(trial.id).failure.cause == "out of memory"
 
 
+def test_an_attempt_that_twins_tell_of_counts_once(tmp_path):
+    trial = evolution(tmp_path / "run").ask(1)[0]
+    for number in (1, 2, 3):
+        first, twin = evolution(tmp_path / "run"), evolution(tmp_path / "run")
+        began = first.attempt(trial.id), twin.attempt(trial.id)
+        assert began == (number, number)
+        assert first.evaluation(trial.id) is None
+        first.tell_failure(trial.id, "time-out", kind="environment", attempt=began[0])
+        twin.tell_failure(trial.id, "time-out", detail="later", kind="environment", attempt=began[1])
+    assert first.evaluation(trial.id).failure.detail == ""
+
+
+def test_a_driver_that_died_between_counting_and_storing_leaves_one_more_attempt(tmp_path):
+    trial = evolution(tmp_path / "run").ask(1)[0]
+    for attempt in (1, 2, 3):
+        evolution(tmp_path / "run").ledger.count_attempt(trial.id, attempt, {})
+    search = evolution(tmp_path / "run")
+    assert search.evaluation(trial.id) is None
+    search.tell_failure(trial.id, "crash", kind="environment", attempt=search.attempt(trial.id))
+    assert search.evaluation(trial.id).failure.cause == "crash"
+
+
 def test_a_retry_that_succeeds_leaves_the_run_reproducible():
     search = evolution()
     trial = search.ask(6)[0]
