@@ -67,6 +67,8 @@ class Settings(BaseSettings):
 
     runs_dir: Path = Path("runs")
     cache_dir: Path = Path("~/.cache/evodiff")
+    release_file: Path = Field(default=Path("runs/release.json"), description="what serves, and what waits to")
+    tracking_uri: str | None = Field(default=None, description="MLflow server; None tracks nothing")
     dataset: str = "digits"
     image_size: int | None = Field(default=None, ge=4, le=256, description="None takes the dataset's own size")
     objectives: tuple[str, ...] = ("kid", "latency_ms", "memory_mb")
