@@ -53,11 +53,6 @@ class ResolvedLayer:
     in_size: int
     out_size: int
 
-    @property
-    def concatenated_channels(self) -> int:
-        """Channels that arrive by ``concat`` edges."""
-        return sum(edge.channels for edge in self.edges if edge.merge == "concat")
-
 
 @dataclass(frozen=True)
 class ResolvedGenome:

@@ -136,31 +136,14 @@ class Evolution(Generic[G]):
 
     @property
     def generation(self) -> int:
-        """Index of the open generation, or of the next one to be planned."""
+        """Index of the open generation, or of the next one to be planned: the number of closed ones."""
         self._run.sync()
         return self._history.generations
-
-    @property
-    def closed(self) -> int:
-        """Number of closed generations."""
-        return self.generation
 
     @property
     def exhausted(self) -> bool:
         """Whether the last ask found nothing in the space that was never asked."""
         return self._run.exhausted
-
-    @property
-    def reproducible(self) -> bool:
-        """Whether no trial was given up for its environment, so that a rerun decides the same."""
-        self._run.sync()
-        return not any(result.environment_failures for result in self._history.results)
-
-    @property
-    def closed_history(self) -> History[G]:
-        """The closed generations, as a strategy sees them."""
-        self._run.sync()
-        return self._history
 
     @property
     def survivors(self) -> list[Candidate[G]]:
@@ -312,11 +295,6 @@ class Evolution(Generic[G]):
         if self._history.told(trial_id):
             return self._history.evaluation(trial_id)
         return self._run.open.told.get(trial_id) if self._run.open is not None else None
-
-    def fitness_score(self, objectives: Mapping[str, float]) -> float | None:
-        """Return the fitness score of a feasible candidate with these objectives; None before generation 0 closes."""
-        box = self.closed_history.box
-        return None if box is None else box.score(Evaluation(objectives))
 
     def prunable_weights(self) -> list[Path]:
         """Return the weights folders that nothing needs any more.

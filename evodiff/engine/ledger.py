@@ -198,12 +198,6 @@ class Ledger:
         }
         return only_candidate(found, prefix, self.label)
 
-    @property
-    def reproducible(self) -> bool:
-        """Whether no trial of a closed generation was given up for its environment."""
-        results = (self.result(generation) for generation in range(self.closed))
-        return not any(result["environment_failures"] for result in results if result)
-
     def exists(self, path: Path | str) -> bool:
         """Return whether there is such a file in the run."""
         return self._storage.exists(self._name(path))

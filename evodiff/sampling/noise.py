@@ -58,6 +58,11 @@ class NoiseSchedule:
         """Number of timesteps, T."""
         return len(self.betas)
 
+    @property
+    def snr(self) -> Tensor:
+        """Signal-to-noise ratios ᾱ / (1 - ᾱ), a (timesteps,) float64 tensor on the CPU."""
+        return self.alphas_cumprod / (1 - self.alphas_cumprod)
+
     def to(self, device: str | torch.device) -> NoiseSchedule:
         """Return the schedule with its float32 tables on ``device``."""
         return NoiseSchedule(self.name, self.betas, self.alphas_cumprod, self.signal.to(device), self.noise.to(device))
@@ -79,20 +84,6 @@ class NoiseSchedule:
         if prediction == "epsilon":
             return (x_t - self._sigma(t) * output) / self._alpha(t)
         return self._alpha(t) * x_t - self._sigma(t) * output
-
-    def to_epsilon(self, prediction: Prediction, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """Turn a network's output into its prediction of the noise."""
-        if prediction == "epsilon":
-            return output
-        return self._alpha(t) * output + self._sigma(t) * x_t
-
-    def snr(self, t: Tensor) -> Tensor:
-        """Signal-to-noise ratio ᾱ / (1 - ᾱ), a (batch,) float32 tensor."""
-        return self.signal[t].square() / self.noise[t].square()
-
-    def sigma(self, t: Tensor) -> Tensor:
-        """Noise level σ_t/α_t of x_t/α_t, the sigma of Karras et al. (2022), a (batch,) float32 tensor."""
-        return self.noise[t] / self.signal[t]
 
     def _alpha(self, t: Tensor) -> Tensor:
         return self.signal[t].view(-1, 1, 1, 1)

@@ -20,8 +20,7 @@ def min_snr_weights(schedule: NoiseSchedule, prediction: Prediction, gamma: floa
     predicted x_0 by min(SNR, γ). The error of a predicted noise is SNR times that of x_0, of a predicted velocity
     SNR + 1 times, so the weights are min(SNR, γ) / SNR and min(SNR, γ) / (SNR + 1).
     """
-    alphas_cumprod = schedule.alphas_cumprod
-    snr = alphas_cumprod / (1 - alphas_cumprod)
+    snr = schedule.snr
     clipped = snr.clamp(max=gamma)
     return (clipped / snr if prediction == "epsilon" else clipped / (snr + 1)).float()
 

@@ -80,7 +80,6 @@ class WorkerPool:
         self._stopping = False  # plain flags: they are set from signal handlers, where a lock could deadlock
         self._kill_after = math.inf
         self._device = ""
-        self._processes: dict[int, int] = {}
         self._threads = [
             threading.Thread(target=self._serve, args=(place,), name=f"worker-{place}", daemon=True)
             for place in range(workers)
@@ -100,11 +99,6 @@ class WorkerPool:
     def stop_requested(self) -> bool:
         """Whether :meth:`request_stop` was called."""
         return self._stopping
-
-    @property
-    def process_ids(self) -> tuple[int, ...]:
-        """Ids of the worker processes alive now."""
-        return tuple(self._processes.copy().values())
 
     def run(self, tasks: Sequence[Task], *, on_progress: OnProgress | None = None) -> Iterator[Outcome]:
         """Start the tasks and yield the outcome of each as it comes: exactly one per task.
@@ -173,13 +167,13 @@ class WorkerPool:
         try:
             while not self._stopping and self._broken is None:
                 if worker is None:
-                    worker = self._start(place)
+                    worker = self._start()
                 elif (task := self._next_task()) is not None and not self._execute(place, worker, *task):
-                    self._end(place, worker)
+                    worker.close()
                     worker = None
         finally:
             if worker is not None:
-                self._end(place, worker)
+                worker.close()
 
     def _next_task(self) -> tuple[_Batch, Task] | None:
         """Take the longest task that waits; None when there was none for a while."""
@@ -190,19 +184,18 @@ class WorkerPool:
                 return None
             return None if self._stopping else (batch, batch.waiting.pop())
 
-    def _start(self, place: int) -> Worker | None:
+    def _start(self) -> Worker | None:
         """Start a worker and wait until it is ready; None when it cannot be or is no longer wanted."""
         how = ""
         for _ in range(_START_ATTEMPTS):
             worker = Worker(self._setup)
-            self._processes[place] = worker.process_id
             try:
                 if self._await_ready(worker):
                     return worker
                 how = f"it was not ready after {_START_SECONDS:g} seconds"
             except WorkerDied:
                 how = worker.death()
-            self._end(place, worker)
+            worker.close()
             if self._stopping or self._broken is not None:
                 return None
         self._broken = PoolError(
@@ -257,10 +250,6 @@ class WorkerPool:
             batch.arrivals.put((task.id, message["data"]))
         worker.kill()
         return _environment_failure("timeout", f"it was ended after {limit:g} seconds")
-
-    def _end(self, place: int, worker: Worker) -> None:
-        self._processes.pop(place, None)
-        worker.close()
 
 
 def _environment_failure(cause: str, detail: str) -> dict[str, Any]:

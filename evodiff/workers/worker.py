@@ -55,11 +55,6 @@ class Worker:
         with contextlib.suppress(WorkerDied):  # found out when its first answer is awaited
             self.send({"kind": "setup", **setup})
 
-    @property
-    def process_id(self) -> int:
-        """Process id."""
-        return self._process.pid
-
     def send(self, message: dict[str, Any]) -> None:
         """Send one message.
 

@@ -42,7 +42,7 @@ def test_only_layers_that_widen_see_concatenated_channels():
     edges = (Connection(STEM, "c"), Connection("a", "c", "add"), Connection(STEM, "d"), Connection("a", "d"))
     resolved = resolve(ArchitectureGenome(layers, edges), DIGITS)
     attention, conv = resolved.layers[2], resolved.layers[3]
-    assert (attention.trunk_channels, attention.in_channels, attention.concatenated_channels) == (64, 64, 32)
+    assert (attention.trunk_channels, attention.in_channels) == (64, 64)
     assert (conv.trunk_channels, conv.in_channels, conv.out_channels) == (64, 64 + 32 + 64, 32)
     assert [edge.source for edge in conv.edges] == [-1, 0]
 

@@ -84,7 +84,6 @@ def test_metrics_are_over_the_survivors():
     assert metrics.best_fitness == max(scores)
     assert metrics.average_fitness == pytest.approx(np.mean(scores))
     assert metrics.diversity_score == pytest.approx(diversity_score(genomes, search.space.distance))
-    assert search.fitness_score(search.survivors[0].evaluation.objectives) == search.survivors[0].fitness_score
 
 
 def test_the_hypervolume_of_a_staircase_in_units_of_the_box():

@@ -63,7 +63,7 @@ def test_other_frozen_settings_are_refused_by_name_and_nothing_changes(tmp_path,
 
 def test_equal_settings_and_settings_left_out_are_accepted(tmp_path):
     close(evolution(tmp_path / "run", settings={"steps": (1, 2)}))
-    assert evolution(tmp_path / "run", settings={"steps": [1, 2]}).closed == 1
+    assert evolution(tmp_path / "run", settings={"steps": [1, 2]}).generation == 1
     assert evolution(tmp_path / "run").experiment["settings"] == {"steps": [1, 2]}
 
 
@@ -79,7 +79,7 @@ def test_another_code_version_warns_and_is_recorded(tmp_path):
     rewrite(tmp_path / "run" / "experiment.json", evodiff="0.0.1")
     with pytest.warns(UserWarning, match=r"started by evodiff 0\.0\.1"):
         search = evolution(tmp_path / "run")
-    assert search.closed == 1
+    assert search.generation == 1
     event = json.loads((tmp_path / "run" / "telemetry" / "events.jsonl").read_text())
     assert (event["event"], event["frozen"]) == ("version", "0.0.1")
 
@@ -199,7 +199,7 @@ def test_a_full_file_system_stops_a_run_that_goes_on_elsewhere(tmp_path):
         with pytest.raises(LedgerError, match="Free space and resume"):
             close(evolution(mount / "run"), 100)
         subprocess.run(["mount", "-o", "remount,size=64m", str(mount)], check=True)
-        done = evolution(mount / "run").closed
+        done = evolution(mount / "run").generation
         close(evolution(mount / "run"), 3)
         close(evolution(tmp_path / "whole"), done + 3)
         whole, small = tree(tmp_path / "whole"), tree(mount / "run")

@@ -24,7 +24,7 @@ import sys, time
 sys.path.insert(0, {here!r})
 from toy_space import error, evolution
 search = evolution(sys.argv[1])
-while search.closed < int(sys.argv[2]):
+while search.generation < int(sys.argv[2]):
     for trial in (search.ask(6) or search.pending())[:: -1 if sys.argv[3:] else 1]:
         time.sleep(0.002)
         search.tell(trial.id, {{"error": error(trial.genome)}})
@@ -47,7 +47,7 @@ def test_a_run_that_was_reopened_between_generations_is_the_same_bytes(tmp_path,
 
 def test_a_run_that_was_reopened_within_generations_is_the_same_bytes(tmp_path):
     close(evolution(tmp_path / "whole"), 4)
-    while (search := evolution(tmp_path / "parts")).closed < 4:
+    while (search := evolution(tmp_path / "parts")).generation < 4:
         for trial in (search.pending() or search.ask(2))[:1]:
             search.tell(trial.id, {"error": error(trial.genome)})
     assert tree(tmp_path / "parts") == tree(tmp_path / "whole")
@@ -81,7 +81,7 @@ def test_decisions_are_computed_again_from_the_evaluations(tmp_path, lost, gener
     folder = tmp_path / "run" / "generations" / f"{generation:04d}"
     for name in ("plan.jsonl", "result.json", "evaluations.jsonl") if lost == "all" else (lost,):
         (folder / name).unlink()
-    assert evolution(tmp_path / "run").closed == 5
+    assert evolution(tmp_path / "run").generation == 5
     assert tree(tmp_path / "run") == before
 
 
@@ -92,7 +92,7 @@ def test_all_decisions_are_computed_again_from_evaluations_jsonl_alone(tmp_path)
         (folder / "plan.jsonl").unlink()
         (folder / "result.json").unlink()
         shutil.rmtree(folder / "evaluations")
-    assert evolution(tmp_path / "run").closed == 5
+    assert evolution(tmp_path / "run").generation == 5
     after = tree(tmp_path / "run")
     assert after == {name: content for name, content in before.items() if "/evaluations/" not in name}
 
@@ -129,7 +129,7 @@ def test_a_worker_may_tell_what_a_driver_asked(tmp_path):
         trials = driver.ask(6)
         for index, trial in enumerate(trials):
             (worker if index % 2 else driver).tell(trial.id, {"error": error(trial.genome)})
-        assert driver.closed == worker.closed == generation + 1
+        assert driver.generation == worker.generation == generation + 1
     assert driver.results() == worker.results()
 
 

@@ -163,7 +163,7 @@ def test_a_strategy_of_ones_own_is_frozen_with_its_settings_and_given_on_reopeni
         evolution(tmp_path / "run", strategy=Promoting(2), rungs=2)
     with pytest.raises(SettingsError, match="Strategy object"):
         Evolution.open(DigitSpace(), tmp_path / "run")
-    assert Evolution.open(DigitSpace(), tmp_path / "run", strategy=Promoting(1)).closed == 1
+    assert Evolution.open(DigitSpace(), tmp_path / "run", strategy=Promoting(1)).generation == 1
 
 
 def test_regularised_evolution_keeps_the_youngest_and_random_search_has_no_parents():

@@ -53,7 +53,7 @@ def test_a_time_out_that_an_orphan_and_its_retry_both_see_is_one_attempt(tmp_pat
 
     train_and_evaluate(run, 0, ScriptedPool(times_out_after_the_orphan, times_out, succeeds))
     assert [evaluation.failure for evaluation in run.ledger.evaluations(0).values()] == [None] * 4
-    assert run.evolution().reproducible
+    assert run.evolution().results()[0].environment_failures == ()
 
 
 def test_a_third_time_out_of_one_driver_is_final(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def test_scoring_timesteps_are_distinct_falling_and_inside_the_range(name, steps
     timesteps = scoring_timesteps(LEVELS[name], steps, sigma_min=sigma_min, sigma_max=sigma_max)
     assert len(timesteps) == steps
     assert all(first > second for first, second in pairwise(timesteps))
-    log_sigma = LEVELS[name].sigma(torch.arange(1000)).log()
+    log_sigma = -0.5 * LEVELS[name].snr.log()
     for timestep, sigma in ((timesteps[0], sigma_max), (timesteps[-1], sigma_min)):
         assert abs(timestep - int((log_sigma - torch.tensor(sigma).log()).abs().argmin())) <= 1
 
@@ -95,7 +95,7 @@ def test_scoring_timesteps_are_distinct_falling_and_inside_the_range(name, steps
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_ten_scoring_timesteps_are_spaced_evenly_in_log_noise(name):
     timesteps = torch.tensor(scoring_timesteps(LEVELS[name], 10))
-    gaps = -LEVELS[name].sigma(timesteps).log().diff()
+    gaps = 0.5 * LEVELS[name].snr[timesteps].log().diff()
     assert gaps.max() < 1.25 * gaps.min()
 
 

@@ -30,13 +30,13 @@ def test_both_predictions_weigh_the_error_of_the_clean_image_by_the_clipped_snr(
         assert torch.allclose(schedule.to_x0(prediction, output, x_t, t) - x0, error, rtol=1e-2, atol=1e-3)
         weights = min_snr_weights(schedule, prediction, gamma)[t]
         found = (weights * (output - target).square().mean(dim=(1, 2, 3))).double()
-        expected = schedule.snr(t).clamp(max=gamma).double() * error.square().mean(dim=(1, 2, 3)).double()
+        expected = schedule.snr[t].clamp(max=gamma) * error.square().mean(dim=(1, 2, 3)).double()
         assert torch.allclose(found, expected, rtol=1e-2)
 
 
 def test_noise_that_exceeds_the_bound_weighs_one_when_noise_is_predicted() -> None:
     schedule = NoiseSchedule.named("linear")
-    snr = schedule.alphas_cumprod / (1 - schedule.alphas_cumprod)
+    snr = schedule.snr
     weights = min_snr_weights(schedule, "epsilon", 5.0)
     assert torch.equal(weights[snr <= 5.0], torch.ones(int((snr <= 5.0).sum())))
     assert torch.allclose(weights[snr > 5.0].double(), 5.0 / snr[snr > 5.0])
