@@ -49,7 +49,7 @@ def test_a_generation_that_was_begun_is_finished_on_a_plateau_too(tmp_path: Path
 def test_the_end_says_that_it_stopped_and_how_to_go_on_and_a_resume_remembers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("evodiff.search.WorkerPool", lambda *arguments, **options: TellingPool(flat))
+    monkeypatch.setattr("evodiff.pipeline.session.WorkerPool", lambda *arguments, **options: TellingPool(flat))
     path = tmp_path / "run"
     run = new_run(path)
 

@@ -37,7 +37,7 @@ def source(tmp_path: Path) -> Run:
 
 def start(out: Path, *options: str, monkeypatch: pytest.MonkeyPatch, size: int = 8) -> Result:
     """Run ``evodiff evolve`` for one generation, with inputs and values that cost nothing."""
-    monkeypatch.setattr("evodiff.search.WorkerPool", lambda *a, **b: TellingPool(everyone_on_the_front))
+    monkeypatch.setattr("evodiff.pipeline.session.WorkerPool", lambda *a, **b: TellingPool(everyone_on_the_front))
     monkeypatch.setattr("evodiff.search.gather_inputs", lambda *a, **b: inputs(out.with_name("cache"), size=size))
     given = ("--generations", "1", "--population", "4", "--target", "m1", "--objectives", ",".join(TRADE_OFF))
     return CliRunner().invoke(app, ["evolve", "--out", str(out), *given, *options])
