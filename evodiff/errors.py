@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
 
 class EvodiffError(Exception):
     """Base of every error that a user can mend; the command line prints it without a traceback and exits with 2."""
@@ -32,6 +37,14 @@ class InvalidGenome(EvodiffError, ValueError):  # noqa: N818 - the name is part 
 
 class DatasetError(EvodiffError, ValueError):
     """A dataset is unknown, empty or too damaged to train on."""
+
+
+class GateFailed(EvodiffError, ValueError):  # noqa: N818 - reads as the fact it states
+    """Data do not meet what is expected of them; page, result and the offending rows are in ``folder``."""
+
+    def __init__(self, headline: str, *, remedy: str = "", folder: Path) -> None:
+        super().__init__(headline, remedy=remedy)
+        self.folder = folder
 
 
 class LedgerError(EvodiffError):

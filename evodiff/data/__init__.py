@@ -8,6 +8,13 @@
 :mod:`.shapes`          procedural coloured shapes
 :mod:`.folder`          a user's own images
 :mod:`.decoding`        one image file to an array of pixels
+:mod:`.png`             an array of pixels to a PNG
+
+:mod:`.gates`           ``check_dataset``: the gate that a dataset passes
+:mod:`.dataset_tables`  a dataset as tables of plain rows
+:mod:`.duplicates`      images that are seen twice
+:mod:`.expectations`    expectations on tables, judged by Great Expectations
+:mod:`.gate_result`     what a gate found, stored; bad data set aside
 ======================  ==========================================================
 
 Nothing here imports torch, and reading a saved dataset needs neither scikit-learn nor Pillow.

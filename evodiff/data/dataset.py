@@ -95,7 +95,7 @@ class ImageDataset:
         }
         # One metadata key only: safetensors writes several in no fixed order.
         content = save_tensors(tensors, metadata={"evodiff": json.dumps(about, sort_keys=True)})
-        _write_whole(Path(path), content)
+        write_whole(Path(path), content)
 
     @classmethod
     def load(cls, path: Path | str) -> ImageDataset:
@@ -235,7 +235,12 @@ def _require_parts(name: str, split: NDArray[np.uint8], *, distinct: int) -> Non
     )
 
 
-def _write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file, whole or not at all, over one that is there.
+
+    Raises:
+        DatasetError: the disk is full or read-only; what was stored is intact.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
