@@ -21,7 +21,8 @@ class Memorisation:
     """How much nearer to the training images the generated ones are than unseen real ones.
 
     ``share`` of the generated images are nearer, relative to their neighbourhood, than ``expected_share`` of the test
-    images; ``standard_error`` is that of ``share`` if nothing is memorised. ``nearest``, (n,), names for each generated
+    images: than ``threshold``, as the ratio of its distance to the mean one of its ``neighbourhood`` nearest training
+    images. ``standard_error`` is that of ``share`` if nothing is memorised. ``nearest``, (n,), names for each generated
     image the nearest training image, ``nearest_distance`` how far it is, and ``relative_distance`` the same relative to
     the neighbourhood.
     """
@@ -29,6 +30,8 @@ class Memorisation:
     share: float
     expected_share: float
     standard_error: float
+    threshold: float
+    neighbourhood: int
     median_distance: float
     median_test_distance: float
     nearest: NDArray[np.int64]
@@ -55,6 +58,8 @@ class Memorisation:
             "share": self.share,
             "expected_share": self.expected_share,
             "standard_error": self.standard_error,
+            "threshold": self.threshold,
+            "neighbourhood": self.neighbourhood,
             "median_distance": self.median_distance,
             "median_test_distance": self.median_test_distance,
             "copies": self.copies,
@@ -82,11 +87,13 @@ def memorisation(
     neighbourhood = min(neighbourhood, len(train))
     nearest, plain, relative = _nearest(generated, train, neighbourhood)
     _, test_plain, test_relative = _nearest(test, train, neighbourhood)
-    threshold = np.quantile(test_relative, quantile)
+    threshold = float(np.quantile(test_relative, quantile))
     return Memorisation(
         share=float((relative < threshold).mean()),
         expected_share=quantile,
         standard_error=math.sqrt(quantile * (1 - quantile) * (1 / len(generated) + 1 / len(test))),
+        threshold=threshold,
+        neighbourhood=neighbourhood,
         median_distance=float(np.median(plain)),
         median_test_distance=float(np.median(test_plain)),
         nearest=nearest,

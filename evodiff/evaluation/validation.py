@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from evodiff.data import unscale
+from evodiff.data.png import encode_png
 from evodiff.evaluation.frechet import frechet_distance, frechet_floor
 from evodiff.evaluation.kid import Estimate, kid, kid_floor
 from evodiff.evaluation.manifold import ManifoldCounts, precision_recall_density_coverage
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from evodiff.settings import EvaluationSettings, TrainingSettings
 
 DIMENSIONS = 64
+CLOSEST_PAIRS = 8  # of a generated image and its nearest training image, kept to be looked at
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +36,7 @@ class Validation:
 
     ``images``, (n, channels, height, width) float32 in [-1, 1], are the generated ones and ``labels``, (n,), what was
     asked for; ``nearest_images``, shaped alike, are the training images nearest to each, by the feature net.
-    ``memorisation.closest`` says which pairs to show.
+    ``memorisation.closest`` says which pairs are worth a look.
     """
 
     samples: int
@@ -51,7 +55,10 @@ class Validation:
     labels: NDArray[np.int64] | None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the numbers, without the pictures, as plain JSON."""
+        """Return plain JSON: the numbers, and of the pictures only the pairs that look most like copies.
+
+        ``memorisation.closest`` lists these, the likeliest copy first, with both images as PNG in base64.
+        """
         return {
             "samples": self.samples,
             "kid": self.kid.to_json(),
@@ -61,10 +68,26 @@ class Validation:
             "frechet_dimensions": self.frechet_dimensions,
             "manifold": self.manifold.to_json(),
             "manifold_floor": self.manifold_floor.to_json(),
-            "memorisation": self.memorisation.to_json(),
+            "memorisation": {**self.memorisation.to_json(), "closest": self._closest()},
             "label_accuracy": self.label_accuracy,
             "feature_net": self.feature_net,
         }
+
+    def _closest(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "distance": float(self.memorisation.nearest_distance[index]),
+                "relative_distance": float(self.memorisation.relative_distance[index]),
+                "generated_png": _base64_png(self.images[index]),
+                "training_png": _base64_png(self.nearest_images[index]),
+            }
+            for index in self.memorisation.closest(CLOSEST_PAIRS)
+        ]
+
+
+def _base64_png(image: Tensor) -> str:
+    """Encode an image (channels, height, width) in [-1, 1]."""
+    return base64.b64encode(encode_png(unscale(image.numpy()).transpose(1, 2, 0))).decode("ascii")
 
 
 def validate(

@@ -42,12 +42,15 @@ def write_comparison(views: Sequence[RunView], path: Path | str) -> Path:
 
 
 def comparison_html(views: Sequence[RunView]) -> str:
-    """Return the comparison as HTML; raises as :func:`write_comparison` does."""
+    """Return the comparison as HTML; raises as :func:`write_comparison` does.
+
+    Compute counts the planned steps of every trial, also of those that failed (``CandidateView.training_flops``).
+    """
     if len(views) < 2:
         raise SettingsError(f"Expected two or more runs to compare, found {len(views)}.", remedy="Name another run.")
     box = common_box(views)
     by_evaluations = courses(views, box, lambda item: 1.0)
-    by_compute = courses(views, box, lambda item: 0.0 if item.failure else item.training_flops)
+    by_compute = courses(views, box, lambda item: item.training_flops)
     hypervolumes = final_hypervolumes(views)
     figures = {
         name: figure
@@ -104,7 +107,8 @@ def _courses_section(figures: dict[str, Figure]) -> Markup:
     return section(
         "hypervolume",
         "Hypervolume",
-        "Share of the box from the best to just beyond the worst value that any feasible candidate of these runs has.",
+        "Share of the box from the best to just beyond the worst value that any feasible candidate of these runs has. "
+        "Failed trials are charged for all the steps that were planned for them.",
         element(
             "div",
             [
@@ -195,7 +199,9 @@ def _course_figure(found: Sequence[Course] | None, horizontal: str) -> Figure | 
         }
         for index, course in enumerate(found)
     ]
-    return {"data": curves, "layout": layout(horizontal, "Hypervolume", height=360)}
+    look = layout(horizontal, "Hypervolume", height=360)
+    look["xaxis"]["exponentformat"] = "SI"  # 50G, as the table writes it, and not 50B
+    return {"data": curves, "layout": look}
 
 
 def fronts_figure(views: Sequence[RunView]) -> Figure | None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-import io
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
+
+from evodiff.data.png import encode_png
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,11 +46,7 @@ def grid_png(images: NDArray[np.uint8], columns: int, *, scale: int | None = Non
     if scale is None:
         scale = max(1, round(READABLE_PIXELS / images.shape[2]))
     enlarged: NDArray[Any] = pixels.repeat(scale, axis=0).repeat(scale, axis=1)
-    if enlarged.shape[-1] == 1:
-        enlarged = enlarged[..., 0]
-    buffer = io.BytesIO()
-    Image.fromarray(enlarged).save(buffer, format="PNG", optimize=True)
-    return buffer.getvalue()
+    return encode_png(enlarged)
 
 
 def save_grid(images: NDArray[np.uint8], path: Path | str, columns: int = 8, *, scale: int | None = None) -> Path:

@@ -26,7 +26,8 @@ _OF_A_RESULT = ("box", "environment_failures", "front", "generation", "hypervolu
 
 @dataclass(frozen=True)
 class _Tried:
-    """A candidate of the ledger: the record of its first trial, and what its trials on the highest rung amount to."""
+    """A candidate of the ledger: the record of its first trial, what its trials on the highest rung amount to, and how
+    many trials there were."""
 
     record: Mapping[str, Any]
     evaluation: Evaluation
@@ -162,7 +163,7 @@ def _candidate(
         failure=f"{failure.cause}: {failure.detail}".removesuffix(": ") if failure else None,
         parameters=parameter_count(resolved) if resolved else None,
         flops=flops(resolved) if resolved else None,
-        training_flops=training_flops(resolved, batch) * steps if resolved and steps and batch else None,
+        training_flops=training_flops(resolved, batch) * steps * tried.trials if resolved and steps and batch else None,
         genome=record["genome"],
     )
 

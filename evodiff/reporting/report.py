@@ -15,6 +15,7 @@ from evodiff.reporting.figures import (
 from evodiff.reporting.front_figure import front_figure
 from evodiff.reporting.gallery import gallery
 from evodiff.reporting.leaderboard import failures, leaderboard
+from evodiff.reporting.memorisation import memorisation
 from evodiff.reporting.page import page, write_page
 from evodiff.reporting.provenance import provenance
 from evodiff.reporting.statistics import noise_rows, operator_rows
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from evodiff.reporting.figure_style import Figure
-    from evodiff.reporting.view import CandidateView, RunView
+    from evodiff.reporting.view import CandidateView, MemorisationView, RunView
 
 
 def write_report(view: RunView, path: Path | str) -> Path:
@@ -48,6 +49,7 @@ def report_html(view: RunView) -> str:
             evidence.latency(view),
             evidence.training(view),
             evidence.validation(view),
+            memorisation(view),
             failures(view),
             provenance(view),
         ],
@@ -109,9 +111,21 @@ def run_data(view: RunView) -> dict[str, Any]:
             name: {"value": metric.value, "standard_error": metric.standard_error, "floor": metric.floor}
             for name, metric in (view.validation or {}).items()
         },
+        "memorisation": None if view.memorisation is None else _memorisation_data(view.memorisation),
         "digests": dict(view.digests),
         "versions": dict(view.versions),
         "warnings": list(view.warnings),
+    }
+
+
+def _memorisation_data(item: MemorisationView) -> dict[str, Any]:
+    return {
+        "samples": item.samples,
+        "share": item.share,
+        "expected_share": item.expected_share,
+        "standard_error": item.standard_error,
+        "copies": item.copies,
+        "closest": [{"distance": pair.distance, "relative_distance": pair.relative_distance} for pair in item.pairs],
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ from evodiff.reporting.view import (
     CandidateView,
     ImagesView,
     LatencyCheck,
+    MemorisationView,
+    NearestPair,
     ProgressPoint,
     ReferenceView,
     RunView,
@@ -32,6 +35,12 @@ if TYPE_CHECKING:
     from evodiff.pipeline.run import Run
 
 PER_CLASS = 8  # pictures of each class in the gallery
+MANIFOLD_METRICS = {
+    "precision": "generated images that lie among real ones",
+    "recall": "real images that lie among generated ones",
+    "density": "how densely real images lie around a generated one; 1 is as densely as around a real one",
+    "coverage": "real images with a generated one in their neighbourhood",
+}
 
 
 def view_of_run(run: Run, *, random_arm: Run | None = None) -> RunView:
@@ -50,6 +59,7 @@ def view_of_run(run: Run, *, random_arm: Run | None = None) -> RunView:
         images=_images(run, champion) if champion else None,
         champion_progress=_progress(run, champion) if champion else (),
         validation=validation_metrics(run, champion) if champion else None,
+        memorisation=_memorisation(run, champion) if champion else None,
         telemetry=_telemetry(run),
     )
 
@@ -148,8 +158,9 @@ def validation_metrics(run: Run, candidate: str) -> Mapping[str, ValidationMetri
             f"in {found['frechet_dimensions']} dimensions, with {found['samples']} samples",
         ),
     }
-    for name in ("precision", "recall", "density", "coverage"):
-        metrics[name] = ValidationMetric(found["manifold"][name], None, found["manifold_floor"][name], "higher")
+    for name, explanation in MANIFOLD_METRICS.items():
+        value, floor = found["manifold"][name], found["manifold_floor"][name]
+        metrics[name] = ValidationMetric(value, None, floor, "higher", explanation)
     memorised = found["memorisation"]
     metrics["memorisation"] = ValidationMetric(
         memorised["share"],
@@ -164,6 +175,31 @@ def validation_metrics(run: Run, candidate: str) -> Mapping[str, ValidationMetri
             found["label_accuracy"], better="higher", explanation="images taken for the label they were asked for"
         )
     return metrics
+
+
+def _memorisation(run: Run, candidate: str) -> MemorisationView | None:
+    found = _document(run, f"final/{candidate}/validation.json")
+    memorised = found.get("memorisation", {})
+    if "closest" not in memorised:  # not validated, or before pairs were kept
+        return None
+    return MemorisationView(
+        samples=found["samples"],
+        share=memorised["share"],
+        expected_share=memorised["expected_share"],
+        standard_error=memorised["standard_error"],
+        threshold=memorised["threshold"],
+        neighbourhood=memorised["neighbourhood"],
+        copies=memorised["copies"],
+        pairs=tuple(
+            NearestPair(
+                base64.b64decode(pair["generated_png"]),
+                base64.b64decode(pair["training_png"]),
+                pair["distance"],
+                pair["relative_distance"],
+            )
+            for pair in memorised["closest"]
+        ),
+    )
 
 
 def _telemetry(run: Run) -> dict[str, Any]:

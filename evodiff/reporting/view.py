@@ -29,7 +29,9 @@ class CandidateView:
     """One candidate of a run with the evaluation that counts.
 
     ``objectives`` is empty for a failed one, whose ``failure`` says why. ``violations`` above 0 make it infeasible.
-    ``flops`` is one forward pass of one image, ``training_flops`` what its training cost, ``genome`` the genome's JSON.
+    ``flops`` is one forward pass of one image, ``genome`` the genome's JSON. ``training_flops`` is what its training
+    cost, by the steps that were planned: a failed trial is charged for all of them too, which is too much where it was
+    stopped early, for the ledger says only in words how far it came.
     """
 
     id: str
@@ -144,6 +146,36 @@ class ValidationMetric:
 
 
 @dataclass(frozen=True)
+class NearestPair:
+    """A generated image and the training image nearest to it, both as PNG, with their distance by the second feature
+    net, and with that distance relative to the mean one of the nearest few training images."""
+
+    generated: bytes
+    training: bytes
+    distance: float
+    relative_distance: float
+
+
+@dataclass(frozen=True)
+class MemorisationView:
+    """How many of ``samples`` generated images look like copies of training images.
+
+    ``share`` of them have a relative distance, to their ``neighbourhood`` nearest training images, below ``threshold``,
+    as ``expected_share`` of the test images have. ``standard_error`` is that of ``share`` where nothing is memorised;
+    ``copies`` says whether more is than chance explains. ``pairs`` are the likeliest copies, the worst first.
+    """
+
+    samples: int
+    share: float
+    expected_share: float
+    standard_error: float
+    threshold: float
+    neighbourhood: int
+    copies: bool
+    pairs: tuple[NearestPair, ...]
+
+
+@dataclass(frozen=True)
 class RunView:
     """A run as its report shows it. ``candidates`` are in the order of evaluation; ``objectives`` in the run's order,
     quality first. ``shape`` is (channels, size, classes) of the images that the networks denoise."""
@@ -164,6 +196,7 @@ class RunView:
     images: ImagesView | None = None
     champion_progress: tuple[ProgressPoint, ...] = ()
     validation: Mapping[str, ValidationMetric] | None = None
+    memorisation: MemorisationView | None = None
     warnings: tuple[str, ...] = ()
     telemetry: Mapping[str, Any] = field(default_factory=dict)
     commands: tuple[tuple[str, str], ...] = ()

@@ -90,7 +90,9 @@ def test_validate_uses_the_second_feature_net_and_the_report_shows_it(copied_run
     evaluation = json.loads((copied_run / "generations" / "0000" / "evaluations.jsonl").read_text().splitlines()[0])
     assert found["feature_net"] != evaluation["details"]["feature_net"]
     assert found["feature_net"] == experiment["settings"]["digests"]["report_feature_net"]
-    assert "Fréchet distance" in (copied_run / "report" / "index.html").read_text()
+    page = (copied_run / "report" / "index.html").read_text()
+    assert "Fréchet distance" in page
+    assert page.count("its nearest training image") == 8
 
 
 def test_a_shorter_training_never_replaces_a_longer_one(copied_run: Path, evodiff: CommandLine) -> None:

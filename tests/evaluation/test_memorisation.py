@@ -44,6 +44,15 @@ def test_fresh_images_are_not_flagged(digits):
     assert result.share == pytest.approx(result.expected_share, abs=3 * result.standard_error)
 
 
+def test_the_share_counts_the_images_below_the_threshold_which_the_quantile_of_test_images_is(digits):
+    train, test, fresh = digits
+    result = memorisation(np.concatenate([fresh, train[:40]]), train, test, quantile=0.1)
+    assert result.share == (result.relative_distance < result.threshold).mean()
+    unseen = memorisation(test, train, test, quantile=0.1)
+    assert unseen.threshold == result.threshold
+    assert unseen.share == pytest.approx(0.1, abs=1 / len(test))
+
+
 def test_images_of_low_contrast_are_near_to_everything_and_still_not_copies():
     rng = np.random.default_rng(4)
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import math
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
-from evodiff.data import open_dataset
+from evodiff.data import open_dataset, unscale
 from evodiff.errors import TrialFailure
 from evodiff.evaluation.kid import kid
 from evodiff.evaluation.score import ScoringInputs, noise_floor, part, score, scoring_inputs
@@ -219,6 +222,10 @@ def test_a_network_that_is_not_finite_fails_its_trial(inputs, memory, value):
         judge(memory, inputs)
 
 
+def decoded(png):
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(png))))
+
+
 def test_validation_finds_a_memory_out_and_nothing_else_wrong_with_it(dataset, feature_net, memory):
     result = validate(memory, dataset, feature_net, training=TRAINING, evaluation=EVALUATION, seed=0, samples=400)
     assert result.memorisation.copies
@@ -230,6 +237,12 @@ def test_validation_finds_a_memory_out_and_nothing_else_wrong_with_it(dataset, f
     assert (result.nearest_images - result.images).square().mean(dim=(1, 2, 3)).sqrt().median() < 0.1
     numbers = json.loads(json.dumps(result.to_json(), allow_nan=False))
     assert numbers["memorisation"]["copies"] is True
+    pairs = numbers["memorisation"]["closest"]
+    assert [pair["relative_distance"] for pair in pairs] == sorted(result.memorisation.relative_distance)[:8]
+    for index, pair in zip(result.memorisation.closest(8), pairs, strict=True):
+        assert pair["distance"] == result.memorisation.nearest_distance[index]
+        assert (decoded(pair["generated_png"]) == unscale(result.images[index, 0].numpy())).all()
+        assert (decoded(pair["training_png"]) == unscale(result.nearest_images[index, 0].numpy())).all()
     assert numbers["frechet_dimensions"] == 64
 
 

@@ -20,6 +20,8 @@ from evodiff.reporting import (
     CandidateView,
     ImagesView,
     LatencyCheck,
+    MemorisationView,
+    NearestPair,
     ObjectiveView,
     ProgressPoint,
     ReferenceView,
@@ -28,6 +30,7 @@ from evodiff.reporting import (
     random_arm_from_ledger,
     view_from_ledger,
 )
+from evodiff.reporting.images import grid_png
 
 DIGITS = ImageShape(channels=1, size=8, classes=10)
 OBJECTIVES = ("kid", "latency_ms", "memory_mb")
@@ -106,6 +109,7 @@ def whole_view(folder: Path, *, generations: int = 3, population: int = 8, faili
             "coverage": ValidationMetric(0.88, None, 0.97, "higher", "share of real images that a sample is near"),
             "memorised": ValidationMetric(0.01, 0.01, 0.0, "", "samples nearer to a training image than chance has it"),
         },
+        memorisation=memorisation(),
         telemetry={"seconds in trials": 131.2, "workers": 2, "machine": "two cores"},
     )
 
@@ -138,6 +142,24 @@ def digit_images(per_class: int = 8) -> ImagesView:
         tuple(labels[index] for index in first),
         tuple(labels[index] for index in second),
         tuple(str(digit) for digit in range(10)),
+    )
+
+
+def memorisation(pairs: int = 3) -> MemorisationView:
+    """Return digits beside noisy copies of them, of which the first two count as memorised."""
+    images = digit_images(1)
+    return MemorisationView(
+        samples=500,
+        share=0.06,
+        expected_share=0.05,
+        standard_error=0.012,
+        threshold=0.7,
+        neighbourhood=3,
+        copies=False,
+        pairs=tuple(
+            NearestPair(grid_png(images.generated[i : i + 1], 1), grid_png(images.real[i : i + 1], 1), 1.5 + i, ratio)
+            for i, ratio in zip(range(pairs), (0.312, 0.623, 0.815), strict=True)
+        ),
     )
 
 

@@ -43,6 +43,17 @@ def test_courses_rise_with_what_was_spent() -> None:
     assert found[0].hypervolume[-1] == pytest.approx(1.0)
 
 
+def test_a_failed_trial_is_charged_for_its_compute(tmp_path: Path) -> None:
+    rows = [
+        {"objectives": {"error": 1.0, "accuracy": 0.5}, "training_flops": 10.0, "on_front": True},
+        {"failure": "stopped_early", "training_flops": 30.0},
+        {"objectives": {"error": 0.5, "accuracy": 0.6}, "training_flops": 10.0, "on_front": True},
+    ]
+    view = plain_view(OBJECTIVES, rows)
+    page = read_page(write_comparison([view, view], tmp_path / "x.html").read_text(encoding="utf-8"))
+    assert page.data["figures"]["compute-figure"]["data"][0]["x"] == [10.0, 40.0, 50.0]
+
+
 def test_an_unknown_cost_leaves_the_course_out() -> None:
     view = run("a", (1.0, 1.0))
     unknown = replace(view, candidates=(replace(view.candidates[0], training_flops=None),))

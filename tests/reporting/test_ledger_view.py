@@ -42,6 +42,7 @@ def test_candidates_and_front_are_those_of_the_engine(run: Path) -> None:
 
 def test_parameters_and_compute_come_from_the_genome(run: Path) -> None:
     view = view_from_ledger(run)
+    assert view.failed
     for item in view.candidates:
         resolved = resolve(ArchitectureGenome.from_json(item.genome), DIGITS)
         assert item.parameters == parameter_count(resolved)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +39,7 @@ SECTIONS = [
     "latency",
     "training",
     "validation",
+    "memorisation",
     "failures",
     "provenance",
 ]
@@ -229,15 +231,51 @@ def test_a_genome_that_makes_no_network_leaves_the_page_whole() -> None:
 
 def test_images_without_labels_are_shown_as_grids(view: RunView) -> None:
     images = digit_images(2)
-    page = read_page(report_html(replace(view, images=ImagesView(images.real, images.generated))))
+    page = read_page(report_html(replace(view, images=ImagesView(images.real, images.generated), memorisation=None)))
     pictures = [attributes for tag, attributes in page.elements if tag == "img"]
-    assert [picture["alt"] for picture in pictures] == ["20 real images", "20 generated images"]
     assert all(str(picture["src"]).startswith("data:image/png;base64,") for picture in pictures)
+    assert [picture["alt"] for picture in pictures] == ["20 real images", "20 generated images"]
 
 
 def test_classes_stand_in_their_order_with_real_beside_generated(page: Reader) -> None:
-    alternatives = [attributes["alt"] for tag, attributes in page.elements if tag == "img"]
-    assert alternatives == [f"8 {kind}, {digit}" for digit in range(10) for kind in ("real", "generated")]
+    alternatives = [str(attributes["alt"]) for tag, attributes in page.elements if tag == "img"]
+    assert [text for text in alternatives if text.startswith("8 ")] == [
+        f"8 {kind}, {digit}" for digit in range(10) for kind in ("real", "generated")
+    ]
+
+
+def pictures_in(page: Reader, alternative: str) -> list[bytes]:
+    return [
+        base64.b64decode(str(attributes["src"]).removeprefix("data:image/png;base64,"))
+        for tag, attributes in page.elements
+        if tag == "img" and attributes["alt"] == alternative
+    ]
+
+
+def test_likely_copies_stand_beside_their_training_images_with_the_distance(page: Reader, view: RunView) -> None:
+    assert view.memorisation is not None
+    pairs = view.memorisation.pairs
+    assert pictures_in(page, "generated image") == [pair.generated for pair in pairs]
+    assert pictures_in(page, "its nearest training image") == [pair.training for pair in pairs]
+    captions = [f"distance {pair.distance:.2f}, ratio {pair.relative_distance:.3f}" for pair in pairs]
+    places = [page.text.index(caption) for caption in captions]
+    assert places == sorted(places)
+    assert page.text.count("counts as memorised") == sum(pair.relative_distance < 0.7 for pair in pairs)
+
+
+@pytest.mark.parametrize(
+    ("copies", "verdict"), [(True, "training images were memorised"), (False, "no sign that training images were")]
+)
+def test_the_share_of_memorised_images_is_told_with_how_it_was_decided(
+    view: RunView, copies: bool, verdict: str
+) -> None:
+    assert view.memorisation is not None
+    memorised = replace(view.memorisation, share=0.125, samples=2000, copies=copies)
+    page = read_page(report_html(replace(view, memorisation=memorised)))
+    assert "12.5 % of 2,000 generated images count as memorised" in page.text
+    assert verdict in page.text
+    assert "mean distance to its 3 nearest, is below 0.700" in page.text
+    assert page.data["run"]["memorisation"]["copies"] is copies
 
 
 def test_warnings_stand_at_the_top(view: RunView) -> None:
