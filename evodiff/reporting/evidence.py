@@ -29,7 +29,7 @@ def noise(view: RunView) -> Markup | None:
                 _noise_verdict(row.spread, row.smallest_difference),
             ]
         )
-    explanations = [f"{title(row.objective)}: {row.explanation}" for row in rows if row.explanation]
+    explanations = [f"Floor of {title(row.objective)}: {row.explanation}" for row in rows if row.explanation]
     return section(
         "noise",
         "Noise floor",
@@ -45,10 +45,10 @@ def noise(view: RunView) -> Markup | None:
 
 
 def _noise_verdict(spread: float | None, smallest: float | None) -> str:
-    if spread is None:
-        return MISSING
     if smallest is None:
         return "calculated, not sampled"
+    if spread is None:
+        return MISSING
     if spread <= smallest:
         return "the front cannot be told apart here"
     return f"the front spans {number(spread / smallest, 2)} times that"
@@ -107,7 +107,7 @@ def latency(view: RunView) -> Markup | None:
                         with_unit(check.measured_ms, "ms"),
                         with_unit(check.low_ms, "ms"),
                         with_unit(check.high_ms, "ms"),
-                        f"{100 * (check.predicted_ms / check.measured_ms - 1):+.0f}\u00a0%"
+                        f"{100 * (check.predicted_ms / check.measured_ms - 1):+.0f}\u00a0%".replace("-", "−")
                         if check.measured_ms
                         else MISSING,
                     ]
@@ -148,8 +148,8 @@ def validation(view: RunView) -> Markup | None:
     return section(
         "validation",
         "Validation",
-        "On test images, by a feature net that the search never saw. The floor is what real images score against other "
-        "real images: nothing can be expected to beat it.",
+        "On test images, by a feature net that the search never saw. The floor is what real images score in the place "
+        "of generated ones: to be beyond it is no merit.",
         data_table(
             ["Metric", "Value", "Floor of real images", "", "What it says"],
             [

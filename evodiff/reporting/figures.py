@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from evodiff.reporting.figure_style import CHAMPION, FRONT, RANDOM, SERIES, ZOO, Figure, inert, layout
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from evodiff.reporting.view import GenerationView, RunView
+
+GENERATION_TICKS = 8  # at most so many generations are numbered on an axis
 
 
 def _curve(
@@ -36,7 +39,7 @@ def fitness_figure(view: RunView) -> Figure:
             _curve("best", x, [item.best_fitness for item in view.generations], FRONT),
             _curve("average", x, [item.average_fitness for item in view.generations], ZOO, "dash"),
         ],
-        "layout": _by_generation("Fitness"),
+        "layout": _by_generation(view, "Fitness"),
     }
 
 
@@ -44,7 +47,7 @@ def diversity_figure(view: RunView) -> Figure:
     """Return the mean distance between survivors by generation."""
     x = [item.generation for item in view.generations]
     curve = _curve("diversity", x, [item.diversity_score for item in view.generations], SERIES[4], showlegend=False)
-    return {"data": [curve], "layout": _by_generation("Diversity")}
+    return {"data": [curve], "layout": _by_generation(view, "Diversity")}
 
 
 def hypervolume_figure(view: RunView) -> Figure:
@@ -61,9 +64,9 @@ def _hypervolume(name: str, generations: Sequence[GenerationView], colour: str, 
     )
 
 
-def _by_generation(vertical: str) -> dict[str, Any]:
+def _by_generation(view: RunView, vertical: str) -> dict[str, Any]:
     found = layout("Generation", vertical, height=300)
-    found["xaxis"]["tickformat"] = "d"
+    found["xaxis"] |= {"tick0": 0, "dtick": math.ceil(len(view.generations) / GENERATION_TICKS)}
     found["yaxis"]["rangemode"] = "tozero"
     return found
 

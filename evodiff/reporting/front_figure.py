@@ -151,16 +151,21 @@ def _line(name: str, items: Sequence[CandidateView], found: Sequence[Axis], colo
 
 
 def _stretch(axis: Axis, view: RunView) -> list[float] | None:
-    """Return the range that shows the front, the references and three quarters of the rest; ``None`` if all fits."""
+    """Return the range that shows the front, the references and three quarters of the rest; ``None`` if all fits.
+
+    Of an objective it shows also whatever is better than these.
+    """
     arm = view.random_arm.candidates if view.random_arm else ()
     everyone = _values(axis, [item for item in (*view.candidates, *arm) if item.failure is None])
     kept = _values(axis, [*view.front, *view.references])
     if not kept or not everyone:
         return None
     everyone = sorted([*everyone, *kept])
-    errors = [item.standard_errors.get(axis.name, 0.0) for item in view.front]
-    low = min(min(kept), everyone[len(everyone) // 4]) - max(errors, default=0.0)
-    high = max(max(kept), everyone[(3 * len(everyone)) // 4]) + max(errors, default=0.0)
+    error = max((item.standard_errors.get(axis.name, 0.0) for item in view.front), default=0.0)
+    low = min(min(kept) - error, everyone[len(everyone) // 4])
+    high = max(max(kept) + error, everyone[(3 * len(everyone)) // 4])
+    if axis.objective is not None:
+        low, high = (low, max(high, everyone[-1])) if axis.objective.maximise else (min(low, everyone[0]), high)
     room = 0.08 * (high - low or abs(high) or 1.0)
     if everyone[-1] - everyone[0] < WORTH_HIDING * (high - low + 2 * room):
         return None

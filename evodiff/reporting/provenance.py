@@ -20,7 +20,7 @@ def provenance(view: RunView) -> Markup:
         ("Settings", list(_flat(view.settings))),
         ("Digests", list(view.digests.items())),
         ("Versions", list(view.versions.items())),
-        ("Time and machine", [(name, str(value)) for name, value in view.telemetry.items()]),
+        ("Time and machine", [(name.replace("_", " "), str(value)) for name, value in view.telemetry.items()]),
     ]
     commands = [
         element("li", element("span", purpose), element("code", command, class_="command"))

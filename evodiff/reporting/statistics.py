@@ -62,7 +62,7 @@ def noise_rows(view: RunView) -> list[NoiseRow]:
                 floor.value if floor else None,
                 floor.explanation if floor else "",
                 error,
-                max(values) - min(values) if values else None,
+                max(values) - min(values) if len(values) > 1 else None,
                 None if error is None else CONFIDENCE * math.sqrt(2.0) * error,
             )
         )

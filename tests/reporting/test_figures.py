@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report_examples import plain_view
 
-from evodiff.reporting import ObjectiveView, RunView
+from evodiff.reporting import CandidateView, GenerationView, ObjectiveView, RandomArm, RunView
 from evodiff.reporting.comparison import fronts_figure
 from evodiff.reporting.front_figure import front_figure
 from evodiff.reporting.report import figures
@@ -78,6 +78,31 @@ def test_the_range_near_the_front_holds_the_front_and_its_bars(view: RunView) ->
             if value is not None:
                 error = item.standard_errors.get(name, 0.0)
                 assert low <= value - error <= value + error <= high
+
+
+@pytest.mark.parametrize("maximise", [False, True])
+def test_the_range_near_the_front_never_hides_what_random_search_found_better(maximise: bool) -> None:
+    def quality(value: float) -> float:
+        return 1 - value if maximise else value
+
+    def candidate(index: int, value: float, **more: Any) -> CandidateView:
+        return CandidateView(f"{index:016x}", 0, objectives={"quality": quality(value)}, **more)
+
+    found = [candidate(0, 1.0, on_front=True), *(candidate(index, 1.0 + 0.01 * index) for index in range(1, 8))]
+    arm = RandomArm((candidate(8, 0.2), candidate(9, 900.0)))
+    view = RunView("run", (ObjectiveView("quality", maximise),), tuple(found), random_arm=arm)
+    low, high = front_figure(view)["ranges"]["quality"]
+    assert low <= quality(0.2) <= high
+    assert not low <= quality(900.0) <= high
+
+
+@pytest.mark.parametrize("generations", [1, 2, 9, 100])
+def test_generations_are_numbered_by_whole_numbers(generations: int) -> None:
+    view = RunView("run", (), generations=tuple(GenerationView(index, index + 1) for index in range(generations)))
+    for name in ("fitness-figure", "diversity-figure"):
+        step = figures(view)[name]["layout"]["xaxis"]["dtick"]
+        assert step == int(step) >= 1
+        assert generations / step <= 8
 
 
 def test_every_pair_of_objectives_has_its_line(view: RunView) -> None:

@@ -94,6 +94,12 @@ def test_the_smallest_difference_is_two_standard_errors_of_a_difference() -> Non
     assert latency.smallest_difference is None
 
 
+def test_a_front_of_one_has_no_spread() -> None:
+    row = {"objectives": {"kid": 0.1}, "standard_errors": {"kid": 0.01}, "on_front": True}
+    (kid,) = noise_rows(plain_view([KID], [row]))
+    assert kid.spread is None
+
+
 def test_operators_are_credited_for_their_children() -> None:
     family = [
         CandidateView("p", 0, fitness_score=0.5, objectives={"kid": 1.0}),
