@@ -69,6 +69,8 @@ class Settings(BaseSettings):
     cache_dir: Path = Path("~/.cache/evodiff")
     release_file: Path = Field(default=Path("runs/release.json"), description="what serves, and what waits to")
     tracking_uri: str | None = Field(default=None, description="MLflow server; None tracks nothing")
+    archive: Path = Field(default=Path(".archive"), description="git and DVC working copy that keeps generations")
+    archive_remote: str | None = Field(default=None, description="URL of a new archive's data; None is a folder in it")
     dataset: str = "digits"
     image_size: int | None = Field(default=None, ge=4, le=256, description="None takes the dataset's own size")
     objectives: tuple[str, ...] = ("kid", "latency_ms", "memory_mb")
