@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from evodiff.architecture.pipeline import EvolvedPipeline
     from evodiff.pipeline.run import Run
 
 
@@ -67,9 +68,16 @@ def trained_folder(run: Run, candidate: str) -> Path:
 def sample_folder(
     folder: Path, count: int, *, seed: int = 0, steps: int = 20, guidance: float = 1.0
 ) -> NDArray[np.uint8]:
-    """Generate ``count`` images, uint8 (count, height, width, channels), from an exported folder; classes take turns.
+    """Generate images from an exported folder, as :func:`sample_pipeline` does.
 
-    Image i comes from a generator seeded with ``seed`` + i, so it does not depend on ``count``.
+    Raises:
+        CandidateNotFound: the folder holds no exported pipeline.
+    """
+    return sample_pipeline(load_pipeline(folder), count, seed=seed, steps=steps, guidance=guidance)
+
+
+def load_pipeline(folder: Path) -> EvolvedPipeline:
+    """Return the pipeline of an exported folder, without a progress bar.
 
     Raises:
         CandidateNotFound: the folder holds no exported pipeline.
@@ -79,14 +87,33 @@ def sample_folder(
             f"No pipeline in {folder}: expected a folder with model_index.json.",
             remedy="Write one by `evodiff export RUN champion --out DIR`.",
         )
-    import torch
-
     from evodiff.architecture.pipeline import EvolvedPipeline
 
-    pipeline = EvolvedPipeline.from_pretrained(folder)
+    pipeline: EvolvedPipeline = EvolvedPipeline.from_pretrained(folder)
     pipeline.set_progress_bar_config(disable=True)  # type: ignore[no-untyped-call] # diffusers has no types
+    return pipeline
+
+
+def sample_pipeline(
+    pipeline: EvolvedPipeline,
+    count: int,
+    *,
+    label: int | None = None,
+    seed: int = 0,
+    steps: int = 20,
+    guidance: float = 1.0,
+) -> NDArray[np.uint8]:
+    """Generate ``count`` images, uint8 (count, height, width, channels), of class ``label``, or classes in turn.
+
+    Image i comes from a generator seeded with ``seed`` + i, so it does not depend on ``count``.
+
+    Raises:
+        ValueError: the network knows no such label.
+    """
+    import torch
+
     classes = pipeline.unet.config.get("classes", 0)  # a stock network has none
-    labels = [i % classes for i in range(count)] if classes else None
+    labels = [i % classes if label is None else label for i in range(count)] if classes or label is not None else None
     (images,) = pipeline(
         None if labels else count,
         class_labels=labels,

@@ -1,0 +1,32 @@
+"""MLflow shows what the ledger holds: runs for generations and candidates, and the registry of models.
+
+Everything here looks at what the ledger has and MLflow has not, and does that; so it may be called again, or by two
+processes at once. Importing it imports no MLflow.
+
+=====================  =================================================================
+:mod:`.delivery`       ``track_run``, ``register_front``
+:mod:`.registry`       registered versions, ``project_aliases``
+:mod:`.generations`    a closed generation as runs of MLflow, never doubled
+:mod:`.records`        what those runs hold, from the ledger
+:mod:`.innovations`    first appearances on the front
+:mod:`.artifacts`      genomes, diagrams, grids of samples
+:mod:`.model_folder`   a candidate as a model of MLflow
+:mod:`.served_model`   the code inside such a model
+:mod:`.outbox`         what waits while MLflow cannot be reached
+:mod:`.server`         the connection and its errors
+=====================  =================================================================
+"""
+
+from evodiff.tracking.delivery import TrackingResult, register_front, track_run
+from evodiff.tracking.registry import RegisteredCandidate, project_aliases
+from evodiff.tracking.server import TrackingError, TrackingUnreachable
+
+__all__ = [
+    "track_run",
+    "TrackingResult",
+    "register_front",
+    "RegisteredCandidate",
+    "project_aliases",
+    "TrackingError",
+    "TrackingUnreachable",
+]

@@ -1,0 +1,95 @@
+"""Bring MLflow up to what the ledger holds: closed generations, and the registrations that were asked for."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from evodiff.tracking import outbox
+from evodiff.tracking.generations import open_experiment, track_generation, tracked_generations
+from evodiff.tracking.records import RunRecords
+from evodiff.tracking.registry import RegisteredCandidate, register_new_members
+from evodiff.tracking.server import TrackingUnreachable, connected
+
+if TYPE_CHECKING:
+    from evodiff.pipeline.run import Run
+
+
+@dataclass(frozen=True)
+class TrackingResult:
+    """What a call of :func:`track_run` did.
+
+    ``generations`` are those that it brought into MLflow, ``registered`` what had waited to be registered. ``waiting``
+    says why everything else has to wait; it is empty where nothing does.
+    """
+
+    generations: tuple[int, ...] = ()
+    registered: tuple[RegisteredCandidate, ...] = ()
+    waiting: str = ""
+
+    def __str__(self) -> str:
+        tracked = ", ".join(map(str, self.generations)) or "none that was missing"
+        said = [f"generations tracked: {tracked}", *map(str, self.registered)]
+        return "; ".join([*said, f"the rest waits: {self.waiting}"] if self.waiting else said)
+
+
+def track_run(run: Run, tracking_uri: str) -> TrackingResult:
+    """Log every closed generation that MLflow does not hold whole, and what else waits in the outbox.
+
+    Where MLflow cannot be reached a note stays in ``RUN/outbox``, and a later call does what is missing, once.
+
+    Raises:
+        SettingsError: ``tracking_uri`` is no address of a server.
+        TrackingError: the server refuses, or holds another run of this name.
+    """
+    return _deliver(run, tracking_uri, registrations=())
+
+
+def register_front(run: Run, generation: int, tracking_uri: str) -> list[RegisteredCandidate]:
+    """Register the new members of a closed generation's front, at most three, those of largest fitness first.
+
+    What is registered already is returned, not registered again. Members whose weights are gone are left out with a
+    warning. Where MLflow cannot be reached a note stays in ``RUN/outbox``, the list is empty, and a later call of this
+    function or of :func:`track_run` does it.
+
+    Raises:
+        LedgerError: the generation is not closed.
+        SettingsError: ``tracking_uri`` is no address of a server.
+        TrackingError: the server refuses, or holds another run of this name.
+    """
+    RunRecords(run).result(generation)
+    result = _deliver(run, tracking_uri, registrations=(generation,))
+    if result.waiting:
+        warnings.warn(f"Generation {generation} of {run.name} is not registered yet: {result.waiting}", stacklevel=2)
+    return [item for item in result.registered if item.generation == generation]
+
+
+def _deliver(run: Run, tracking_uri: str, registrations: tuple[int, ...]) -> TrackingResult:
+    tracked: list[int] = []
+    registered: list[RegisteredCandidate] = []
+    with outbox.delivering(run):
+        wanted = sorted({*registrations, *outbox.waiting_registrations(run)})
+        pending = [outbox.TRACK, *map(outbox.register_note, wanted)]
+        try:
+            with connected(tracking_uri) as client:
+                experiment = open_experiment(client, run)
+                _track(client, experiment, run, tracked)
+                outbox.take_away(run, pending.pop(0))
+                for generation in wanted:
+                    registered += register_new_members(client, experiment, run, generation)
+                    outbox.take_away(run, pending.pop(0))
+        except TrackingUnreachable as error:
+            for note in pending:
+                outbox.leave(run, note, error.headline)
+            return TrackingResult(tuple(tracked), tuple(registered), error.headline)
+    return TrackingResult(tuple(tracked), tuple(registered))
+
+
+def _track(client: Any, experiment: str, run: Run, tracked: list[int]) -> None:
+    known = tracked_generations(client, experiment)
+    missing = [generation for generation in range(run.ledger.closed) if generation not in known]
+    records = RunRecords(run)
+    for generation in missing:
+        track_generation(client, experiment, records, generation)
+        tracked.append(generation)

@@ -1,0 +1,192 @@
+"""A closed generation as runs of MLflow: one for the generation, one in it for each candidate.
+
+MLflow has no names that are unique, so a run is found again by its tag ``evodiff.key``. Creating is followed by
+looking: of two runs with one key, as two machines or a request sent twice may leave them, the older stays and the other
+is deleted. A run is finished when everything it should hold has been sent; what is not finished is sent again, whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from evodiff.tracking.artifacts import candidate_files, generation_files
+from evodiff.tracking.records import Record, RunRecords, experiment_tags, generation_key
+from evodiff.tracking.server import SERVER_ERROR, TrackingError, is_error, status_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from evodiff.pipeline.run import Run
+
+_PAGE = 1000
+_PASSES = 8  # a look, the generation's run, a look, its candidates', a look, and rivals may undo some of it
+
+
+def open_experiment(client: Any, run: Run) -> str:
+    """Return the id of the run's experiment in MLflow, created where there is none.
+
+    Raises:
+        TrackingError: the experiment of that name is another run's, or was deleted.
+    """
+    from mlflow.exceptions import MlflowException
+
+    digest = hashlib.sha256(run.ledger.read("experiment.json") or b"").hexdigest()
+    found = client.get_experiment_by_name(run.name)
+    if found is None:
+        try:
+            client.create_experiment(run.name, tags=experiment_tags(run, digest))
+        except MlflowException as error:
+            if not is_error(error, "RESOURCE_ALREADY_EXISTS"):
+                raise
+        found = client.get_experiment_by_name(run.name)
+    if found.lifecycle_stage != "active":
+        raise TrackingError(
+            f"Experiment {run.name} was deleted from MLflow.",
+            remedy=f"Restore it: mlflow experiments restore --experiment-id {found.experiment_id}",
+        )
+    if found.tags.get("evodiff.experiment") != digest:
+        raise TrackingError(
+            f"Experiment {run.name} in MLflow is another run's: expected evodiff.experiment {digest[:12]}, found "
+            f"{str(found.tags.get('evodiff.experiment'))[:12]}.",
+            remedy=f"Rename the folder {run.path}, or that experiment.",
+        )
+    return str(found.experiment_id)
+
+
+def tracked_generations(client: Any, experiment: str) -> set[int]:
+    """Return the generations of an experiment that are in MLflow whole."""
+    found = search_runs(client, experiment, "tags.evodiff.kind = 'generation' and attributes.status = 'FINISHED'")
+    return {int(item.data.tags["evodiff.generation"]) for item in found}
+
+
+def track_generation(client: Any, experiment: str, records: RunRecords, generation: int) -> None:
+    """Bring a closed generation into MLflow, or complete what is there.
+
+    Raises:
+        TrackingError: somebody undoes it as fast as it is done.
+    """
+    parent, children = records.generation(generation), records.candidates(generation)
+    for _ in range(_PASSES):
+        held = _held(client, experiment, generation)
+        if parent.key not in held:
+            _create(client, experiment, parent)
+        elif missing := [record for record in children if record.key not in held]:
+            for record in missing:
+                _create(client, experiment, record, parent=held[parent.key].info.run_id)
+        elif unfinished := [item for item in (*children, parent) if held[item.key].info.status == "RUNNING"]:
+            _fill(client, records, generation, unfinished, held)
+        else:
+            return
+    raise TrackingError(
+        f"Generation {generation} of {records.run.name} is not whole in MLflow after {_PASSES} passes.",
+        remedy="Somebody deletes its runs, or another machine tracks a copy of the run: end that, and track again.",
+    )
+
+
+def candidate_run(client: Any, experiment: str, key: str) -> Any:
+    """Return the run of MLflow with a key.
+
+    Raises:
+        TrackingError: there is none.
+    """
+    found = search_runs(client, experiment, f"tags.evodiff.key = '{key}'")
+    if not found:
+        raise TrackingError(f"MLflow has no run with evodiff.key {key}.", remedy="Restore it, if it was deleted there.")
+    return min(found, key=_age)
+
+
+def search_runs(client: Any, experiment: str, condition: str) -> list[Any]:
+    """Return all runs of an experiment, but deleted ones, that meet a condition in MLflow's search language."""
+    found: list[Any] = []
+    token = None
+    while True:
+        page = client.search_runs([experiment], condition, max_results=_PAGE, page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return found
+
+
+def _held(client: Any, experiment: str, generation: int) -> dict[str, Any]:
+    """Return the runs of a generation by key, after deleting doubles."""
+    found: dict[str, Any] = {}
+    runs = search_runs(client, experiment, f"tags.evodiff.generation = '{generation}'")
+    for item in sorted(runs, key=_age):
+        key = item.data.tags["evodiff.key"]
+        if key in found:
+            with _surviving(client, item.info.run_id):
+                client.delete_run(item.info.run_id)
+        else:
+            found[key] = item
+    return found
+
+
+def _age(item: Any) -> tuple[int, str]:
+    return int(item.data.tags["evodiff.created"]), item.info.run_id
+
+
+def _create(client: Any, experiment: str, record: Record, *, parent: str | None = None) -> None:
+    begin = record.span[0] if record.span else time.time()
+    tags = {
+        "evodiff.key": record.key,
+        "evodiff.generation": record.tags["evodiff.generation"],
+        "evodiff.created": str(time.time_ns()),
+        **({} if parent is None else {"mlflow.parentRunId": parent}),
+    }
+    client.create_run(experiment, start_time=round(1000 * begin), tags=tags, run_name=record.name)
+
+
+def _fill(
+    client: Any, records: RunRecords, generation: int, unfinished: Sequence[Record], held: Mapping[str, Any]
+) -> None:
+    new = set(records.new_members(generation))
+    parent = held[generation_key(generation)].info.run_id
+    for record in unfinished:
+        tags = dict(record.tags)
+        if record.key == generation_key(generation):
+            files = generation_files(records, generation)
+        else:
+            tags["mlflow.parentRunId"] = parent  # of two doubles the other one may have stayed
+            row = records.trial(generation, record.name)
+            files = candidate_files(records.run, row, samples=record.name in new)
+        with _surviving(client, held[record.key].info.run_id):
+            _send(client, held[record.key].info, generation, record, tags, files)
+
+
+def _send(
+    client: Any, info: Any, step: int, record: Record, tags: Mapping[str, str], files: Mapping[str, bytes]
+) -> None:
+    """Send all that a run holds; doing so again changes nothing, for time stamps are those of the run."""
+    from mlflow.entities import Metric, Param, RunTag
+
+    values = [(name, step, value) for name, value in record.metrics.items()]
+    values += [(name, at, value) for name, curve in record.curves.items() for at, value in curve.items()]
+    client.log_batch(
+        info.run_id,
+        metrics=[Metric(name, value, info.start_time, at) for name, at, value in values],
+        params=[Param(name, value) for name, value in record.params.items()],
+        tags=[RunTag(name, value) for name, value in tags.items()],
+    )
+    with TemporaryDirectory(prefix="evodiff-") as folder:
+        for name, content in files.items():
+            (Path(folder) / name).write_bytes(content)
+        client.log_artifacts(info.run_id, folder)
+    end = record.span[1] if record.span else time.time()
+    client.set_terminated(info.run_id, "FAILED" if record.failed else "FINISHED", round(1000 * end))
+
+
+@contextmanager
+def _surviving(client: Any, run_id: str) -> Iterator[None]:
+    """Go on where the run was deleted meanwhile, by a rival that found an older one: the next look tells."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if status_of(error) >= SERVER_ERROR or client.get_run(run_id).info.lifecycle_stage == "active":
+            raise
