@@ -13,7 +13,8 @@
 :mod:`.gates`           ``check_dataset``: the gate that a dataset passes
 :mod:`.dataset_tables`  a dataset as tables of plain rows
 :mod:`.duplicates`      images that are seen twice
-:mod:`.expectations`    expectations on tables, judged by Great Expectations
+:mod:`.expectations`    what rows of a table are to be like
+:mod:`.judging`         tables judged by expectations, with Great Expectations
 :mod:`.gate_result`     what a gate found, stored; bad data set aside
 ======================  ==========================================================
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from evodiff.data.dataset import PARTS, ImageDataset, content_digest
 from evodiff.data.duplicates import exact_copies, near_copies, pixel_hashes
-from evodiff.data.expectations import Row, Table
+from evodiff.data.judging import Row, Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

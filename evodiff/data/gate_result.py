@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from evodiff.data.dataset import write_whole
-from evodiff.data.expectations import Check, Row, Table
+from evodiff.data.judging import Check, Row, Table
 from evodiff.errors import GateFailed, LedgerError
 
 if TYPE_CHECKING:

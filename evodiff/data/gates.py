@@ -17,8 +17,9 @@ from safetensors.numpy import save as save_tensors
 from evodiff.data.catalogue import LARGEST_SIZE, SMALLEST_SIZE
 from evodiff.data.dataset import PARTS, SMALLEST_PART, write_whole
 from evodiff.data.dataset_tables import dataset_tables, is_picture
-from evodiff.data.expectations import Expectation, judge
+from evodiff.data.expectations import Expectation, above, among, between, empty, equal, true
 from evodiff.data.gate_result import FORMAT, GateResult, conclude, offending_rows, stored_pass
+from evodiff.data.judging import judge
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,59 +90,59 @@ def dataset_expectations(dataset: ImageDataset) -> list[Expectation]:
 def _of_the_whole() -> list[Expectation]:
     restore = "Restore the dataset's file, or open the dataset anew by its name."
     return [
-        Expectation(
-            name="enough images",
-            table="dataset",
-            kind="expect_column_values_to_be_between",
-            arguments={"column": "distinct", "min_value": FEWEST_IMAGES},
+        between(
+            "enough images",
+            "dataset",
+            "distinct",
+            FEWEST_IMAGES,
             meaning=f"There are at least {FEWEST_IMAGES} different images.",
             remedy="Add images; some thousands are needed to be learned.",
         ),
-        Expectation(
-            name="few repetitions",
-            table="dataset",
-            kind="expect_column_values_to_be_between",
-            arguments={"column": "distinct_share", "min_value": FEWEST_DISTINCT},
+        between(
+            "few repetitions",
+            "dataset",
+            "distinct_share",
+            FEWEST_DISTINCT,
             meaning=f"At least {FEWEST_DISTINCT:.0%} of the images are different from each other.",
             remedy="Remove the copies.",
         ),
-        Expectation(
-            name="every part filled",
-            table="parts",
-            kind="expect_column_values_to_be_between",
-            arguments={"column": "images", "min_value": SMALLEST_PART},
+        between(
+            "every part filled",
+            "parts",
+            "images",
+            SMALLEST_PART,
             meaning=f"Each of {', '.join(PARTS)} has at least {SMALLEST_PART} images.",
             remedy="Add images.",
         ),
-        Expectation(
-            name="every image labelled",
-            table="dataset",
-            kind="expect_column_pair_values_to_be_equal",
-            arguments={"column_A": "labels", "column_B": "images"},
+        equal(
+            "every image labelled",
+            "dataset",
+            "labels",
+            "images",
             meaning="There are as many labels as images.",
             remedy=restore,
         ),
-        Expectation(
-            name="every image assigned",
-            table="dataset",
-            kind="expect_column_pair_values_to_be_equal",
-            arguments={"column_A": "assigned", "column_B": "images"},
+        equal(
+            "every image assigned",
+            "dataset",
+            "assigned",
+            "images",
             meaning="Each image is assigned to a part.",
             remedy=restore,
         ),
-        Expectation(
-            name="8-bit pixels",
-            table="dataset",
-            kind="expect_column_values_to_be_in_set",
-            arguments={"column": "type", "value_set": ["uint8"]},
+        among(
+            "8-bit pixels",
+            "dataset",
+            "type",
+            ["uint8"],
             meaning="Pixels are stored as 8-bit numbers.",
             remedy="Scale the pixels to 0..255 and round them.",
         ),
-        Expectation(
-            name="content as named",
-            table="dataset",
-            kind="expect_column_pair_values_to_be_equal",
-            arguments={"column_A": "digest_found", "column_B": "digest"},
+        equal(
+            "content as named",
+            "dataset",
+            "digest_found",
+            "digest",
             meaning="The content has the digest that names it.",
             remedy=restore,
         ),
@@ -151,83 +152,70 @@ def _of_the_whole() -> list[Expectation]:
 def _of_images() -> list[Expectation]:
     look = "Look at the images that are set aside; mend or remove them where they come from."
     return [
-        Expectation(
-            name="known part",
-            table="images",
-            kind="expect_column_values_to_be_in_set",
-            arguments={"column": "part", "value_set": list(PARTS)},
+        among(
+            "known part",
+            "images",
+            "part",
+            PARTS,
             meaning=f"Each image is in one of {', '.join(PARTS)}.",
             remedy="Assign every image to a part.",
         ),
-        Expectation(
-            name="grey or RGB",
-            table="images",
-            kind="expect_column_values_to_be_in_set",
-            arguments={"column": "channels", "value_set": [1, 3]},
+        among(
+            "grey or RGB",
+            "images",
+            "channels",
+            [1, 3],
             meaning="Images have 1 channel (grey) or 3 (RGB), which come before height and width.",
             remedy="Convert the images, or move the axis of channels to the front.",
         ),
-        Expectation(
-            name="square",
-            table="images",
-            kind="expect_column_pair_values_to_be_equal",
-            arguments={"column_A": "height", "column_B": "width"},
-            meaning="Images are as high as wide.",
-            remedy="Crop the images.",
-        ),
-        Expectation(
-            name="size",
-            table="images",
-            kind="expect_column_values_to_be_between",
-            arguments={"column": "height", "min_value": SMALLEST_SIZE, "max_value": LARGEST_SIZE},
+        equal("square", "images", "height", "width", meaning="Images are as high as wide.", remedy="Crop the images."),
+        between(
+            "size",
+            "images",
+            "height",
+            SMALLEST_SIZE,
+            LARGEST_SIZE,
             meaning=f"Images have {SMALLEST_SIZE} to {LARGEST_SIZE} pixels a side.",
             remedy="Choose another image size.",
         ),
-        Expectation(
-            name="finite pixels",
-            table="images",
-            kind="expect_column_values_to_be_in_set",
-            arguments={"column": "finite", "value_set": [True]},
-            meaning="Every pixel is a finite number.",
-            remedy=look,
-        ),
-        Expectation(
-            name="darkest pixel",
-            table="images",
-            kind="expect_column_values_to_be_between",
-            arguments={"column": "lowest", "min_value": 0},
+        true("finite pixels", "images", "finite", meaning="Every pixel is a finite number.", remedy=look),
+        between(
+            "darkest pixel",
+            "images",
+            "lowest",
+            low=0,
             meaning="No pixel is below 0.",
             remedy="Scale the pixels to 0..255.",
         ),
-        Expectation(
-            name="brightest pixel",
-            table="images",
-            kind="expect_column_values_to_be_between",
-            arguments={"column": "highest", "max_value": 255},
+        between(
+            "brightest pixel",
+            "images",
+            "highest",
+            high=255,
             meaning="No pixel is above 255.",
             remedy="Scale the pixels to 0..255.",
         ),
-        Expectation(
-            name="something to see",
-            table="images",
-            kind="expect_column_values_to_be_between",
-            arguments={"column": "deviation", "min_value": 0, "strict_min": True, "mostly": MOST},
+        above(
+            "something to see",
+            "images",
+            "deviation",
+            0,
+            mostly=MOST,
             meaning=f"At least {MOST:.0%} of the images show more than one even colour.",
             remedy=look,
         ),
-        Expectation(
-            name="no copies across parts",
-            table="images",
-            kind="expect_column_values_to_be_null",
-            arguments={"column": "copy_of"},
+        empty(
+            "no copies across parts",
+            "images",
+            "copy_of",
             meaning="No image is in two parts.",
             remedy="Put copies into one part: scores on images that were trained on say nothing.",
         ),
-        Expectation(
-            name="few near-copies across parts",
-            table="images",
-            kind="expect_column_values_to_be_null",
-            arguments={"column": "near_copy_of", "mostly": MOST_NEW},
+        empty(
+            "few near-copies across parts",
+            "images",
+            "near_copy_of",
+            mostly=MOST_NEW,
             meaning=f"At least {MOST_NEW:.0%} of the images are no near-copy of a training image in another part.",
             remedy="Remove what was saved twice, and neighbouring frames of films.",
         ),
@@ -236,43 +224,43 @@ def _of_images() -> list[Expectation]:
 
 def _of_classes(dataset: ImageDataset) -> list[Expectation]:
     return [
-        Expectation(
-            name="known class",
-            table="images",
-            kind="expect_column_values_to_be_in_set",
-            arguments={"column": "class", "value_set": list(dataset.class_names)},
+        among(
+            "known class",
+            "images",
+            "class",
+            dataset.class_names,
             meaning="The label of each image names one of the classes.",
             remedy="Correct the labels.",
         ),
-        Expectation(
-            name="one class an image",
-            table="images",
-            kind="expect_column_values_to_be_null",
-            arguments={"column": "contradicts", "mostly": MOST},
+        empty(
+            "one class an image",
+            "images",
+            "contradicts",
+            mostly=MOST,
             meaning=f"At least {MOST:.0%} of the images are in one class only.",
             remedy="Look at the images that are set aside, and remove them from all classes but one.",
         ),
-        Expectation(
-            name="every class trained on",
-            table="classes",
-            kind="expect_column_values_to_be_between",
-            arguments={"column": "train", "min_value": 1},
+        between(
+            "every class trained on",
+            "classes",
+            "train",
+            low=1,
             meaning="Every class has training images.",
             remedy="Add images of that class, or remove the class.",
         ),
-        Expectation(
-            name="balance",
-            table="classes",
-            kind="expect_column_values_to_be_between",
-            arguments={"column": "share", "max_value": LARGEST_SHARE},
+        between(
+            "balance",
+            "classes",
+            "share",
+            high=LARGEST_SHARE,
             meaning=f"No class has more than {LARGEST_SHARE:.0%} of the images.",
             remedy="Add images of the other classes, or open the large class alone, without labels.",
         ),
-        Expectation(
-            name="every class scored on",
-            table="classes",
-            kind="expect_column_values_to_be_between",
-            arguments={"column": "validation", "min_value": 1},
+        between(
+            "every class scored on",
+            "classes",
+            "validation",
+            low=1,
             meaning="Every class has validation images.",
             remedy="Add images of that class: its quality has no part in the scores.",
             severity="warning",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from evodiff.data import ImageDataset, open_dataset
 from evodiff.errors import DatasetError, EvodiffError, Interrupted
 from evodiff.hardware.calibration import LOCAL, Calibration, load_or_calibrate, roofline
+from evodiff.hardware.memory import working_set_mb
 from evodiff.hardware.profiles import target_profile
 from evodiff.workers import Outcome, Task, WorkerPool
 
@@ -22,12 +23,14 @@ if TYPE_CHECKING:
 PATIENCE_SECONDS: Final = 3600.0  # predicted for work of unknown length: no time-out is meant
 
 Announce = Callable[[str, Mapping[str, Any]], None]  # (what is prepared, how far)
+Inspect = Callable[[ImageDataset], object]  # looks at a dataset before anything is made of it; may raise
 
 
 @dataclass(frozen=True)
 class Inputs:
     """Files of the cache, by the name that they get in ``RUN/inputs``, and what is known of them.
 
+    ``device`` is what candidates are trained on, ``working_set_mb`` the memory that a network may take on the target.
     ``noise_floors`` holds value, standard error and explanation of each scored objective; ``feature_accuracy`` the
     validation accuracy of each feature net where there are labels.
     """
@@ -36,12 +39,19 @@ class Inputs:
     calibration: Calibration
     files: Mapping[str, Path]
     device: str
+    working_set_mb: float
     noise_floors: Mapping[str, Mapping[str, Any]]
     feature_accuracy: Mapping[str, float | None]
 
 
-def gather_inputs(settings: Settings, pool: WorkerPool, announce: Announce = lambda name, content: None) -> Inputs:
-    """Make or fetch the inputs that ``settings`` ask for.
+def gather_inputs(
+    settings: Settings,
+    pool: WorkerPool,
+    announce: Announce = lambda name, content: None,
+    *,
+    inspect: Inspect = lambda dataset: None,
+) -> Inputs:
+    """Make or fetch the inputs that ``settings`` ask for; what ``inspect`` raises about the dataset stops it.
 
     Raises:
         DatasetError: the dataset is unknown, empty or too damaged.
@@ -50,6 +60,8 @@ def gather_inputs(settings: Settings, pool: WorkerPool, announce: Announce = lam
     cache = settings.cache_dir.expanduser()
     request = {"cache": str(cache), "dataset": settings.dataset, "image_size": settings.image_size}
     file = Path(_run(pool, {"dataset": ("prepare_dataset", request)}, announce)["dataset"]["file"])
+    dataset = ImageDataset.load(file)
+    inspect(dataset)
     nets = {
         name: ("prepare_feature_net", {"cache": str(cache), "dataset": str(file), "variant": variant})
         for name, variant in (("feature_net", "search"), ("report_feature_net", "report"))
@@ -59,13 +71,14 @@ def gather_inputs(settings: Settings, pool: WorkerPool, announce: Announce = lam
     target = {"cache": str(cache), "target": settings.target, "seconds": settings.calibration_seconds}
     calibrated = _run(pool, {"calibration": ("prepare_calibration", target)}, announce)["calibration"]
     return Inputs(
-        dataset=ImageDataset.load(file),
+        dataset=dataset,
         calibration=Calibration.from_json(calibrated["calibration"]),
         files={
             "dataset.safetensors": file,
             **{f"{name}.safetensors": Path(value["file"]) for name, value in made.items()},
         },
         device=calibrated["device"],
+        working_set_mb=calibrated["working_set_mb"],
         noise_floors={"kid": made["feature_net"]["floor"]},
         feature_accuracy={name: value["accuracy"] for name, value in made.items()},
     )
@@ -124,7 +137,11 @@ def prepare_calibration(payload: Mapping[str, Any], context: WorkerContext) -> d
         )
     else:
         calibration = roofline(target_profile(payload["target"]))
-    return {"calibration": calibration.to_json(), "device": context.device}
+    return {
+        "calibration": calibration.to_json(),
+        "device": context.device,
+        "working_set_mb": working_set_mb(payload["target"], context.device),
+    }
 
 
 def _run(

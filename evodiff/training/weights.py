@@ -47,7 +47,7 @@ def save_weights(folder: Path, tensors: Mapping[str, Tensor], config: Mapping[st
     with staged(folder) as temporary:
         try:
             _write(temporary, contents)
-            if not _publish(temporary, folder) and _damage(folder):
+            if not _publish(temporary, folder) and weights_damage(folder):
                 shutil.rmtree(folder)
                 _publish(temporary, folder)
         except FileNotFoundError:
@@ -63,7 +63,7 @@ def load_weights(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         LedgerError: the folder is missing or damaged.
     """
-    damage = _damage(folder)
+    damage = weights_damage(folder)
     if damage:
         raise _damaged(folder, damage)
     config: dict[str, Any] = json.loads((folder / CONFIG).read_bytes())
@@ -101,8 +101,8 @@ def _publish(temporary: Path, folder: Path) -> bool:
     return True
 
 
-def _damage(folder: Path) -> str:
-    """Say what is wrong with a folder, "" if nothing is."""
+def weights_damage(folder: Path) -> str:
+    """Say what is wrong with a published folder, "" if nothing is."""
     digests = _digests(folder)
     if digests is None:
         return f"it has no {DIGESTS} that can be read"

@@ -187,7 +187,7 @@ def test_content_that_is_not_what_its_digest_says_fails(good: ImageDataset, tmp_
 def test_the_error_names_the_expectation_examples_and_what_to_do(good: ImageDataset, tmp_path: Path) -> None:
     images = good.images.astype(np.float64)
     images[5, 0, 0, 0] = 1000
-    with pytest.raises(GateFailed, match="brightest pixel.*No pixel is above 255.*image 5.*highest 1000") as caught:
+    with pytest.raises(GateFailed, match=r"brightest pixel.*No pixel is above 255.*image 5.*highest 1000") as caught:
         check_dataset(spoiled(good, images=images), out=tmp_path)
     assert "Scale the pixels" in caught.value.remedy
     assert str(caught.value.folder) in caught.value.remedy
