@@ -26,15 +26,25 @@ app = typer.Typer(
 )
 generation_app = typer.Typer(help="The steps of one generation, each safe to run twice.", no_args_is_help=True)
 app.add_typer(generation_app, name="generation")
+rebuild_app = typer.Typer(help="What the stages of an archive's dvc.yaml run.", no_args_is_help=True)
+app.add_typer(rebuild_app, name="rebuild")
 
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
 RunOption = Annotated[Path, typer.Option("--run", help="Folder of a run.")]
 GenerationOption = Annotated[int, typer.Option("--generation", min=0, help="Index of the generation, from 0.")]
+ArchiveOption = Annotated[
+    Path | None, typer.Option("--archive", help="Working copy that keeps generations.  [default: .archive]")
+]
+RecordedPath = Annotated[Path, typer.Argument(metavar="DIR", help="Folder in a checkout of an archive.")]
+VersionOption = Annotated[str, typer.Option("--evodiff-version", help="Version that the outputs are pinned to.")]
 ShardOption = Annotated[str, typer.Option("--shard", help="Which part of the trials: 2/3 is the second of three.")]
 WorkersOption = Annotated[
     int | None, typer.Option("--workers", min=1, help="Worker processes.  [default: one per core]")
 ]
 DeviceOption = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+TrackingOption = Annotated[
+    str | None, typer.Option("--tracking-uri", help="MLflow server.  [default: EVODIFF_TRACKING_URI]")
+]
 
 
 @app.command()
@@ -181,6 +191,79 @@ def generation_select(run: RunOption, generation: GenerationOption) -> None:
     typer.echo(f"survivors {' '.join(result['survivors'])}\nfront {' '.join(result['front'])}")
 
 
+@generation_app.command("archive")
+def generation_archive(run: RunOption, archive: ArchiveOption = None) -> None:
+    """Archive every closed generation that is not archived; print the commit of the last."""
+    _archive(run, archive)
+
+
+@app.command("archive")
+def archive_run(run: RunPath, archive: ArchiveOption = None) -> None:
+    """Keep every closed generation of a run in git and DVC, to be rebuilt or fetched; print the commit of the last."""
+    _archive(run, archive)
+
+
+@rebuild_app.command("dataset")
+def rebuild_dataset(folder: RecordedPath, evodiff_version: VersionOption) -> None:
+    """Open a dataset again as it was recorded."""
+    from evodiff.pipeline.archive import rebuild
+
+    rebuild.check_version(evodiff_version)
+    rebuild.rebuild_dataset(folder)
+
+
+@rebuild_app.command("feature-net")
+def rebuild_feature_net(folder: RecordedPath, evodiff_version: VersionOption) -> None:
+    """Train a feature net again as it was recorded."""
+    from evodiff.pipeline.archive import rebuild
+
+    rebuild.check_version(evodiff_version)
+    rebuild.rebuild_feature_net(folder)
+
+
+@rebuild_app.command("genomes")
+def rebuild_genomes(folder: RecordedPath, generation: GenerationOption, evodiff_version: VersionOption) -> None:
+    """Plan a generation of an experiment again."""
+    from evodiff.pipeline.archive import rebuild
+
+    rebuild.check_version(evodiff_version)
+    rebuild.rebuild_genomes(folder, generation)
+
+
+@rebuild_app.command("evaluations")
+def rebuild_evaluations(
+    folder: RecordedPath, generation: GenerationOption, evodiff_version: VersionOption, workers: WorkersOption = None
+) -> None:
+    """Train, judge and select the trials of a generation again."""
+    from evodiff.pipeline.archive import rebuild
+
+    rebuild.check_version(evodiff_version)
+    _with_workers(
+        rebuild.scratch_run(folder, generation),
+        workers,
+        lambda run, pool, listener: rebuild.rebuild_evaluations(run, folder, generation, pool, listener),
+    )
+
+
+@generation_app.command("register")
+def generation_register(run: RunOption, generation: GenerationOption, tracking_uri: TrackingOption = None) -> None:
+    """Register the new members of a generation's front as models of MLflow; print them."""
+    from evodiff.tracking import register_front
+
+    for registered in register_front(_run(run), generation, _tracking_uri(tracking_uri)):
+        typer.echo(registered)
+
+
+@app.command()
+def track(run: RunPath, tracking_uri: TrackingOption = None) -> None:
+    """Bring MLflow up to date: generations and candidates that it misses, and registrations that wait."""
+    from evodiff.tracking import track_run
+
+    result = track_run(_run(run), _tracking_uri(tracking_uri))
+    typer.echo(result)
+    raise typer.Exit(2 if result.waiting else 0)
+
+
 @app.command()
 def calibrate(
     device: DeviceOption = None,
@@ -316,6 +399,61 @@ def prune(run: RunPath) -> None:
     typer.echo(f"{prune_run(_run(run)) / 1e6:.1f} MB removed")
 
 
+@app.command()
+def pause(run: RunPath) -> None:
+    """Let the scheduler open no further generation of a run until it is resumed; one at work is finished."""
+    _say_state(run, "paused")
+
+
+@app.command()
+def resume(run: RunPath) -> None:
+    """Let the scheduler go on with a run that was paused or stopped."""
+    _say_state(run, "running")
+
+
+@app.command()
+def stop(run: RunPath) -> None:
+    """End a run after the generation at hand; a form or `evodiff resume` begins it again."""
+    _say_state(run, "stopped")
+
+
+@app.command()
+def up() -> None:
+    """Start Airflow and MLflow on this machine; they stay until `evodiff down`."""
+    from evodiff.local.demo import addresses
+    from evodiff.local.environment import Site
+    from evodiff.local.services import up as start
+
+    site = Site.from_environment()
+    typer.echo("Started." if start(site, typer.echo) else "They run already.")
+    typer.echo("\n".join(addresses(site)))
+
+
+@app.command()
+def down() -> None:
+    """End exactly what `evodiff up` started."""
+    from evodiff.local.environment import Site
+    from evodiff.local.services import down as end
+
+    typer.echo("Ended." if end(Site.from_environment()) else "Nothing that `evodiff up` started is running.")
+
+
+@app.command()
+def demo(
+    keep: Annotated[bool, typer.Option("--keep", help="Leave Airflow and MLflow running.")] = False,
+    generations: Annotated[int, typer.Option(min=1)] = 3,
+    population: Annotated[int, typer.Option(min=2)] = 8,
+) -> None:
+    """Evolve digits by a real scheduler: start Airflow and MLflow, follow the generations, show what came out."""
+    from evodiff.local.demo import run_demo
+    from evodiff.reporting.progress import ProgressDisplay
+
+    with ProgressDisplay() as display:
+        result, lines = run_demo(display, keep=keep, generations=generations, population=population)
+    _print_result(result)
+    typer.echo("\n".join(lines))
+
+
 def main() -> None:
     """Run the command line; an error of the user's ends with what to do and exit code 2, without a traceback."""
     from evodiff.errors import EvodiffError, Interrupted
@@ -369,11 +507,36 @@ def _run(path: Path) -> Run:
     return Run.open(path)
 
 
+def _archive(run: Path, archive: Path | None) -> None:
+    from evodiff.pipeline.archive import archive_run
+
+    folder = archive or _settings({}).archive
+    commit = archive_run(_run(run), folder)
+    typer.echo(f"{folder}: commit {commit}" if commit else "No generation is closed yet.")
+
+
+def _tracking_uri(given: str | None) -> str:
+    from evodiff.errors import SettingsError
+
+    found = _settings(_given(tracking_uri=given)).tracking_uri
+    if found is None:
+        raise SettingsError("No tracking server is named.", remedy="Give --tracking-uri, or set EVODIFF_TRACKING_URI.")
+    return found
+
+
 def _with_workers(run: Run, workers: int | None, work: Callable[[Run, WorkerPool, Listener], Any]) -> None:
     from evodiff.search import working
 
     with working(run, workers) as (pool, listener):
         work(run, pool, listener)
+
+
+def _say_state(path: Path, wanted: str) -> None:
+    from evodiff.pipeline.control import State, set_state
+
+    run = _run(path)
+    set_state(run, State(wanted))
+    typer.echo(f"{run.name} is {wanted}")
 
 
 def _print(*tables: Any) -> None:
