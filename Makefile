@@ -14,7 +14,7 @@ else
 export UV_TORCH_BACKEND ?= auto
 endif
 
-.PHONY: help demo test check format install constraints clean
+.PHONY: help demo quick up down test check format install constraints clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -29,8 +29,17 @@ install: .venv/.installed ## create .venv and install evodiff into it
 	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --editable '.[dev,pipeline]'
 	@touch $@
 
-demo: install ## evolve small diffusion models on handwritten digits, in a few minutes
+demo: install ## evolve small diffusion models on digits by Airflow, in a few minutes; KEEP=1 leaves it running
+	$(BIN)/evodiff demo $(if $(KEEP),--keep)
+
+quick: install ## the same search without Airflow, with a random search beside it
 	$(BIN)/evodiff evolve --dataset digits --generations 3 --population 8 --workers $(WORKERS) --baseline
+
+up: install ## start Airflow and MLflow on this machine
+	$(BIN)/evodiff up
+
+down: ## end what `make up` started
+	@test ! -x $(BIN)/evodiff || $(BIN)/evodiff down
 
 test: install ## run all tests
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile

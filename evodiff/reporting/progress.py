@@ -104,6 +104,11 @@ class ProgressDisplay:
             failure = evaluation.failure
             self.say(f"[yellow]{trial.candidate[:8]} failed: {escape(failure.cause)}[/] {escape(failure.detail[:200])}")
 
+    def note(self, text: str) -> None:
+        """Show beside the generation at hand what is being done for it."""
+        if self._generation is not None:
+            self._progress.update(self._generation, note=escape(text))
+
     def plateaued(self, generations: int) -> None:
         """Say that a search opens no further generation."""
         self.say(f"{self._label} stops on a plateau after {generations} generations: its hypervolume hardly grows")

@@ -1,0 +1,213 @@
+"""One run is one generation: open, plan, train, evaluate, select, archive, register, release, ask for the next."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from typing import Any
+
+import evodiff_notifications
+import scheduling
+from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
+from airflow.sdk import AsyncCallback, DeadlineAlert, DeadlineReference, Param, dag, get_current_context, task
+
+DOC = """
+### One run is one generation
+
+Trigger it with a form: a new name starts an experiment, a name that exists goes on with it. Blank fields mean the
+default for a new experiment, and *as it is* for one that exists. What an experiment was begun with (dataset,
+population, steps, objectives, target, seed) cannot change; policy, generations and budgets can.
+
+The last task asks for the next generation and starts its run, `EXPERIMENT-g0007`; a failed or lost run is begun again
+by `keep_evolving`, three times at most.
+
+* `evodiff pause RUN`, `evodiff resume RUN` and `evodiff stop RUN` hold or end one experiment between generations.
+* Pausing this DAG freezes *every* experiment between two tasks, wherever they are; unpausing goes on in the middle.
+* A backfill is meaningless: generations follow each other, not the calendar.
+* Marking a run failed ends its workers; they leave checkpoints, and `keep_evolving` begins the generation again. To end
+  the experiment, use `evodiff stop RUN`.
+"""
+
+
+def optional(kind: str, description: str, **limits: Any) -> Param:
+    """Return a field of the form that may be left blank."""
+    return Param(None, type=["null", kind], description=description, **limits)
+
+
+NEW = "A new experiment"
+STEERING = "What may change later"
+
+PARAMS = {
+    "experiment": Param(
+        "digits",
+        type="string",
+        pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        description="Its name: a folder below runs/, an experiment in MLflow.",
+    ),
+    "dataset": optional(
+        "string",
+        "digits, photos[:SIZE], shapes[:SIZE] or folder:PATH. Blank: digits",
+        section=NEW,
+    ),
+    "population": optional("integer", "Candidates a generation. Blank: 8", minimum=2, maximum=1000, section=NEW),
+    "steps": optional("integer", "Training steps of a candidate. Blank: 120", minimum=1, section=NEW),
+    "objectives": Param(
+        None,
+        type=["null", "array"],
+        items={"type": "string", "enum": ["kid", "denoising_loss", "latency_ms", "memory_mb", "parameters", "flops"]},
+        examples=["kid", "denoising_loss", "latency_ms", "memory_mb", "parameters", "flops"],
+        description="All minimised. Blank: kid, latency_ms, memory_mb",
+        section=NEW,
+    ),
+    "target": optional("string", "Hardware that will serve: local, m1, m2-pro, ... Blank: local", section=NEW),
+    "seed": optional("integer", "Seed of everything. Blank: 0", minimum=0, section=NEW),
+    "transfer_from": optional("string", "Another experiment, whose front is tried first. Blank: none", section=NEW),
+    "policy": Param(
+        None,
+        type=["null", "string"],
+        enum=[None, "continuous", "cron", "on alert"],
+        description="When a generation follows. Blank: continuous",
+        section=STEERING,
+    ),
+    "cron": optional("string", 'For the policy cron: five fields, UTC, such as "0 3 * * *"', section=STEERING),
+    "generations": optional(
+        "integer", "Generations in all, after which it ends. Blank: no such end", minimum=1, section=STEERING
+    ),
+    "compute_budget_tflop": optional(
+        "number",
+        "Training in all (10^12 multiply-adds), after which it ends. Blank: no such end",
+        exclusiveMinimum=0,
+        section=STEERING,
+    ),
+    "stop_on_plateau": Param(
+        None, type=["null", "boolean"], description="End when the search has converged. Blank: no", section=STEERING
+    ),
+    "prefer": optional("string", 'Limits for what is released, such as "latency_ms<2". Blank: none', section=STEERING),
+}
+
+
+@dag(
+    dag_id=scheduling.EVOLVE,
+    schedule=None,
+    catchup=False,
+    params=PARAMS,
+    default_args=scheduling.TASK_DEFAULTS,
+    max_active_runs=16,
+    is_paused_upon_creation=False,
+    on_failure_callback=evodiff_notifications.generation_failed,
+    deadline=DeadlineAlert(
+        reference=DeadlineReference.DAGRUN_QUEUED_AT,
+        interval=timedelta(minutes=float(os.environ.get("EVODIFF_GENERATION_DEADLINE_MINUTES", "360"))),
+        callback=AsyncCallback(evodiff_notifications.generation_hangs),
+    ),
+    doc_md=DOC,
+    tags=["evodiff"],
+)
+def evolve_architecture() -> None:
+    """Wire the steps of one generation."""
+
+    @task(task_id="open")
+    def open_generation() -> dict[str, Any]:
+        from airflow.sdk.exceptions import AirflowSkipException
+
+        from evodiff.pipeline import opening
+
+        context = get_current_context()
+        form, asker = opening.Form.of(context["params"]), context["run_id"]
+        clock = {"now": scheduling.now(), "is_active": scheduling.is_active}
+        if not context["dag_run"].conf.get("chain"):
+            return opening.open_form(form, asker, **clock, say=scheduling.say).to_json()
+        try:
+            return opening.open_chained(form.experiment, asker, **clock).to_json()
+        except (opening.NothingToDo, opening.AlreadyLooping) as answer:
+            raise AirflowSkipException(str(answer)) from answer
+
+    @task
+    def plan(opened: dict[str, Any]) -> list[dict[str, Any]]:
+        from evodiff.pipeline import driver
+        from evodiff.pipeline.run import Run
+
+        return driver.plan(Run.open(opened["run"]), opened["generation"], scheduling.say)
+
+    @task(pool="training", map_index_template="{{ shard_name }}")
+    def train_proxy(opened: dict[str, Any], shard: dict[str, Any]) -> None:
+        from evodiff.pipeline import shards
+        from evodiff.pipeline.run import Run
+
+        name_shard(shard)
+        shards.train_shard(Run.open(opened["run"]), opened["generation"], shard["shard"], scheduling.say)
+
+    @task(pool="mps", map_index_template="{{ shard_name }}")
+    def evaluate(opened: dict[str, Any], shard: dict[str, Any]) -> None:
+        from evodiff.pipeline import shards
+        from evodiff.pipeline.run import Run
+
+        name_shard(shard)
+        shards.evaluate_shard(Run.open(opened["run"]), opened["generation"], shard["shard"], scheduling.say)
+
+    @task
+    def select(opened: dict[str, Any]) -> dict[str, Any]:
+        from evodiff.pipeline import driver
+        from evodiff.pipeline.run import Run
+
+        return driver.select(Run.open(opened["run"]), opened["generation"], scheduling.say)
+
+    @task(pool="dvc")
+    def archive(opened: dict[str, Any]) -> str | None:
+        from evodiff.pipeline import driver
+        from evodiff.pipeline.run import Run
+
+        return driver.archive(Run.open(opened["run"]), scheduling.say)
+
+    @task
+    def register(opened: dict[str, Any]) -> list[dict[str, Any]]:
+        from evodiff.pipeline import driver
+        from evodiff.pipeline.run import Run
+
+        return driver.register(Run.open(opened["run"]), opened["generation"], scheduling.say)
+
+    @task
+    def canary_deploy(opened: dict[str, Any]) -> dict[str, Any]:
+        from evodiff.pipeline import driver
+        from evodiff.pipeline.run import Run
+
+        return driver.release(Run.open(opened["run"]), opened["generation"], scheduling.say)
+
+    @task
+    def request_next(opened: dict[str, Any]) -> list[dict[str, Any]]:
+        from evodiff.pipeline import driver
+        from evodiff.pipeline.run import Run
+
+        run = Run.open(opened["run"])
+        known = {"is_active": scheduling.is_active, "is_known": scheduling.is_known}
+        run_id = driver.next_run(run, now=scheduling.now(), **known, say=scheduling.say)
+        return [scheduling.trigger(run_id, run.name)] if run_id else []
+
+    @task(pool="training")
+    def report(opened: dict[str, Any]) -> str:
+        from evodiff.pipeline import driver
+        from evodiff.pipeline.run import Run
+
+        return driver.report(Run.open(opened["run"]), scheduling.say)
+
+    opened = open_generation()
+    shards = plan(opened)
+    trained = train_proxy.partial(opened=opened).expand(shard=shards)
+    judged = evaluate.partial(opened=opened).expand(shard=shards)
+    selected = select(opened)
+    registered, following = register(opened), request_next(opened)
+    trained >> judged >> selected >> [archive(opened), registered, following]
+    following >> report(opened)
+    registered >> canary_deploy(opened)
+    TriggerDagRunOperator.partial(
+        task_id="start_next", trigger_dag_id=scheduling.EVOLVE, skip_when_already_exists=True
+    ).expand_kwargs(following)
+
+
+def name_shard(shard: dict[str, Any]) -> None:
+    """Show shard and size in the grid, the candidates in the log."""
+    get_current_context()["shard_name"] = f"{shard['shard']}: {shard['size']} candidates"
+    scheduling.say(f"Candidates {' '.join(shard['candidates'])}")
+
+
+evolve_architecture()

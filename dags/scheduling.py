@@ -1,0 +1,60 @@
+"""What the DAGs share: what the scheduler knows of its own runs, and which failures are worth another try."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule, get_current_context
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+EVOLVE = "evolve_architecture"
+ALIVE = ["queued", "running"]
+
+# Bad input stays bad; what the surroundings did to a task (no memory, a lost worker, a time-out) may not happen again.
+RETRY_BY_CAUSE = ExceptionRetryPolicy(
+    rules=[
+        RetryRule("evodiff.errors.Interrupted", action=RetryAction.RETRY, reason="the work was interrupted"),
+        RetryRule("evodiff.workers.pool.PoolError", action=RetryAction.RETRY, reason="a worker could not be had"),
+        RetryRule("evodiff.errors.EvodiffError", action=RetryAction.FAIL, reason="trying again changes nothing"),
+    ]
+)
+TASK_DEFAULTS: dict[str, Any] = {
+    "retries": 2,
+    "retry_delay": timedelta(seconds=float(os.environ.get("EVODIFF_RETRY_SECONDS", "20"))),
+    "retry_policy": RETRY_BY_CAUSE,
+    "execution_timeout": timedelta(hours=6),
+}
+
+
+def now() -> datetime:
+    """Return the time that decisions go by."""
+    return datetime.now(UTC)
+
+
+def is_active(run_id: str) -> bool:
+    """Tell whether a run of ``evolve_architecture`` is running or waits to."""
+    return _count(run_ids=[run_id], states=ALIVE) > 0
+
+
+def is_known(run_id: str) -> bool:
+    """Tell whether there ever was a run of ``evolve_architecture`` with that id."""
+    return _count(run_ids=[run_id]) > 0
+
+
+def say(text: str) -> None:
+    """Write a line into the log of the task."""
+    print(text, flush=True)
+
+
+def trigger(run_id: str, experiment: str) -> dict[str, Any]:
+    """Return the arguments that start a run for the next generation of an experiment."""
+    return {"trigger_run_id": run_id, "conf": {"experiment": experiment, "chain": True}}
+
+
+def _count(**which: Any) -> int:
+    count: Callable[..., int] = get_current_context()["ti"].get_dr_count
+    return count(dag_id=EVOLVE, **which)

@@ -1,0 +1,141 @@
+"""Where the services of one machine live and listen: everything on loopback, everything below one folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import sys
+from base64 import urlsafe_b64encode
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from evodiff.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+LOOPBACK = "127.0.0.1"
+PORTS = {"EVODIFF_AIRFLOW_PORT": 8080, "EVODIFF_MLFLOW_PORT": 5000}
+
+
+@dataclass(frozen=True)
+class Site:
+    """``home`` is for what the services write, ``project`` holds dags/, plugins/, the Procfile, runs/ and .archive/."""
+
+    home: Path
+    project: Path
+    airflow_port: int
+    mlflow_port: int
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ, project: Path | None = None) -> Site:
+        """Read ``EVODIFF_HOME`` (by default ``.evodiff``) and the two ports.
+
+        Raises:
+            SettingsError: a port is none, or the project has no DAGs.
+        """
+        folder = (project or Path.cwd()).resolve()
+        if not (folder / "dags" / "evolve_architecture.py").exists():
+            raise SettingsError(
+                f"Expected dags/ and a Procfile in {folder}, found none.",
+                remedy="Call it in a checkout of evodiff.",
+            )
+        home = Path(environment.get("EVODIFF_HOME") or folder / ".evodiff").resolve()
+        return cls(home, folder, *(_port(environment, name) for name in PORTS))
+
+    @property
+    def airflow_url(self) -> str:
+        """Address of Airflow's pages."""
+        return f"http://{LOOPBACK}:{self.airflow_port}"
+
+    @property
+    def mlflow_url(self) -> str:
+        """Address of MLflow's pages."""
+        return f"http://{LOOPBACK}:{self.mlflow_port}"
+
+    @property
+    def passwords(self) -> Path:
+        """File with the login that Airflow made up, ``{"admin": PASSWORD}``."""
+        return self.home / "airflow" / "passwords.json"
+
+    @property
+    def log(self) -> Path:
+        """What the services print."""
+        return self.home / "services.log"
+
+
+def service_environment(site: Site, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the environment of the services; what ``environment`` says of any of these variables comes first."""
+    airflow, mlflow = site.home / "airflow", site.home / "mlflow"
+    keys = _keys(site)
+    defaults = {
+        "EVODIFF_AIRFLOW_PORT": str(site.airflow_port),
+        "EVODIFF_MLFLOW_PORT": str(site.mlflow_port),
+        "AIRFLOW_HOME": str(airflow),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(site.project / "dags"),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(site.project / "plugins"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__PARALLELISM": str(os.cpu_count() or 1),
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(site.passwords),
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{site.airflow_url}/execution/",
+        "AIRFLOW__CORE__FERNET_KEY": keys["fernet"],
+        "AIRFLOW__API__BASE_URL": site.airflow_url,
+        "AIRFLOW__API__SECRET_KEY": keys["api"],
+        "AIRFLOW__API_AUTH__JWT_SECRET": keys["jwt"],
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{airflow / 'airflow.db'}",
+        "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(airflow / "logs"),
+        "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
+        "AIRFLOW__TRIGGERER__CAPACITY": "100",
+        "MLFLOW_TRACKING_URI": site.mlflow_url,
+        "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{mlflow / 'mlflow.db'}",
+        "MLFLOW_ARTIFACTS_DESTINATION": str(mlflow / "artifacts"),
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "DVC_NO_ANALYTICS": "1",
+        "GX_ANALYTICS_ENABLED": "false",
+        "OMP_NUM_THREADS": "1",
+    }
+    path = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
+    return {**defaults, **environment, **paths(site, environment), "PATH": path}
+
+
+def paths(site: Site, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the variables that name where evodiff's own things are, as absolute paths, and the tracking server."""
+    defaults = {"EVODIFF_RUNS_DIR": "runs", "EVODIFF_ARCHIVE": ".archive", "EVODIFF_RELEASE_FILE": "runs/release.json"}
+    places = {name: str(site.project / environment.get(name, default)) for name, default in defaults.items()}
+    return {"EVODIFF_TRACKING_URI": environment.get("EVODIFF_TRACKING_URI", site.mlflow_url), **places}
+
+
+def _port(environment: Mapping[str, str], name: str) -> int:
+    text = environment.get(name) or str(PORTS[name])
+    if not text.isdigit() or not 1 <= int(text) <= 65535:
+        raise SettingsError(f"{name}: expected a port from 1 to 65535, found {text!r}.", remedy="Set another.")
+    return int(text)
+
+
+def _keys(site: Site) -> dict[str, str]:
+    """Return the secrets by which the services know each other, made once, readable by the owner alone."""
+    file = site.home / "keys.json"
+    if not file.exists():
+        site.home.mkdir(parents=True, exist_ok=True)
+        keys = {
+            "fernet": urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+            "jwt": secrets.token_hex(32),
+            "api": secrets.token_hex(32),
+        }
+        temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as stream:
+            json.dump(keys, stream)
+        try:
+            os.link(temporary, file)
+        except FileExistsError:
+            pass
+        finally:
+            temporary.unlink()
+    content: dict[str, str] = json.loads(file.read_text(encoding="utf-8"))
+    return content
