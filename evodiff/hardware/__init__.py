@@ -7,7 +7,7 @@ specifications; ``calibration`` measures the machine at hand (``design`` says wh
 
 from evodiff.hardware.calibration import Calibration, Timing, calibrate, calibration_path, load_or_calibrate, roofline
 from evodiff.hardware.latency import predict_ms
-from evodiff.hardware.memory import working_set_mb
+from evodiff.hardware.memory import physical_memory_mb, working_set_mb
 from evodiff.hardware.operation import KINDS, Operation
 from evodiff.hardware.profiles import TARGETS, TargetProfile, target_profile
 
@@ -25,4 +25,5 @@ __all__ = [
     "roofline",
     "predict_ms",
     "working_set_mb",
+    "physical_memory_mb",
 ]

@@ -30,6 +30,11 @@ def working_set_mb(target: str = LOCAL, device: str = "cpu") -> float:
         import torch
 
         return float(torch.cuda.get_device_properties(0).total_memory) / MEGABYTE
+    return physical_memory_mb()
+
+
+def physical_memory_mb() -> float:
+    """Return the memory of this machine in 10^6 bytes; an assumption where the system does not tell it."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / MEGABYTE
     except (AttributeError, ValueError, OSError):  # not told by this system

@@ -79,6 +79,7 @@ def create_run(
         "evaluation": settings.evaluation.model_dump(mode="json"),
         "target": settings.target,
         "device": inputs.device,
+        "working_set_mb": inputs.working_set_mb,
         "prefer": settings.prefer,
         "digests": digests,
         "noise_floors": dict(inputs.noise_floors),

@@ -190,7 +190,7 @@ def _work(run: Run, pool: WorkerPool, function: str, trials: Sequence[PlannedTri
             interrupted = True
             continue
         _check_storage(run, outcome)
-        _tell(evolution, by_id[outcome.id], outcome, attempts[outcome.id])
+        _tell(run, evolution, by_id[outcome.id], outcome, attempts[outcome.id])
         run.ledger.telemetry("trial", trial=outcome.id, step=function.rpartition(":")[2], seconds=outcome.seconds)
         listener.end(by_id[outcome.id], evolution.evaluation(outcome.id), outcome.seconds)
     if interrupted:
@@ -215,13 +215,21 @@ def _check_storage(run: Run, outcome: Outcome) -> None:
         )
 
 
-def _tell(evolution: Evolution[ArchitectureGenome], trial: PlannedTrial, outcome: Outcome, attempt: int) -> None:
+def _tell(
+    run: Run, evolution: Evolution[ArchitectureGenome], trial: PlannedTrial, outcome: Outcome, attempt: int
+) -> None:
     failure = outcome.failure
     if failure is not None:
         evolution.tell_failure(trial.id, failure.cause, detail=failure.detail, kind=failure.kind, attempt=attempt)
     elif outcome.value is not None and "objectives" in outcome.value:
         value = outcome.value
-        evolution.tell(trial.id, value["objectives"], weights=value["weights"], details=value["details"])
+        evolution.tell(
+            trial.id,
+            value["objectives"],
+            violations=run.violations(trial.genome),
+            weights=value["weights"],
+            details=value["details"],
+        )
 
 
 def untold(run: Run, trials: Sequence[PlannedTrial]) -> list[PlannedTrial]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from evodiff.pipeline.run import Run
 
 # A trial's result is decided by these, its genome and its seed. Early stopping reads the generation before as well.
-_DECIDING = ("training", "evaluation", "image_shape", "digests", "device")
+_DECIDING = ("training", "evaluation", "image_shape", "digests", "device", "working_set_mb")
 
 
 def reuse_evaluations(run: Run, generation: int, sibling: Run) -> list[str]:
@@ -48,4 +48,4 @@ def _comparable(run: Run, sibling: Run) -> bool:
         return False
     if run.experiment["rungs"] != sibling.experiment["rungs"]:
         return False
-    return all(run.settings[name] == sibling.settings[name] for name in _DECIDING)
+    return all(run.settings.get(name) == sibling.settings.get(name) for name in _DECIDING)

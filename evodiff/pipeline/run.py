@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evodiff.architecture.cost import predict_training_seconds, training_flops
+from evodiff.architecture.cost import memory_mb, predict_training_seconds, training_flops
 from evodiff.architecture.genome import ArchitectureGenome, ImageShape
 from evodiff.architecture.graph import resolve
 from evodiff.architecture.space import ArchitectureSpace
@@ -130,6 +130,17 @@ class Run:
         if self.calibration.measured:
             return predict_training_seconds(resolved, steps, batch, self.calibration)
         return training_flops(resolved, batch) * steps / SLOWEST_FLOPS_PER_SECOND
+
+    def violations(self, genome: ArchitectureGenome) -> dict[str, float]:
+        """Return by what share a network exceeds the target's working set, 0 or less where it fits.
+
+        It is empty for a run that froze no working set.
+        """
+        limit = self.settings.get("working_set_mb")
+        if limit is None:
+            return {}
+        needed = memory_mb(resolve(genome, self.shape), self.evaluation.serving_batch)
+        return {"working_set": needed / float(limit) - 1}
 
     @property
     def inputs(self) -> Path:

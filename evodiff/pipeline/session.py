@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from evodiff.errors import Interrupted
+from evodiff.hardware.memory import physical_memory_mb
 from evodiff.workers import WorkerPool
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 PRELOAD = ("evodiff.pipeline.trial",)
 MOST_WORKERS = 8
+MEMORY_SHARE = 0.8  # of the machine's memory, for all workers together
 
 
 def worker_count(settings: Settings) -> int:
@@ -27,8 +29,10 @@ def worker_count(settings: Settings) -> int:
 @contextmanager
 def open_workers(settings: Settings, say: Callable[[str], None]) -> Iterator[WorkerPool]:
     """Open the workers; the first Ctrl-C or SIGTERM asks them to leave checkpoints."""
+    count = worker_count(settings)
+    share_mb = MEMORY_SHARE * physical_memory_mb() / count
     with (
-        WorkerPool(worker_count(settings), device=settings.device, preload=PRELOAD) as pool,
+        WorkerPool(count, device=settings.device, preload=PRELOAD, memory_limit_mb=share_mb) as pool,
         _stopping(pool, say),
     ):
         yield pool

@@ -6,9 +6,18 @@ import contextlib
 import resource
 from pathlib import Path
 
-_MEGABYTE = 1 << 20
-# Torch raises plain RuntimeErrors where the CPU's or the Mac's memory is used up.
-_OUT_OF_MEMORY_SIGNS = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
+_MEGABYTE = 1_000_000
+# Torch raises plain RuntimeErrors where the CPU's or the Mac's memory is used up; the last is what oneDNN says then.
+_OUT_OF_MEMORY_SIGNS = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "not enough memory",
+    "could not create a primitive",
+)
+
+
+_DATA_PAGES = 5  # the place of data and stack in statm(5)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -20,16 +29,18 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def limit_memory(megabytes: float) -> None:
-    """Let this process take ``megabytes`` of address space beyond what it has; more raises MemoryError.
+    """Let this process take ``megabytes`` (10^6 bytes) of private memory beyond what it has; more raises MemoryError.
 
-    Where the kernel does not tell the present size (elsewhere than on Linux) nothing is limited.
+    Limited are data, not address space: what is merely reserved, such as the heaps of other threads, and files that are
+    mapped to be read take no memory. Where the kernel does not tell the present size (elsewhere than on Linux) nothing
+    is limited.
     """
     statistics = Path("/proc/self/statm")
     if statistics.exists():
-        taken = int(statistics.read_text().split()[0]) * resource.getpagesize()
+        taken = int(statistics.read_text().split()[_DATA_PAGES]) * resource.getpagesize()
         limit = taken + int(megabytes * _MEGABYTE)
-        _, hard = resource.getrlimit(resource.RLIMIT_AS)
-        resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
 
 
 def limit_device_memory(device: str, share: float) -> None:

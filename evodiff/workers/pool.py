@@ -48,8 +48,8 @@ class WorkerPool:
     disk, or a run longer than ``timeout_factor`` times the prediction (at least ``minimum_timeout_seconds``) is a
     failure of the environment.
 
-    ``preload`` names modules that workers import at their start, not during the first task. ``memory_limit_mb`` bounds
-    what a worker may take beyond what it has when it is ready (Linux).
+    ``preload`` names modules that workers import at their start, not during the first task. ``memory_limit_mb`` (10^6
+    bytes) bounds what a worker on the CPU may take beyond what it has when it is ready (Linux).
     """
 
     def __init__(

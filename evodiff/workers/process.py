@@ -111,7 +111,7 @@ def _prepare(setup: dict[str, Any]) -> str:
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)  # one imported later learns it from OMP_NUM_THREADS
     limit_device_memory(device, setup["device_memory_share"])
-    if setup["memory_limit_mb"] is not None:
+    if setup["memory_limit_mb"] is not None and device == "cpu":  # drivers of accelerators reserve what they never use
         limit_memory(setup["memory_limit_mb"])
     return device
 

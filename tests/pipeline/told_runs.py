@@ -68,6 +68,7 @@ def inputs(folder: Path, *, size: int = 8, **changes: Any) -> Inputs:
         "calibration": roofline(target_profile("m1")),
         "files": {**files, "dataset.safetensors": folder / "dataset.safetensors"},
         "device": "cpu",
+        "working_set_mb": 1000.0,
         "noise_floors": {},
         "feature_accuracy": {},
     }

@@ -128,7 +128,10 @@ def test_a_crash_is_that_tasks_failure_and_a_new_worker_goes_on(
     assert before["process"] != after["process"]
 
 
-@pytest.mark.parametrize(("function", "megabytes"), [("take_memory", 1 << 24), ("take_torch_memory", 0)])
+@pytest.mark.parametrize(
+    ("function", "megabytes"),
+    [("take_memory", 1 << 24), ("take_torch_memory", 0), ("fail_as_onednn_without_memory", 0)],
+)
 def test_running_out_of_memory_is_a_failure_of_the_environment(pool: WorkerPool, function: str, megabytes: int) -> None:
     outcomes = run(pool, task(function, name="huge", seconds=1, megabytes=megabytes), task("echo", name="after"))
     failure = outcomes["huge"].failure

@@ -83,6 +83,10 @@ def take_torch_memory(payload: Payload, context: WorkerContext) -> dict[str, Any
     return {"taken": torch.empty(1 << 50, dtype=torch.uint8).numel()}
 
 
+def fail_as_onednn_without_memory(payload: Payload, context: WorkerContext) -> dict[str, Any]:
+    raise RuntimeError("could not create a primitive")
+
+
 def run_for_ever(payload: Payload, context: WorkerContext) -> dict[str, Any]:
     context.report({"started": os.getpid()})
     while True:
