@@ -19,7 +19,7 @@ from evodiff.pipeline.generation import Listener, resume_hint
 from evodiff.pipeline.inputs import gather_inputs
 from evodiff.pipeline.run import Run
 from evodiff.pipeline.session import open_workers
-from evodiff.pipeline.warm_start import open_source, starts_from
+from evodiff.pipeline.warm_start import check_images, open_source, starts_from
 from evodiff.reporting.progress import ProgressDisplay
 from evodiff.reporting.report import write_report
 from evodiff.reporting.run_view import view_of_run
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from evodiff.architecture.genome import ArchitectureGenome
+    from evodiff.data import ImageDataset
     from evodiff.engine import Candidate, EvolutionMetrics
     from evodiff.pipeline.inputs import Inputs
     from evodiff.reporting.view import RunView
@@ -73,8 +74,13 @@ def start_search(
     if baseline:
         check_folder(arm_folder(path))
     source = None if warm_start is None else open_source(warm_start)
+
+    def inspect(dataset: ImageDataset) -> None:
+        if source is not None:
+            check_images(source, dataset)
+
     with open_workers(settings, display.say) as pool:
-        inputs = gather_inputs(settings, pool, display.stage)
+        inputs = gather_inputs(settings, pool, display.stage, inspect=inspect)
         display.clear()
         starts = [] if source is None else starts_from(source, settings, inputs)
         run = create_run(settings, path, inputs, warm_start=starts)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from evodiff.architecture.genome import ArchitectureGenome
+    from evodiff.data import ImageDataset
     from evodiff.pipeline.inputs import Inputs
     from evodiff.settings import Settings
 
@@ -29,22 +30,30 @@ def open_source(path: Path) -> Run:
     return source
 
 
+def check_images(source: Run, dataset: ImageDataset) -> None:
+    """Check that a run over ``dataset`` may start from ``source``: classes may differ, for no gene depends on them.
+
+    Raises:
+        SettingsError: the images of ``source`` have another shape.
+    """
+    channels, size, _ = dataset.shape
+    if (channels, size) != (source.shape.channels, source.shape.size):
+        raise SettingsError(
+            f"Expected images of {channels} x {size} x {size} (channels, height, width) in {source.path}, found "
+            f"{source.shape.channels} x {source.shape.size} x {source.shape.size}.",
+            remedy="Start from a run over images of that shape, or change --dataset or --image-size.",
+        )
+
+
 def starts_from(source: Run, settings: Settings, inputs: Inputs) -> list[Transferred[ArchitectureGenome]]:
     """Return the front of ``source`` for a run of these settings and inputs: the fittest first, at most a generation.
 
-    Classes may differ, for no gene depends on them. Genomes over the new run's caps are left out, with a warning.
+    Genomes over the new run's caps are left out, with a warning.
 
     Raises:
-        SettingsError: the images of ``source`` have another shape, or none of its front is under the caps.
+        SettingsError: none of the front is under the caps.
     """
-    space = space_of(settings, inputs)
-    ours, theirs = (f"{shape.channels} x {shape.size} x {shape.size}" for shape in (space.shape, source.shape))
-    if ours != theirs:
-        raise SettingsError(
-            f"Expected images of {ours} (channels, height, width) in {source.path}, found {theirs}.",
-            remedy="Start from a run over images of that shape, or change --dataset or --image-size.",
-        )
     fitness = {candidate.id: candidate.fitness_score or 0.0 for candidate in source.evolution().front()}
-    starts = front_of_run(space, source.path)
+    starts = front_of_run(space_of(settings, inputs), source.path)
     starts.sort(key=lambda start: -fitness.get(str(start.source).rpartition("/")[2], 0.0))
     return starts[: settings.population]

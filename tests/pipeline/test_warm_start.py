@@ -16,8 +16,10 @@ from evodiff.cli import app
 from evodiff.errors import CandidateNotFound, LedgerError
 from evodiff.pipeline.evolve import evolve
 from evodiff.pipeline.generation import plan
+from evodiff.pipeline.inputs import Inputs, Inspect
 from evodiff.pipeline.run import Run
 from evodiff.pipeline.warm_start import open_source
+from evodiff.settings import Settings
 
 TRADE_OFF = ("kid", "denoising_loss")
 
@@ -38,7 +40,13 @@ def source(tmp_path: Path) -> Run:
 def start(out: Path, *options: str, monkeypatch: pytest.MonkeyPatch, size: int = 8) -> Result:
     """Run ``evodiff evolve`` for one generation, with inputs and values that cost nothing."""
     monkeypatch.setattr("evodiff.pipeline.session.WorkerPool", lambda *a, **b: TellingPool(everyone_on_the_front))
-    monkeypatch.setattr("evodiff.search.gather_inputs", lambda *a, **b: inputs(out.with_name("cache"), size=size))
+
+    def gather(settings: Settings, pool: object, announce: object, *, inspect: Inspect) -> Inputs:
+        found = inputs(out.with_name("cache"), size=size)
+        inspect(found.dataset)
+        return found
+
+    monkeypatch.setattr("evodiff.search.gather_inputs", gather)
     given = ("--generations", "1", "--population", "4", "--target", "m1", "--objectives", ",".join(TRADE_OFF))
     return CliRunner().invoke(app, ["evolve", "--out", str(out), *given, *options])
 
