@@ -265,6 +265,46 @@ def track(run: RunPath, tracking_uri: TrackingOption = None) -> None:
 
 
 @app.command()
+def prepare(
+    dataset: Annotated[
+        str | None, typer.Option(help="digits, photos[:SIZE], shapes[:SIZE] or folder:PATH.  [default: digits]")
+    ] = None,
+    image_size: Annotated[int | None, typer.Option(help="Pixels a side.  [default: the dataset's own]")] = None,
+    target: Annotated[str | None, typer.Option(help="Hardware that will serve.  [default: local]")] = None,
+    workers: WorkersOption = None,
+    device: DeviceOption = None,
+) -> None:
+    """Judge a dataset by its gate, then make the feature nets and operator times that searches over it start from."""
+    from evodiff.gates import prepare as prepare_inputs
+    from evodiff.pipeline.worker_pool import open_workers
+    from evodiff.reporting.progress import ProgressDisplay
+
+    given = _given(dataset=dataset, image_size=image_size, target=target, workers=workers, device=device)
+    settings = _settings(given)
+    with ProgressDisplay() as display, open_workers(settings, display.say) as pool:
+        prepared = prepare_inputs(settings, pool, display.stage).to_json()
+    counts = ", ".join(f"{count} {name}" for name, count in prepared["counts"].items())
+    typer.echo(f"{prepared['dataset']} is ready: {counts}\ndigest {prepared['digest']}\nGate: {prepared['page']}")
+    for warning in prepared["warnings"]:
+        typer.echo(f"warning: not met: {warning}")
+
+
+@app.command()
+def audit(
+    run: RunPath,
+    out: Annotated[Path | None, typer.Option(help="Folder of page and result.  [default: RUN/report/audit]")] = None,
+) -> None:
+    """Audit everything that a run has on record: schema, ids, lineage, finite values, digests, replayed decisions."""
+    from evodiff.gates import audit_run
+
+    result = audit_run(_run(run), out=out)
+    typer.echo(f"{result.subject}: {len(result.checks) - len(result.warnings)} of {len(result.checks)} expectations met")
+    for check in result.warnings:
+        typer.echo(f"warning: not met: {check.expectation.meaning}")
+    typer.echo(f"Audit: {result.page}")
+
+
+@app.command()
 def calibrate(
     device: DeviceOption = None,
     refresh: Annotated[bool, typer.Option("--refresh", help="Measure again, and replace the table.")] = False,

@@ -9,9 +9,7 @@ from evodiff.architecture.genome import ArchitectureGenome
 from evodiff.architecture.motifs import motifs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from evodiff.engine import Ledger
+    from collections.abc import Iterator, Mapping, Sequence
 
 
 @dataclass(frozen=True)
@@ -27,20 +25,21 @@ class Innovation:
     candidates: tuple[str, ...]
 
 
-def innovations(ledger: Ledger) -> list[tuple[Innovation, ...]]:
+def innovations(
+    plans: Sequence[Sequence[Mapping[str, Any]]], fronts: Sequence[Sequence[str]]
+) -> list[tuple[Innovation, ...]]:
     """Return the innovations of each closed generation, motifs before operators, by name.
 
-    Everything on the first front is new, so those of generation 0 say what the search started from.
+    ``plans`` are the rows of the generations' plans, ``fronts`` the candidates on their fronts. Everything on the first
+    front is new, so the innovations of generation 0 say what the search started from.
     """
     records: dict[str, Mapping[str, Any]] = {}
     seen: set[tuple[str, str]] = set()
     front: set[str] = set()
     found = []
-    for generation in range(ledger.closed):
-        for record in ledger.plan(generation):
+    for generation, (plan, members) in enumerate(zip(plans, fronts, strict=True)):
+        for record in plan:
             records.setdefault(record["candidate"], record)
-        result = ledger.result(generation)
-        members = result["front"] if result else []
         brought: dict[tuple[Literal["motif", "operator"], str], list[str]] = {}
         for candidate in members:
             if candidate not in front:

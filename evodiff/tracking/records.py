@@ -73,6 +73,7 @@ class RunRecords:
     def __init__(self, run: Run) -> None:
         self.run = run
         self._evaluations: dict[int, dict[str, Evaluation]] = {}
+        self._results: dict[int, dict[str, Any]] = {}
 
     def generation(self, generation: int) -> Record:
         """Return the record of a closed generation."""
@@ -156,13 +157,15 @@ class RunRecords:
         Raises:
             LedgerError: it is not closed.
         """
-        result = self.run.ledger.result(generation)
-        if result is None:
-            raise LedgerError(
-                f"Generation {generation} of {self.run.name} is not closed: expected its result.json.",
-                remedy=f"Finish it first: evodiff evolve --resume {self.run.path}",
-            )
-        return result
+        if generation not in self._results:
+            result = self.run.ledger.result(generation)
+            if result is None:
+                raise LedgerError(
+                    f"Generation {generation} of {self.run.name} is not closed: expected its result.json.",
+                    remedy=f"Finish it first: evodiff evolve --resume {self.run.path}",
+                )
+            self._results[generation] = result
+        return self._results[generation]
 
     def evaluations(self, generation: int) -> dict[str, Evaluation]:
         """Return what the trials of a closed generation brought back, by trial id."""
@@ -240,7 +243,8 @@ class RunRecords:
 
     @cached_property
     def _innovations(self) -> list[tuple[Innovation, ...]]:
-        return innovations(self.run.ledger)
+        fronts = [self.result(generation)["front"] for generation in range(len(self._plans))]
+        return innovations(self._plans, fronts)
 
     @cached_property
     def _spans(self) -> dict[str, tuple[float, float]]:

@@ -102,11 +102,11 @@ def _environment() -> Iterator[None]:
 
 def _translated(tracking_uri: str, status: int, error: Exception) -> EvodiffError:
     address = check_address(tracking_uri)
-    said = str(error).replace(tracking_uri, address).partition("\n")[0][:300]
+    said = str(error).replace(tracking_uri, address).partition("\n")[0].partition(" failed with exception")[0][:300]
     if status >= SERVER_ERROR or status == _TOO_MANY_REQUESTS:
         return TrackingUnreachable(
-            f"The tracking server at {address} does not answer: {said}",
-            remedy="Start it; what it missed waits in the run and follows with the next `evodiff track`.",
+            f"The tracking server at {address} does not answer ({said}).",
+            remedy="Start it; what it misses waits in the run, and follows with the next `evodiff track`.",
         )
     return TrackingError(
         f"The tracking server at {address} refuses (status {status}): {said}",
