@@ -276,7 +276,7 @@ def prepare(
 ) -> None:
     """Judge a dataset by its gate, then make the feature nets and operator times that searches over it start from."""
     from evodiff.gates import prepare as prepare_inputs
-    from evodiff.pipeline.worker_pool import open_workers
+    from evodiff.pipeline.session import open_workers
     from evodiff.reporting.progress import ProgressDisplay
 
     given = _given(dataset=dataset, image_size=image_size, target=target, workers=workers, device=device)
@@ -298,7 +298,9 @@ def audit(
     from evodiff.gates import audit_run
 
     result = audit_run(_run(run), out=out)
-    typer.echo(f"{result.subject}: {len(result.checks) - len(result.warnings)} of {len(result.checks)} expectations met")
+    typer.echo(
+        f"{result.subject}: {len(result.checks) - len(result.warnings)} of {len(result.checks)} expectations met"
+    )
     for check in result.warnings:
         typer.echo(f"warning: not met: {check.expectation.meaning}")
     typer.echo(f"Audit: {result.page}")

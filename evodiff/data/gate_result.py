@@ -120,7 +120,7 @@ def conclude(result: GateResult, tables: Sequence[Table]) -> GateResult:
         if marks:
             rows = [{**row, "offends": marks.get(index, [])} for index, row in enumerate(table.rows)]
             write_lines(result.quarantine / f"{table.name}.jsonl", rows)
-    write_whole(result.result, json.dumps(plain(result.to_json()), sort_keys=True, indent=1).encode() + b"\n")
+    write_whole(result.result, json.dumps(plain(result.to_json()), indent=1).encode() + b"\n")
     if not result.passed:
         raise _failure(result)
     return result
@@ -157,11 +157,11 @@ def plain(value: Any) -> Any:
 def _failure(result: GateResult) -> GateFailed:
     first = result.failed[0].expectation
     sentences = [_sentence(check) for check in result.failed[:_SHOWN]]
-    more = len(result.failed) - len(sentences)
+    if len(result.failed) > _SHOWN:
+        sentences.append(f"And {len(result.failed) - _SHOWN} more.")
+    opening = f"The {result.gate} {result.subject} failed {len(result.failed)} of {len(result.checks)} expectations."
     return GateFailed(
-        f"The gate of {result.gate} {result.subject} failed {len(result.failed)} of {len(result.checks)} expectations. "
-        + " ".join(sentences)
-        + (f" And {more} more." if more else ""),
+        "\n".join([opening, *sentences]),
         remedy=f"{first.remedy} What was found and set aside is in {result.folder}.",
         folder=result.folder,
     )
@@ -171,8 +171,8 @@ def _sentence(check: Check) -> str:
     expectation = check.expectation
     examples = "; ".join(_show(row) for row in check.examples[:_SHOWN])
     return (
-        f"{expectation.name}: expected: {expectation.meaning} Found {len(check.offending)} of {check.rows} "
-        f"{expectation.table} that are not so, such as {examples}."
+        f"- {expectation.name}: {expectation.meaning} Found {len(check.offending)} of {check.rows} {expectation.table} "
+        f"that are not so, such as {examples}."
     )
 
 

@@ -72,7 +72,7 @@ def check_dataset(dataset: ImageDataset, *, out: Path) -> GateResult:
         },
         folder=folder,
         notes=(*dataset.notes, *(f"skipped {file}" for file in dataset.skipped)),
-        tables={f"Images by {table.columns[0]}": table.rows for table in tables if table.name in ("parts", "classes")},
+        tables={table.name.capitalize(): table.rows for table in tables if table.name == "classes"},
     )
     if is_picture(dataset.images):
         _store_images(folder / SAMPLES, dataset, _samples(dataset))

@@ -6,6 +6,7 @@ by :mod:`evodiff.gates`.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from evodiff.data.expectations import empty, equal, true, unique
@@ -65,7 +66,7 @@ def audit_run(run: Run, *, out: Path | None = None) -> GateResult:
 
 
 def _notes(tables: Mapping[str, Table], records: Records) -> list[str]:
-    notes = []
+    notes = [f"Looked at on {datetime.now(UTC):%d %B %Y, %H:%M} UTC."]
     if "replay" in tables:
         notes.append(
             f"All decisions of {records.closed} closed generations were made once more from their evaluations."

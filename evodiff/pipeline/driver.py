@@ -115,7 +115,7 @@ def report(run: Run, say: Say) -> str:
 
 def prepare(given: Mapping[str, Any], say: Say) -> dict[str, Any]:
     """Make a dataset ready: gates, feature nets, operator times; return digest, counts and the page of the gates."""
-    from evodiff.pipeline.prepare import prepare as prepare_inputs
+    from evodiff.gates import prepare as prepare_inputs
 
     settings = load_settings(given)
     with open_workers(settings, say) as pool:

@@ -31,7 +31,10 @@ def plotly_script() -> Markup:
 
 
 def page(name: str, header: Child, sections: Sequence[Markup | None], data: Mapping[str, Any]) -> str:
-    """Return the whole page. ``data`` is embedded as JSON; its ``figures`` are drawn into the elements of their ids."""
+    """Return the whole page. ``data`` is embedded as JSON; its ``figures`` are drawn into the elements of their ids.
+
+    Without figures the page holds no Plotly.
+    """
     present = [item for item in sections if item is not None]
     return "<!doctype html>\n" + element(
         "html",
@@ -50,7 +53,7 @@ def page(name: str, header: Child, sections: Sequence[Markup | None], data: Mapp
             element("nav", [_link(item) for item in present], aria_label="Sections"),
             element("main", present),
             element("script", embedded_json(data), type="application/json", id="run-data"),
-            element("script", plotly_script()),
+            element("script", plotly_script()) if data["figures"] else None,
             element("script", asset("report.js")),
         ),
         lang="en",

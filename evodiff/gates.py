@@ -1,0 +1,73 @@
+"""Gates with their pages: what a driver calls before it goes on with data.
+
+Each writes ``index.html`` and ``result.json`` into the folder of its result, also where it raises
+:class:`~evodiff.errors.GateFailed`, whose ``folder`` is that one.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from evodiff.data import gates as dataset_gate
+from evodiff.data.gate_result import GateResult
+from evodiff.errors import GateFailed
+from evodiff.reporting.gate_page import write_gate_page
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+    from pathlib import Path
+
+    from evodiff.data import ImageDataset
+    from evodiff.pipeline.inputs import Announce
+    from evodiff.pipeline.prepare import Prepared
+    from evodiff.pipeline.run import Run
+    from evodiff.settings import Settings
+    from evodiff.workers import WorkerPool
+
+
+def check_dataset(dataset: ImageDataset, *, out: Path) -> GateResult:
+    """As :func:`evodiff.data.gates.check_dataset`, with a page."""
+    with _page_of_failure():
+        return _with_page(dataset_gate.check_dataset(dataset, out=out))
+
+
+def check_feedback(lines: Sequence[str], *, known: Collection[str], out: Path) -> GateResult:
+    """As :func:`evodiff.deployment.feedback_gate.check_feedback`, with a page."""
+    from evodiff.deployment import feedback_gate
+
+    with _page_of_failure():
+        return _with_page(feedback_gate.check_feedback(lines, known=known, out=out))
+
+
+def audit_run(run: Run, *, out: Path | None = None) -> GateResult:
+    """As :func:`evodiff.pipeline.audit.audit_run`, with a page."""
+    from evodiff.pipeline import audit
+
+    with _page_of_failure():
+        return _with_page(audit.audit_run(run, out=out))
+
+
+def prepare(settings: Settings, pool: WorkerPool, announce: Announce = lambda name, content: None) -> Prepared:
+    """As :func:`evodiff.pipeline.prepare.prepare`, with the page of the dataset's gate."""
+    from evodiff.pipeline import prepare as preparing
+
+    with _page_of_failure():
+        prepared = preparing.prepare(settings, pool, announce)
+    _with_page(prepared.gate)
+    return prepared
+
+
+def _with_page(result: GateResult) -> GateResult:
+    if result.gate != "dataset" or not result.page.exists():  # the folder of a dataset's result is its alone
+        write_gate_page(result)
+    return result
+
+
+@contextmanager
+def _page_of_failure() -> Iterator[None]:
+    try:
+        yield
+    except GateFailed as failure:
+        write_gate_page(GateResult.load(failure.folder))
+        raise
