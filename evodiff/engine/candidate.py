@@ -7,7 +7,7 @@ import math
 import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar, get_args
 
 from evodiff.errors import SettingsError
 
@@ -109,6 +109,8 @@ class Evaluation:
             KeyError, TypeError, ValueError: the data are not those of an evaluation.
         """
         failure = data["failure"]
+        if not isinstance(data["weights"], str | None) or (failure and failure["kind"] not in get_args(FailureKind)):
+            raise ValueError("weights or a failure of no known kind")
         return cls(
             objectives=finite_values(data["objectives"], "objectives"),
             violations=finite_values(data["violations"], "violations"),

@@ -1,6 +1,6 @@
 """What closed generations have shown: all that a strategy sees, and all that decisions rest on.
 
-Genomes and evaluations are read from the ledger when they are first asked for, so that a long history opens fast.
+Genomes are read from the ledger when they are first asked for, so that a long history opens fast.
 """
 
 from __future__ import annotations
@@ -11,11 +11,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
-from evodiff.engine.candidate import Candidate, Evaluation, Objective, Trial, combine_replicates
+from evodiff.engine.candidate import Candidate, Evaluation, Objective, Trial, combine_replicates, finite_values
 from evodiff.engine.convergence import EvolutionMetrics
 from evodiff.engine.fitness import FitnessBox
-from evodiff.engine.layout import generation_folder
-from evodiff.errors import LedgerError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -50,10 +48,26 @@ class GenerationResult:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> GenerationResult:
-        """Read what :meth:`to_json` wrote, or raise KeyError or TypeError."""
-        sequences = {name: tuple(data[name]) for name in ("survivors", "front", "environment_failures")}
-        box = data["box"] and FitnessBox(**data["box"])
+        """Read what :meth:`to_json` wrote.
+
+        Raises:
+            KeyError, TypeError, ValueError, AttributeError: the data are not those of a result.
+        """
+        sequences = {name: _ids(data[name]) for name in ("survivors", "front", "environment_failures")}
+        box = data["box"] and FitnessBox(**{name: finite_values(data["box"][name], name) for name in data["box"]})
+        if box is not None and box.ideal.keys() != box.reference.keys():
+            raise ValueError("a box without one of its corners")
+        finite_values({name: data[name] for name in ("generation", "rung", "hypervolume")}, "result")
+        for operator, counts in data["credit"].items():
+            finite_values(counts, operator)
+        finite_values(data["metrics"], "metrics")
         return cls(**{**data, **sequences, "box": box, "metrics": EvolutionMetrics(**data["metrics"])})
+
+
+def _ids(names: Sequence[str]) -> tuple[str, ...]:
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"expected ids, found {names!r}")
+    return tuple(names)
 
 
 @dataclass(frozen=True)
@@ -78,7 +92,7 @@ class History(Generic[G]):
         self._trials: dict[str, list[_Asked]] = {}
         self._candidates: dict[str, str] = {}
         self._order: list[list[str]] = []
-        self._evaluations: dict[int, dict[str, Evaluation]] = {}
+        self._evaluations: list[dict[str, Evaluation]] = []
         self._genomes: dict[str, G] = {}
         self._plan_read: tuple[int, dict[str, Any]] = (-1, {})
 
@@ -119,10 +133,8 @@ class History(Generic[G]):
         """Return the ids of the candidates tried in a closed generation, in plan order."""
         return self._order[generation]
 
-    def absorb(
-        self, generation: int, records: Sequence[Mapping[str, Any]], evaluations: dict[str, Evaluation] | None
-    ) -> None:
-        """Take in the trials of the generation that closes now; evaluations of None are read when needed.
+    def absorb(self, generation: int, records: Sequence[Mapping[str, Any]], evaluations: dict[str, Evaluation]) -> None:
+        """Take in the trials of the generation that closes now, with what each of them brought back.
 
         Doing so again, after an error that came before :meth:`conclude`, changes nothing.
         """
@@ -133,8 +145,7 @@ class History(Generic[G]):
             self._trials.setdefault(record["candidate"], []).append(asked)
             self._candidates[record["id"]] = record["candidate"]
         self._order.append(list(dict.fromkeys(record["candidate"] for record in records)))
-        if evaluations is not None:
-            self._evaluations[generation] = evaluations
+        self._evaluations.append(evaluations)
 
     def conclude(self, result: GenerationResult) -> None:
         """Take in what the generation absorbed last decided."""
@@ -156,7 +167,7 @@ class History(Generic[G]):
 
     def evaluation(self, trial: str) -> Evaluation:
         """Return what a trial of a closed generation brought back."""
-        return self._of_generation(self._find(trial).generation)[trial]
+        return self._evaluations[self._find(trial).generation][trial]
 
     def trial(self, trial: str) -> Trial[G]:
         """Return a trial of a closed generation."""
@@ -172,7 +183,7 @@ class History(Generic[G]):
         """Return what is known of a candidate: the mean of its replicates on the highest rung it was tried on."""
         rung = self.rung(candidate)
         trials = [item for item in self._trials[candidate] if item.rung == rung]
-        return combine_replicates([self._of_generation(item.generation)[item.id] for item in trials])
+        return combine_replicates([self._evaluations[item.generation][item.id] for item in trials])
 
     def values(self, candidates: Sequence[str]) -> np.ndarray:
         """Return an (n, m) float64 array of the objectives of candidates, minimised; NaN where a trial failed."""
@@ -198,23 +209,6 @@ class History(Generic[G]):
 
     def _find(self, trial: str) -> _Asked:
         return next(item for item in self._trials[self._candidates[trial]] if item.id == trial)
-
-    def _of_generation(self, generation: int) -> dict[str, Evaluation]:
-        if generation not in self._evaluations:
-            self._evaluations[generation] = found = self._ledger.evaluations(generation)
-            missing = [
-                item.id
-                for candidate in self._order[generation]
-                for item in self._trials[candidate]
-                if item.generation == generation and item.id not in found
-            ]
-            if missing:
-                raise LedgerError(
-                    f"{generation_folder(generation)} of {self._ledger.label} is closed, but expected an evaluation of"
-                    f" {missing[0]} and found none.",
-                    remedy="Restore its evaluations from a copy, or move this and later generations away and resume.",
-                )
-        return self._evaluations[generation]
 
 
 def minimised(evaluations: Sequence[Evaluation], objectives: Sequence[Objective]) -> np.ndarray:

@@ -11,11 +11,13 @@ import json
 import re
 import time
 import warnings
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evodiff.engine.candidate import Evaluation, Trial
 from evodiff.engine.encoding import decode_lines, encode_document, encode_line
+from evodiff.engine.history import GenerationResult
 from evodiff.engine.layout import (
     evaluation_name,
     evaluations_name,
@@ -27,9 +29,11 @@ from evodiff.engine.storage import FolderStorage, Storage, open_storage
 from evodiff.errors import CandidateNotFound, LedgerError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
 FORMAT = "evodiff-ledger-1"
+_RESTORE = "Restore it from a copy: a run cannot go on without it."
+_REBUILD = "Move it away and resume: it is computed again, the same, from the evaluations."
 _ID = re.compile(r"[0-9a-f]{16}(\.r\d+\.\d+(\.scratch)?)?")
 
 
@@ -64,9 +68,7 @@ class Ledger:
                 f"{self.label} is not a run: expected experiment.json in it, found none.",
                 remedy="Name the folder of a run, or start a new one.",
             )
-        experiment = self._document(
-            "experiment.json", content, "Restore it from a copy: a run cannot go on without it."
-        )
+        experiment = self._document("experiment.json", content, _RESTORE)
         if experiment.get("format") != FORMAT:
             raise LedgerError(
                 f"{self.label} has another format: expected {FORMAT!r}, found {experiment.get('format')!r}.",
@@ -98,46 +100,86 @@ class Ledger:
         )
 
     def plan(self, generation: int) -> list[dict[str, Any]]:
-        """Return the trials of a generation as JSON; an empty list where none is planned."""
+        """Return the trials of a generation as JSON; an empty list where none is planned.
+
+        Raises:
+            LedgerError: the plan is there but damaged, or names no trial: one without a trial is never published.
+        """
         content = self._storage.read(plan_name(generation))
         if content is None:
             return []
         try:
             records = decode_lines(content)
-            for record in records:
-                _require(_ID.fullmatch(record["id"]) is not None and record["id"].startswith(record["candidate"]))
-        except (ValueError, KeyError, TypeError) as error:
-            raise self._damaged(plan_name(generation), error, _REBUILD) from error
+            _require(len(records) > 0, "no trial")
+            _require(len({_planned_id(record, generation) for record in records}) == len(records), "a trial twice")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise self.damaged(plan_name(generation), "one trial a line", _say(error)) from error
         return records
 
     def result(self, generation: int) -> dict[str, Any] | None:
-        """Return what a generation decided, or None while it is not closed."""
-        content = self._storage.read(result_name(generation))
-        return None if content is None else self._document(result_name(generation), content, _REBUILD)
+        """Return what a generation decided, or None while it is not closed.
 
-    def closed_evaluations(self, generation: int) -> dict[str, Evaluation] | None:
+        Raises:
+            LedgerError: it is not what :class:`~evodiff.engine.history.GenerationResult` writes.
+        """
+        name = result_name(generation)
+        content = self._storage.read(name)
+        if content is None:
+            return None
+        document = self._document(name, content, _REBUILD)
+        objectives = self._objectives
+        try:
+            result = GenerationResult.from_json(document)
+            _require(result.generation == generation, "another generation")
+            _require(result.box is None or result.box.ideal.keys() == objectives, "a box of other objectives")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise self.damaged(name, "what a generation decides", _say(error)) from error
+        return document
+
+    def closed_evaluations(
+        self, generation: int, plan: Sequence[Mapping[str, Any]] | None = None
+    ) -> dict[str, Evaluation] | None:
         """Return what ``evaluations.jsonl`` holds, or None where there is none.
 
-        One that is damaged, or does not hold every trial of the plan, is set aside with a warning.
+        One that is damaged, or does not hold every trial of the plan, is set aside with a warning. Who has read the
+        plan may give it.
+
+        Raises:
+            LedgerError: it holds trials that the plan has lost.
         """
         name = evaluations_name(generation)
         content = self._storage.read(name)
         if content is None:
             return None
+        planned = {record["id"] for record in (self.plan(generation) if plan is None else plan)}
+        objectives = self._objectives
         try:
-            found = {record["trial"]: Evaluation.from_json(record) for record in decode_lines(content)}
-            _require(all(record["id"] in found for record in self.plan(generation)))
-            return found
+            found = {record["trial"]: _read_evaluation(record, objectives) for record in decode_lines(content)}
+            _require(planned <= found.keys(), f"none of {len(planned - found.keys())} trials")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            self.set_aside(name, error)
+            self.set_aside(name, error, "the files of its trials are read instead")
             return None
+        self.require_planned(generation, planned, found.keys())
+        return found
+
+    def require_planned(self, generation: int, planned: Collection[str], told: Collection[str]) -> None:
+        """Check that the plan of a generation, unless it is lost, has every trial that was told.
+
+        Raises:
+            LedgerError: it has lost one.
+        """
+        lost = sorted(set(told) - set(planned)) if planned else ()
+        if lost:
+            raise self.damaged(plan_name(generation), f"the trial {lost[0]}, which was told", "none of that id")
 
     def evaluations(self, generation: int) -> dict[str, Evaluation]:
         """Return what the trials of a generation brought back, by trial id, those told so far where it is open."""
         whole = self.closed_evaluations(generation)
         if whole is not None:
             return whole
-        found = {trial: self.evaluation(generation, trial) for trial in self.evaluation_ids(generation)}
+        told = self.evaluation_ids(generation)
+        self.require_planned(generation, {record["id"] for record in self.plan(generation)}, told)
+        found = {trial: self.evaluation(generation, trial) for trial in told}
         return {trial: evaluation for trial, evaluation in found.items() if evaluation is not None}
 
     def evaluation_ids(self, generation: int) -> list[str]:
@@ -151,12 +193,14 @@ class Ledger:
         content = self._storage.read(name)
         if content is None:
             return None
+        objectives = self._objectives
         try:
             record = json.loads(content)
-            _require(record["trial"] == trial)
-            return Evaluation.from_json(record)
+            _require(record["trial"] == trial, "another trial")
+            return _read_evaluation(record, objectives)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            self.set_aside(name, error)
+            closed = self._storage.exists(result_name(generation))
+            self.set_aside(name, error, "restore it from a copy" if closed else "its trial is done again")
             return None
 
     def publish_evaluation(self, generation: int, trial: str, evaluation: Evaluation) -> bool:
@@ -235,27 +279,33 @@ class Ledger:
         """Record that an attempt failed for its environment; return False where a twin recorded the same one."""
         return self._storage.publish(_attempt_name(trial, attempt), encode_document(content))
 
-    def set_aside(self, name: str, error: Exception) -> None:
-        """Move a damaged file to ``telemetry/damaged/``, with a warning."""
+    def set_aside(self, path: Path | str, found: Exception | str, next_step: str) -> None:
+        """Move a damaged file or folder to ``telemetry/damaged/``, with a warning of what was found and comes next."""
+        name, what = self._name(path), found if isinstance(found, str) else _say(found)
         to = f"telemetry/damaged/{name.replace('/', '.')}.{time.time_ns()}"
         self._storage.move(name, to)
-        self.telemetry("damaged", file=name, moved_to=to, found=_say(error))
-        warnings.warn(
-            f"{name} in {self.label} was damaged ({_say(error)}); it is now {to}, and what it held is done again.",
-            stacklevel=2,
-        )
+        self.telemetry("damaged", file=name, moved_to=to, found=what)
+        warnings.warn(f"{name} in {self.label} was damaged ({what}); it is now {to}: {next_step}.", stacklevel=2)
+
+    @cached_property
+    def _objectives(self) -> frozenset[str]:
+        try:
+            return frozenset(item["name"] for item in self.experiment["objectives"])
+        except (KeyError, TypeError) as error:
+            raise self.damaged("experiment.json", "objectives by name", _say(error), _RESTORE) from error
 
     def _document(self, name: str, content: bytes, remedy: str) -> dict[str, Any]:
         try:
             document = json.loads(content)
-            _require(isinstance(document, dict))
+            _require(isinstance(document, dict), type(document).__name__)
         except ValueError as error:
-            raise self._damaged(name, error, remedy) from error
+            raise self.damaged(name, "a JSON object", _say(error), remedy) from error
         whole: dict[str, Any] = document
         return whole
 
-    def _damaged(self, name: str, error: Exception, remedy: str) -> LedgerError:
-        return LedgerError(f"{name} in {self.label} is damaged: expected JSON, found {_say(error)}.", remedy=remedy)
+    def damaged(self, name: str, expected: str, found: str, remedy: str = _REBUILD) -> LedgerError:
+        """Return the error that names a damaged file; by default one that can be computed again."""
+        return LedgerError(f"{name} in {self.label} is damaged: expected {expected}, found {found}.", remedy=remedy)
 
     def _name(self, path: Path | str) -> str:
         path = Path(path)
@@ -264,9 +314,6 @@ class Ledger:
         elif self.path is not None and path.is_relative_to(self.path):
             path = path.relative_to(self.path)
         return path.as_posix()
-
-
-_REBUILD = "Move it away and resume: it is computed again, the same, from the evaluations."
 
 
 def encode_evaluation(trial: str, evaluation: Evaluation) -> bytes:
@@ -291,9 +338,28 @@ def _attempt_name(trial: str, attempt: int) -> str:
     return f"telemetry/attempts/{trial}.{attempt}.json"
 
 
-def _require(condition: bool) -> None:
+def _planned_id(record: Mapping[str, Any], generation: int) -> str:
+    """Return the id of a planned trial, once it is whole and of this generation."""
+    trial = Trial.from_json(record, record["genome"])
+    _require(_ID.fullmatch(record["id"]) is not None and trial.id == record["id"], "an id that is none")
+    _require(isinstance(trial.genome, dict), "no genome")
+    _require(trial.generation == generation and type(trial.seed) is int, "a trial of another generation or seed")
+    _require(all(isinstance(parent, str) for parent in trial.parents), "a parent that is no id")
+    _require(all(isinstance(name, str | None) for name in (trial.operator, trial.inherits_from)), "no name")
+    return trial.id
+
+
+def _read_evaluation(record: Mapping[str, Any], objectives: frozenset[str]) -> Evaluation:
+    """Return what a trial brought back, once it has every one of the ``objectives`` or a failure."""
+    evaluation = Evaluation.from_json(record)
+    missing = objectives - evaluation.objectives.keys() if evaluation.failure is None else ()
+    _require(not missing, f"no {', '.join(sorted(missing))}")
+    return evaluation
+
+
+def _require(condition: bool, otherwise: str) -> None:
     if not condition:
-        raise ValueError("content that does not belong there")
+        raise ValueError(otherwise)
 
 
 def _say(error: Exception) -> str:

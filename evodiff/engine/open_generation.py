@@ -70,8 +70,9 @@ class OpenGeneration(Generic[G]):
     def refresh(self) -> bool:
         """Read what was told, by any process; return whether every trial was."""
         if len(self.told) < len(self.records):
-            closed = self._ledger.closed_evaluations(self.generation)
+            closed = self._ledger.closed_evaluations(self.generation, self.records)
             found = set(self._ledger.evaluation_ids(self.generation)) if closed is None else set(closed)
+            self._ledger.require_planned(self.generation, [record["id"] for record in self.records], found)
             for record in self.records:
                 trial = record["id"]
                 if trial in found and trial not in self.told:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from evodiff.engine.closing import judge
 from evodiff.engine.encoding import encode_document
@@ -15,7 +15,7 @@ from evodiff.engine.planning import plan_generation
 from evodiff.errors import LedgerError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from evodiff.engine.baselines import Strategy
     from evodiff.engine.candidate import Evaluation
@@ -106,26 +106,34 @@ class Run(Generic[G]):
         """Open the generation that is planned in the ledger; all its trials count as asked."""
         generation = self.history.generations
         records = self._ledger.plan(generation)
-        if not records and self._ledger.started(generation):
-            self._ledger.publish(plan_name(generation), self._planned())
+        if not records and self._ledger.started(generation) and (content := self._planned()):
+            self._ledger.publish(plan_name(generation), content)
             records = self._ledger.plan(generation)
         if records:
+            self._check_length(generation, records)
             self.open = OpenGeneration(self.history, self._ledger, records, asked=len(records))
         return bool(records)
+
+    def _check_length(self, generation: int, records: Sequence[Mapping[str, Any]]) -> None:
+        """Check that a plan of fewer trials than usual is so because the space is exhausted, not because it was cut."""
+        if len(records) < self._size and self._ledger.result(generation) is None:
+            expected = self._planned().count(b"\n")
+            if expected > len(records):
+                raise self._ledger.damaged(plan_name(generation), f"{expected} trials", str(len(records)))
 
     def _close(self) -> bool:
         """Conclude the open generation where its result is published, or can be."""
         assert self.open is not None
         generation, records = self.open.generation, self.open.records
-        stored = self._ledger.result(generation)
-        if stored is not None and self._ledger.exists(evaluations_name(generation)):
-            self.history.absorb(generation, records, None)
+        decided = self._ledger.result(generation)
+        if decided is not None and (closed := self._ledger.closed_evaluations(generation, records)) is not None:
+            self.history.absorb(generation, records, closed)
         elif self.open.refresh():
             evaluations = self.open.evaluations()
             lines = (encode_evaluation(trial, evaluation) for trial, evaluation in evaluations.items())
             self._ledger.publish(evaluations_name(generation), b"".join(lines))
             self.history.absorb(generation, records, evaluations)
-        elif stored is not None:
+        elif decided is not None:
             missing = next(record["id"] for record in records if record["id"] not in self.open.told)
             raise LedgerError(
                 f"{result_name(generation)} of {self._ledger.label} says that the generation is closed: expected an"
@@ -134,25 +142,24 @@ class Run(Generic[G]):
             )
         else:
             return False
-        self._conclude(stored is not None)
+        self._conclude(decided)
         return True
 
-    def _conclude(self, decided: bool) -> None:
+    def _conclude(self, content: dict[str, Any] | None) -> None:
         assert self.open is not None
         generation = self.open.generation
         for trial in self.open.opened_trials():
             self.history.keep_genome(trial.candidate, trial.genome)
-        if not decided:
-            result = judge(self.history, self._strategy, self.open.records, self.open.evaluations(), size=self._size)
-            self._ledger.publish(result_name(generation), encode_document(result.to_json()))
-        content = self._ledger.result(generation)
-        try:
+        if content is None:
+            ours = judge(self.history, self._strategy, self.open.records, self.open.evaluations(), size=self._size)
+            self._ledger.publish(result_name(generation), encode_document(ours.to_json()))
+            content = self._ledger.result(generation)
             assert content is not None
-            self.history.conclude(GenerationResult.from_json(content))
-        except (AssertionError, KeyError, TypeError) as error:
-            raise LedgerError(
-                f"{result_name(generation)} of {self._ledger.label} is damaged: expected what a generation decides,"
-                f" found no usable {error}.",
-                remedy="Move it away and resume: it is computed again, the same, from the evaluations.",
-            ) from error
+        result = GenerationResult.from_json(content)
+        unknown = [name for name in (*result.survivors, *result.front) if not self.history.asked(name)]
+        if unknown:
+            raise self._ledger.damaged(
+                result_name(generation), "planned candidates as survivors and front", f"{unknown[0]!r} among them"
+            )
+        self.history.conclude(result)
         self.open = None

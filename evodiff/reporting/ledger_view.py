@@ -13,15 +13,12 @@ from evodiff.engine.candidate import Evaluation, combine_replicates
 from evodiff.engine.convergence import front_hypervolume
 from evodiff.engine.fitness import FitnessBox
 from evodiff.engine.ledger import Ledger
-from evodiff.errors import InvalidGenome, LedgerError
+from evodiff.errors import InvalidGenome
 from evodiff.reporting.notation import unit_of
 from evodiff.reporting.view import CandidateView, Floor, GenerationView, ObjectiveView, RandomArm, RunView
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-
-_OF_A_RESULT = ("box", "environment_failures", "front", "generation", "hypervolume", "metrics", "survivors")
 
 
 @dataclass(frozen=True)
@@ -100,15 +97,7 @@ def random_arm_from_ledger(path: Path | str, *, beside: Path | str) -> RandomArm
 
 
 def _results(ledger: Ledger) -> list[dict[str, Any]]:
-    results = [result for index in range(ledger.closed) if (result := ledger.result(index)) is not None]
-    for result in results:
-        missing = [name for name in _OF_A_RESULT if name not in result]
-        if missing:
-            raise LedgerError(
-                f"A result.json of {ledger.label} is damaged: expected {', '.join(missing)} in it, found none.",
-                remedy="Move it away and resume: it is computed again, the same, from the evaluations.",
-            )
-    return results
+    return [result for index in range(ledger.closed) if (result := ledger.result(index)) is not None]
 
 
 def _box(results: list[dict[str, Any]]) -> FitnessBox | None:
