@@ -6,6 +6,7 @@ import os
 from datetime import timedelta
 from typing import Any
 
+import evodiff_links
 import evodiff_notifications
 import scheduling
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
@@ -199,6 +200,8 @@ def evolve_architecture() -> None:
     trained >> judged >> selected >> [archive(opened), registered, following]
     following >> report(opened)
     registered >> canary_deploy(opened)
+    for linked in (shards, selected, registered):
+        linked.operator.operator_extra_links = (evodiff_links.CandidatesLink(),)
     TriggerDagRunOperator.partial(
         task_id="start_next", trigger_dag_id=scheduling.EVOLVE, skip_when_already_exists=True
     ).expand_kwargs(following)

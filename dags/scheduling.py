@@ -18,7 +18,7 @@ ALIVE = ["queued", "running"]
 RETRY_BY_CAUSE = ExceptionRetryPolicy(
     rules=[
         RetryRule("evodiff.errors.Interrupted", action=RetryAction.RETRY, reason="the work was interrupted"),
-        RetryRule("evodiff.workers.pool.PoolError", action=RetryAction.RETRY, reason="a worker could not be had"),
+        RetryRule("evodiff.errors.PoolError", action=RetryAction.RETRY, reason="a worker could not be had"),
         RetryRule("evodiff.errors.EvodiffError", action=RetryAction.FAIL, reason="trying again changes nothing"),
     ]
 )

@@ -66,3 +66,7 @@ class TrialFailure(EvodiffError):  # noqa: N818 - a trial's own failure is a res
 
 class Interrupted(EvodiffError):  # noqa: N818 - not an error: the work was asked to stop and left a checkpoint
     """Long work was asked to stop; what it had done is in a checkpoint and goes on from there."""
+
+
+class PoolError(EvodiffError):
+    """The workers cannot be started: a module to preload is missing, say, or the device is not there."""

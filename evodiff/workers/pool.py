@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from evodiff.engine.candidate import Failure
-from evodiff.errors import EvodiffError
+from evodiff.errors import EvodiffError, PoolError
 from evodiff.workers.task import Outcome, Task
 from evodiff.workers.worker import Worker, WorkerDied
 
@@ -23,10 +23,6 @@ OnProgress = Callable[[str, dict[str, Any]], None]
 _TICK_SECONDS = 0.1  # how often a stop, a time-out or a close is noticed
 _START_SECONDS = 180.0  # imports of torch by several processes at once, on a cold disk
 _START_ATTEMPTS = 3
-
-
-class PoolError(EvodiffError):
-    """The workers cannot be started: a module to preload is missing, say, or the device is not there."""
 
 
 @dataclass

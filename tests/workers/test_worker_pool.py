@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from evodiff.errors import PoolError
 from evodiff.workers import Outcome, Task, WorkerPool
-from evodiff.workers.pool import PoolError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
