@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +88,7 @@ def rebuild_feature_net(folder: Path) -> None:
     dataset = ImageDataset.load(folder.parents[1] / DATASETS / about["dataset"] / DATASET_FILE)
     with threadpool_limits(1, user_api="blas"):
         net = train_feature_net(dataset, variant=about["variant"])
-    if not _write_recorded(net.save, folder / FEATURE_NET_FILE, about["digest"]):
+    if not _write_recorded(lambda file: file.write_bytes(net.content), folder / FEATURE_NET_FILE, about["digest"]):
         raise EvodiffError(
             f"Trained anew, {folder.name} is another net: this type of CPU, or these versions of torch and numpy, give "
             "other bytes.",
@@ -142,8 +143,10 @@ def rebuild_evaluations(run: Run, folder: Path, generation: int, pool: WorkerPoo
     select(run, generation)
     export_evaluations(run.ledger, generation, place)
     export_weights(run.ledger, generation, place, _read(place / "inputs" / RECORDED)["weights"])
-    for path in (folder / ".rebuild").glob(f"{place.name}-*"):
+    for path in run.path.parent.glob(f"{place.name}-*"):
         shutil.rmtree(path)
+    with suppress(OSError):  # where another generation is being rebuilt
+        run.path.parent.rmdir()
 
 
 def _assemble(folder: Path, generation: int, path: Path) -> Run:

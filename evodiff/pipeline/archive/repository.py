@@ -52,11 +52,6 @@ class Repository:
         """Where its data are pushed to: the URL it was created with, by default a folder of its own."""
         return _read_marker(self.path)["remote"] or str(self.path / ".remote")
 
-    @property
-    def cache(self) -> Path:
-        """Where DVC keeps its data."""
-        return self.path / ".dvc" / "cache"
-
     def last_commit(self, path: str) -> str | None:
         """Return the id of the last commit that touched ``path``, None where there is none."""
         return self.commands.git("log", "-1", "--format=%H", "--", path).strip() or None
@@ -100,22 +95,25 @@ def opened(
         busy.touch()
         if not _has_commit(path):
             _create(repository, remote)
-        write_config(path, repository)
+        write_config(repository)
         yield repository
         busy.unlink()  # stays where anything failed: then the next call mends
 
 
-def write_config(folder: Path, repository: Repository) -> None:
-    """Write the configuration of a DVC project in ``folder`` that shares cache and remote with the archive."""
-    no_git = "" if folder == repository.path else "    no_scm = true\n"
-    own_cache = "" if folder == repository.path else f'    dir = "{repository.cache}"\n'
-    text = (
-        f"[core]\n    analytics = false\n    check_update = false\n    remote = archive\n{no_git}"
-        f'[cache]\n    type = "reflink,hardlink,copy"\n{own_cache}'
-        f'[remote "archive"]\n    url = "{repository.remote}"\n'
-    )
-    (folder / ".dvc").mkdir(exist_ok=True)
-    (folder / ".dvc" / "config").write_text(text, encoding="utf-8")
+def write_config(repository: Repository) -> None:
+    """Write the configuration of DVC that the archive and its clones share."""
+    text = f"""\
+[core]
+    analytics = false
+    check_update = false
+    remote = archive
+[cache]
+    type = "reflink,hardlink,copy"
+[remote "archive"]
+    url = "{repository.remote}"
+"""
+    (repository.path / ".dvc").mkdir(exist_ok=True)
+    (repository.path / ".dvc" / "config").write_text(text, encoding="utf-8")
 
 
 def _check_place(path: Path) -> None:
@@ -153,7 +151,7 @@ def _create(repository: Repository, remote: str | None) -> None:
     for name in ("dvc.yaml", "README.md"):
         (path / name).write_bytes(skeleton(name))
     write_entries(path, Entries())
-    write_config(path, repository)
+    write_config(repository)
     repository.commit("Create the archive", ".")
 
 

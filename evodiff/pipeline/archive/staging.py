@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from evodiff.pipeline.archive.entries import Entries, read_lock, write_entries
-from evodiff.pipeline.archive.repository import Repository, write_config
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from evodiff.pipeline.archive.repository import Repository
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,9 @@ class Staging:
         """Create an empty one in place of what a killed process may have left."""
         path = archive.path / ".dvc" / "tmp" / "staging"
         shutil.rmtree(path, ignore_errors=True)
-        path.mkdir(parents=True)
-        write_config(path, archive)
+        (path / ".dvc").mkdir(parents=True)
+        shutil.copyfile(archive.path / ".dvc" / "config", path / ".dvc" / "config")
+        (path / ".dvc" / "config.local").write_text(_config(archive), encoding="utf-8")
         shutil.copyfile(archive.path / "dvc.yaml", path / "dvc.yaml")
         return cls(path, archive)
 
@@ -54,3 +56,14 @@ class Staging:
     def remove(self) -> None:
         """Remove it."""
         shutil.rmtree(self.path)
+
+
+def _config(archive: Repository) -> str:
+    dvc = archive.path / ".dvc"
+    return f"""\
+[core]
+    no_scm = true
+    site_cache_dir = "{dvc / "tmp" / "site"}"
+[cache]
+    dir = "{dvc / "cache"}"
+"""
