@@ -70,12 +70,13 @@ class RegularisedEvolution:
     """Aging evolution (Real et al. 2019), a generation at a time, on the first objective.
 
     The youngest ``population`` candidates are alive, whatever their values; each child is a mutant of the best among
-    ``tournament_size`` of them, drawn anew.
+    ``tournament_size`` of them, drawn anew. By default two generations are alive and a quarter of them is drawn; in
+    generations of 50 these are 100 and 25, the numbers of the paper.
     """
 
     name: ClassVar[str] = "regularised"
-    population: int = 100
-    tournament_size: int = 25
+    population: int | None = None
+    tournament_size: int | None = None
 
     def propose(
         self, history: History[G], space: SearchSpace[G], rng: np.random.Generator, generation: int, n: int
@@ -85,20 +86,26 @@ class RegularisedEvolution:
         if not alive:
             return samples(space, rng)
         ordered = [alive[i] for i in best_first(history.values(alive)[:, :1], history.violations(alive))]
+        drawn = self.tournament_size or max(2, self._alive(n) // 4)
         return offspring(
             history,
             space,
             rng,
-            lambda: ordered[tournament(len(ordered), self.tournament_size, rng)],
+            lambda: ordered[tournament(len(ordered), drawn, rng)],
             crossover_rate=0.0,
             mutation_rate=1.0,
         )
 
     def survivors(self, history: History[G], size: int) -> Sequence[str]:
-        """Keep the youngest that did not fail."""
+        """Keep the youngest that did not fail, oldest first."""
         fresh = history.candidates_of(history.generations)
-        alive = [item for item in dict.fromkeys([*history.survivors, *fresh]) if history.standing(item).failure is None]
-        return alive[-self.population :]
+        living = [
+            item for item in dict.fromkeys([*history.survivors, *fresh]) if history.standing(item).failure is None
+        ]
+        return living[-self._alive(size) :]
+
+    def _alive(self, generation_size: int) -> int:
+        return self.population or 2 * generation_size
 
 
 @dataclass(frozen=True)

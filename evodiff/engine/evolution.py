@@ -51,7 +51,7 @@ class Evolution(Generic[G]):
     Args:
         space: where to search.
         objectives: objectives, or names of values to minimise.
-        population_size: trials a generation, and survivors of one.
+        population_size: trials a generation; how many survive one is the strategy's affair, as many by default.
         seed: source of all randomness.
         ledger: a run folder, new or to go on from; None keeps everything in memory.
         strategy: ``nsga2``, ``random``, ``regularised``, or a :class:`~evodiff.engine.baselines.Strategy`.
@@ -147,7 +147,7 @@ class Evolution(Generic[G]):
 
     @property
     def survivors(self) -> list[Candidate[G]]:
-        """The survivors of the last closed generation."""
+        """The survivors of the last closed generation, in the strategy's order (best first for the elitist ones)."""
         self._run.sync()
         return [self._history.candidate(candidate) for candidate in self._history.survivors]
 

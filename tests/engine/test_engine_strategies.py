@@ -172,3 +172,19 @@ def test_regularised_evolution_keeps_the_youngest_and_random_search_has_no_paren
     assert [item.id for item in aging.survivors] == youngest[-9:]
     sampling = close(evolution(strategy="random"), 3)
     assert {record["operator"] for g in range(3) for record in sampling.ledger.plan(g)} == {"sample"}
+
+
+def test_regularised_evolution_ages_at_any_size_of_a_generation():
+    aging = close(evolution(strategy="regularised"), 4)
+    youngest = [trial.partition(".")[0] for generation in (2, 3) for trial in plan_of(aging, generation)]
+    assert [item.id for item in aging.survivors] == youngest
+    parents = {parent for record in aging.ledger.plan(3) for parent in record["parents"]}
+    alive = {trial.partition(".")[0] for generation in (1, 2) for trial in plan_of(aging, generation)}
+    assert parents <= alive
+
+
+def test_a_run_that_froze_numbers_of_its_own_keeps_them_on_reopening(tmp_path):
+    close(evolution(tmp_path / "run", strategy=RegularisedEvolution(population=100, tournament_size=25)), 4)
+    again = close(Evolution.open(DigitSpace(), tmp_path / "run"))
+    assert again.strategy == RegularisedEvolution(population=100, tournament_size=25)
+    assert len(again.survivors) == 30
