@@ -148,7 +148,8 @@ class GeneticOperators:
     ) -> list[Individual]:
         """Return ``selection_size`` of the population: the fittest first, then winners of tournaments of two.
 
-        Larger scores are better. An individual may be chosen more than once.
+        Larger scores are better, and one that is not a number, as of a failed individual, is the worst. An individual
+        may be chosen more than once.
 
         Raises:
             SettingsError: there is no score for each individual, nobody to choose from, or a negative number asked.
@@ -165,6 +166,7 @@ class GeneticOperators:
         if selection_size == 0:
             return []
         scores = np.asarray(fitness_scores, dtype=np.float64)
+        scores = np.where(np.isnan(scores), -np.inf, scores)
         rivals = self.rng.integers(len(population), size=(selection_size - 1, 2))
         winners = np.where(scores[rivals[:, 0]] >= scores[rivals[:, 1]], rivals[:, 0], rivals[:, 1])
         return [population[int(np.argmax(scores))], *(population[int(index)] for index in winners)]

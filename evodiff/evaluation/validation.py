@@ -6,6 +6,8 @@ import base64
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from evodiff.data import unscale
 from evodiff.data.png import encode_png
 from evodiff.evaluation.frechet import frechet_distance, frechet_floor
@@ -15,7 +17,6 @@ from evodiff.evaluation.memorisation import Memorisation, memorisation
 from evodiff.evaluation.score import generate_like, label_accuracy, part, reproducible
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
@@ -32,7 +33,8 @@ class Validation:
     """How a trained network fares on test images.
 
     ``manifold_floor`` and the other floors are what unseen real images would score in the place of the generated
-    ones, or, for the Fréchet distance, what as many images of the same distribution would.
+    ones, or, for the Fréchet distance, what as many images of the same distribution would. For the manifold they are
+    training images, as many as were generated or all there are: recall and coverage grow with their number.
 
     ``images``, (n, channels, height, width) float32 in [-1, 1], are the generated ones and ``labels``, (n,), what was
     asked for; ``nearest_images``, shaped alike, are the training images nearest to each, by the feature net.
@@ -83,6 +85,11 @@ class Validation:
             }
             for index in self.memorisation.closest(CLOSEST_PAIRS)
         ]
+
+
+def _some(features: NDArray[np.float64], count: int, seed: int) -> NDArray[np.float64]:
+    """Draw ``count`` rows of (n, d) features, or all of them, never one twice: twins would have no neighbourhood."""
+    return features[np.random.default_rng(seed).permutation(len(features))[:count]]
 
 
 def _base64_png(image: Tensor) -> str:
@@ -141,7 +148,7 @@ def validate(
                 frechet_floor=frechet_floor(test, samples, dimensions=dimensions, seed=seed),
                 frechet_dimensions=dimensions,
                 manifold=precision_recall_density_coverage(test, generated, neighbours),
-                manifold_floor=precision_recall_density_coverage(test, train, neighbours),
+                manifold_floor=precision_recall_density_coverage(test, _some(train, samples, seed), neighbours),
                 memorisation=neighbour,
                 label_accuracy=None if labels is None else label_accuracy(feature_net, images, labels),
                 feature_net=feature_net.digest,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from evodiff.errors import CandidateNotFound, LedgerError
+from evodiff.errors import CandidateNotFound, LedgerError, SettingsError
 from evodiff.pipeline.final import named_candidate, trial_row
 
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from evodiff.architecture.pipeline import EvolvedPipeline
     from evodiff.pipeline.run import Run
+
+LARGEST_SEED = 2**63 - 1  # a torch generator takes twice that, which leaves room for the images after the first
 
 
 def export_candidate(run: Run, candidate: str, folder: Path, *, stock: bool = False) -> int:
@@ -72,6 +74,8 @@ def sample_folder(
 
     Raises:
         CandidateNotFound: the folder holds no exported pipeline.
+        LedgerError: it is damaged.
+        SettingsError: ``seed`` is none of 0 to ``LARGEST_SEED``.
     """
     return sample_pipeline(load_pipeline(folder), count, seed=seed, steps=steps, guidance=guidance)
 
@@ -81,6 +85,7 @@ def load_pipeline(folder: Path) -> EvolvedPipeline:
 
     Raises:
         CandidateNotFound: the folder holds no exported pipeline.
+        LedgerError: it is damaged.
     """
     if not (folder / "model_index.json").is_file():
         raise CandidateNotFound(
@@ -89,7 +94,14 @@ def load_pipeline(folder: Path) -> EvolvedPipeline:
         )
     from evodiff.architecture.pipeline import EvolvedPipeline
 
-    pipeline: EvolvedPipeline = EvolvedPipeline.from_pretrained(folder)
+    try:
+        pipeline: EvolvedPipeline = EvolvedPipeline.from_pretrained(folder)
+    except Exception as error:  # what diffusers raises depends on which of its files is damaged, and how
+        raise LedgerError(
+            f"{folder} is not a pipeline that evodiff can load: {type(error).__name__}: {str(error)[:300]}".rstrip(". ")
+            + ".",
+            remedy="Export it again by `evodiff export RUN champion --out DIR`.",
+        ) from error
     pipeline.set_progress_bar_config(disable=True)  # type: ignore[no-untyped-call] # diffusers has no types
     return pipeline
 
@@ -108,9 +120,13 @@ def sample_pipeline(
     Image i comes from a generator seeded with ``seed`` + i, so it does not depend on ``count``.
 
     Raises:
+        SettingsError: ``seed`` is none of 0 to ``LARGEST_SEED``.
         ValueError: the network knows no such label.
     """
     import torch
+
+    if not 0 <= seed <= LARGEST_SEED:
+        raise SettingsError(f"seed: expected 0 to {LARGEST_SEED}, found {seed}.", remedy="Give a smaller --seed.")
 
     classes = pipeline.unet.config.get("classes", 0)  # a stock network has none
     labels = [i % classes if label is None else label for i in range(count)] if classes or label is not None else None

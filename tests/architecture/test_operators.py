@@ -202,6 +202,14 @@ def test_selection_takes_the_fittest_first_and_prefers_the_fitter():
     assert chosen["h"] >= 100
 
 
+def test_selection_takes_a_score_that_is_no_number_for_the_worst():
+    operators = GeneticOperators(seed=0)
+    assert operators.selection(["failed", "weak", "fit"], [float("nan"), 0.1, 0.9], 1) == ["fit"]
+    chosen = Counter(operators.selection(["failed", "weak", "fit"], [float("nan"), 0.1, 0.9], 300))
+    assert chosen["fit"] > chosen["weak"] > chosen["failed"] > 0
+    assert operators.selection(["failed"], [float("nan")], 2) == ["failed"] * 2
+
+
 @pytest.mark.parametrize(
     ("population", "scores", "size", "complaint"),
     [(["a"], [], 1, "0 scores for 1"), ([], [], 1, "Cannot select 1 of 0"), (["a"], [1.0], -1, "Cannot select -1")],

@@ -259,3 +259,13 @@ def test_validation_tells_a_generator_that_makes_few_classes(dataset, feature_ne
     assert result.manifold.coverage < 0.5
     assert result.manifold_floor.coverage > 0.8
     assert result.label_accuracy < 0.5
+
+
+def test_the_floor_of_a_validation_stands_for_as_many_images_as_were_generated(dataset, feature_net, memory):
+    def floor(samples):
+        settings = {"training": TRAINING, "evaluation": EVALUATION, "seed": 0, "samples": samples}
+        return validate(memory, dataset, feature_net, **settings).manifold_floor
+
+    few, many = floor(70), floor(300)
+    assert few.coverage < many.coverage - 0.2  # more images come near to more of the test images
+    assert few.density == pytest.approx(many.density, abs=0.2)
