@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from evodiff.data import ImageDataset, open_dataset
-from evodiff.errors import DatasetError, EvodiffError, Interrupted
+from evodiff.errors import EvodiffError, Interrupted
 from evodiff.hardware.calibration import LOCAL, Calibration, load_or_calibrate, roofline
 from evodiff.hardware.memory import working_set_mb
 from evodiff.hardware.profiles import target_profile
@@ -86,14 +86,11 @@ def gather_inputs(
 
 def prepare_dataset(payload: Mapping[str, Any], context: WorkerContext) -> dict[str, Any]:
     """Read a dataset and store it in the cache under its digest."""
-    try:
-        dataset = open_dataset(
-            payload["dataset"],
-            image_size=payload["image_size"],
-            progress=lambda done, total: context.report({"done": done, "total": total}),
-        )
-    except DatasetError as error:
-        return {"error": [error.headline, error.remedy]}
+    dataset = open_dataset(
+        payload["dataset"],
+        image_size=payload["image_size"],
+        progress=lambda done, total: context.report({"done": done, "total": total}),
+    )
     # Named by content, name and notes: folders of equal images have files of their own.
     about = json.dumps([dataset.digest, dataset.name, dataset.skipped, dataset.notes])
     file = Path(payload["cache"]) / "datasets" / f"{hashlib.sha256(about.encode()).hexdigest()}.safetensors"
@@ -165,7 +162,4 @@ def _value(outcome: Outcome) -> dict[str, Any]:
             f"Preparing {outcome.id} failed: {outcome.failure.cause}. {outcome.failure.detail}",
             remedy="Look at the cause above; nothing was stored.",
         )
-    value = outcome.value or {}
-    if "error" in value:
-        raise DatasetError(value["error"][0], remedy=value["error"][1])
-    return value
+    return outcome.value or {}

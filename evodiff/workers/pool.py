@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from evodiff.engine.candidate import Failure
-from evodiff.errors import EvodiffError, PoolError
+from evodiff.errors import CandidateNotFound, DatasetError, EvodiffError, LedgerError, PoolError, SettingsError
 from evodiff.workers.task import Outcome, Task
 from evodiff.workers.worker import Worker, WorkerDied
 
@@ -19,10 +19,13 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 OnProgress = Callable[[str, dict[str, Any]], None]
+_Arrival = Outcome | EvodiffError | tuple[str, dict[str, Any]]
 
 _TICK_SECONDS = 0.1  # how often a stop, a time-out or a close is noticed
 _START_SECONDS = 180.0  # imports of torch by several processes at once, on a cold disk
 _START_ATTEMPTS = 3
+# What a worker's refusal is raised as here; any other kind as the base of them all.
+_REFUSALS = {kind.__name__: kind for kind in (CandidateNotFound, DatasetError, LedgerError, SettingsError)}
 
 
 @dataclass
@@ -30,7 +33,7 @@ class _Batch:
     """The tasks of one ``run``: those not yet started, and what has come back."""
 
     waiting: list[Task]  # the next one last
-    arrivals: queue.SimpleQueue[Outcome | tuple[str, dict[str, Any]]] = field(default_factory=queue.SimpleQueue)
+    arrivals: queue.SimpleQueue[_Arrival] = field(default_factory=queue.SimpleQueue)
 
 
 class WorkerPool:
@@ -42,7 +45,8 @@ class WorkerPool:
 
     A task fails by itself, and only by itself: its own exceptions are its own failures; a crash, memory used up, a full
     disk, or a run longer than ``timeout_factor`` times the prediction (at least ``minimum_timeout_seconds``) is a
-    failure of the environment.
+    failure of the environment. An error for a person to mend, such as settings or files that cannot be used, is no
+    failure of the task that met it: it ends the batch.
 
     ``preload`` names modules that workers import at their start, not during the first task. ``memory_limit_mb`` (10^6
     bytes) bounds what a worker on the CPU may take beyond what it has when it is ready (Linux).
@@ -104,6 +108,7 @@ class WorkerPool:
 
         Raises:
             PoolError: the workers cannot be started.
+            EvodiffError: what a task refused to work with (SettingsError, LedgerError, ...), with headline and remedy.
         """
         longest_last = sorted(tasks, key=lambda task: task.predicted_seconds)
         batch = _Batch(longest_last)
@@ -134,6 +139,8 @@ class WorkerPool:
                     if not expected:
                         break
                 arrival = self._next_arrival(batch)
+                if isinstance(arrival, EvodiffError):
+                    raise arrival
                 if isinstance(arrival, Outcome):
                     expected -= 1
                     yield arrival
@@ -142,7 +149,7 @@ class WorkerPool:
         finally:
             self._withdraw(batch)
 
-    def _next_arrival(self, batch: _Batch) -> Outcome | tuple[str, dict[str, Any]] | None:
+    def _next_arrival(self, batch: _Batch) -> _Arrival | None:
         try:
             return batch.arrivals.get(timeout=_TICK_SECONDS)
         except queue.Empty:
@@ -220,13 +227,17 @@ class WorkerPool:
             answer = self._await_answer(worker, task, batch, started)
         except WorkerDied:
             answer = _environment_failure("crash", worker.death())
+        fresh = self._device == "mps" if self._fresh_process is None else self._fresh_process
+        if answer["kind"] == "refusal":
+            kind = _REFUSALS.get(answer["error"], EvodiffError)
+            batch.arrivals.put(kind(answer["headline"], remedy=answer["remedy"]))
+            return not fresh
         failure = None
         if answer["kind"] == "failure":
             failure = Failure(answer["cause"], answer["detail"], answer["failure_kind"])
         seconds = time.monotonic() - started
         interrupted = answer["kind"] == "interrupted"
         batch.arrivals.put(Outcome(task.id, answer.get("value"), failure, seconds, place, interrupted))
-        fresh = self._device == "mps" if self._fresh_process is None else self._fresh_process
         return not fresh and (failure is None or failure.kind == "own")
 
     def _await_answer(self, worker: Worker, task: Task, batch: _Batch, started: float) -> dict[str, Any]:

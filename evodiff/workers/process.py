@@ -18,7 +18,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from evodiff.errors import EvodiffError, Interrupted, LedgerError, TrialFailure
+from evodiff.errors import EvodiffError, Interrupted, InvalidGenome, TrialFailure
 from evodiff.workers.context import WorkerContext
 from evodiff.workers.device import choose_device
 from evodiff.workers.memory import is_out_of_memory, limit_device_memory, limit_memory, volunteer_for_the_oom_killer
@@ -47,7 +47,7 @@ def main(commands: int, answers: int, parent: int) -> None:
     try:
         device = _prepare(setup)
     except EvodiffError as error:
-        channel.send({"kind": "broken", "headline": error.headline, "remedy": error.remedy})
+        channel.send({"kind": "broken", **_telling(error)})
         return
     except Exception as error:
         channel.send({"kind": "broken", "headline": f"A worker cannot start: {_describe(error)}", "remedy": ""})
@@ -125,9 +125,11 @@ def _answer(task: dict[str, Any], context: WorkerContext) -> bytes:
     except TrialFailure as failure:
         return _failure(failure.cause, failure.detail, "own")
     except (Exception, SystemExit) as error:
+        if isinstance(error, EvodiffError) and not isinstance(error, InvalidGenome):  # not about this one trial
+            return encode({"kind": "refusal", **_telling(error)})
         if is_out_of_memory(error):
             return _failure("out_of_memory", _describe(error), "environment")
-        if isinstance(error, LedgerError | OSError):  # the disk's fault, not the candidate's
+        if isinstance(error, OSError):  # the disk's fault, not the candidate's
             return _failure("storage", _describe(error), "environment")
         return _failure(f"error: {type(error).__name__}", _describe(error), "own")
 
@@ -139,6 +141,10 @@ def _call(task: dict[str, Any], context: WorkerContext) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise TypeError(f"{task['function']} must return a dictionary, returned {type(value).__name__}")
     return value
+
+
+def _telling(error: EvodiffError) -> dict[str, str]:
+    return {"error": type(error).__name__, "headline": error.headline, "remedy": error.remedy}
 
 
 def _failure(cause: str, detail: str, kind: str) -> bytes:

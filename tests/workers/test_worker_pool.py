@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from evodiff import errors
 from evodiff.errors import PoolError
 from evodiff.workers import Outcome, Task, WorkerPool
 
@@ -86,7 +87,7 @@ def test_an_unexpected_exception_is_an_own_failure_that_says_where_but_nothing_t
     assert "/" not in failure.detail
 
 
-@pytest.mark.parametrize("function", ["not_json", "there_is_no_such_function"])
+@pytest.mark.parametrize("function", ["not_json", "there_is_no_such_function", "invalid_genome"])
 def test_what_cannot_be_answered_is_an_own_failure(pool: WorkerPool, function: str) -> None:
     failure = next(pool.run([task(function)])).failure
     assert failure is not None
@@ -97,6 +98,17 @@ def test_a_full_disk_is_a_failure_of_the_environment(pool: WorkerPool) -> None:
     failure = next(pool.run([task("full_disk")])).failure
     assert failure is not None
     assert (failure.cause, failure.kind) == ("storage", "environment")
+
+
+@pytest.mark.parametrize("error", ["SettingsError", "LedgerError", "DatasetError", "CandidateNotFound", "EvodiffError"])
+def test_an_error_for_a_person_to_mend_ends_the_batch_as_it_was_raised_and_fails_no_task(
+    pool: WorkerPool, error: str
+) -> None:
+    with pytest.raises(getattr(errors, error)) as caught:
+        list(pool.run([task("refuse", seconds=2, error=error), task("refuse", seconds=1, error=error)]))
+    assert type(caught.value) is getattr(errors, error)
+    assert (caught.value.headline, caught.value.remedy) == ("That cannot be used.", "Mend it.")
+    assert next(pool.run([task("echo")])).value is not None
 
 
 @pytest.mark.parametrize(

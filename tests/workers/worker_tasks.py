@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -10,7 +11,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evodiff.errors import Interrupted, LedgerError, TrialFailure
+from evodiff import errors
+from evodiff.errors import Interrupted, TrialFailure
 
 if TYPE_CHECKING:
     from evodiff.workers import WorkerContext
@@ -52,7 +54,15 @@ def not_json(payload: Payload, context: WorkerContext) -> dict[str, Any]:
 
 
 def full_disk(payload: Payload, context: WorkerContext) -> dict[str, Any]:
-    raise LedgerError("No space left.", remedy="Free some.")
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def refuse(payload: Payload, context: WorkerContext) -> dict[str, Any]:
+    raise getattr(errors, payload["error"])("That cannot be used.", remedy="Mend it.")
+
+
+def invalid_genome(payload: Payload, context: WorkerContext) -> dict[str, Any]:
+    raise errors.InvalidGenome("A layer", where="layers.0", expected="one", found="none", remedy="Write one.")
 
 
 def exit_at_once(payload: Payload, context: WorkerContext) -> dict[str, Any]:
