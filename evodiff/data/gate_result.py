@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 FORMAT: Final = "evodiff-gate-1"
 RESULT: Final = "result.json"
 
-_SHOWN = 3  # failed expectations that an error names
+_SHOWN = 3  # failed expectations that an error names, and examples of each
+_LONGEST = 80  # characters of a value there
 
 
 @dataclass(frozen=True)
@@ -177,4 +178,8 @@ def _sentence(check: Check) -> str:
 
 
 def _show(row: Row) -> str:
-    return ", ".join(f"{name} {str(value)[:60]}" for name, value in row.items() if value is not None)
+    return ", ".join(f"{name} {_short(str(value))}" for name, value in row.items() if value is not None)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 STAGES = {
     "dataset": "Reading the images",
+    "gate": "Judging the dataset",
     "feature_net": "Training the feature net that scores",
     "report_feature_net": "Training the feature net that the search never sees",
     "calibration": "Timing operators of this machine",
