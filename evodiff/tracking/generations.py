@@ -68,23 +68,25 @@ def track_generation(client: Any, experiment: str, records: RunRecords, generati
     """Bring a closed generation into MLflow, or complete what is there.
 
     Raises:
-        TrackingError: somebody undoes it as fast as it is done.
+        TrackingError: MLflow refuses a value, or somebody undoes it as fast as it is done.
     """
     parent, children = records.generation(generation), records.candidates(generation)
+    refusals: list[str] = []
     for _ in range(_PASSES):
-        held = _held(client, experiment, generation)
+        held = _held(client, experiment, generation, refusals)
         if parent.key not in held:
             _create(client, experiment, parent)
         elif missing := [record for record in children if record.key not in held]:
             for record in missing:
                 _create(client, experiment, record, parent=held[parent.key].info.run_id)
         elif unfinished := [item for item in (*children, parent) if held[item.key].info.status == "RUNNING"]:
-            _fill(client, records, generation, unfinished, held)
+            _fill(client, records, generation, unfinished, held, refusals)
         else:
             return
     raise TrackingError(
-        f"Generation {generation} of {records.run.name} is not whole in MLflow after {_PASSES} passes.",
-        remedy="Somebody deletes its runs, or another machine tracks a copy of the run: end that, and track again.",
+        f"Generation {generation} of {records.run.name} is not whole in MLflow after {_PASSES} passes; it refused: "
+        f"{refusals[-1] if refusals else 'nothing'}",
+        remedy="Mend what it refuses; or somebody deletes these runs, or tracks a copy of the run: end that.",
     )
 
 
@@ -112,14 +114,14 @@ def search_runs(client: Any, experiment: str, condition: str) -> list[Any]:
             return found
 
 
-def _held(client: Any, experiment: str, generation: int) -> dict[str, Any]:
+def _held(client: Any, experiment: str, generation: int, refusals: list[str]) -> dict[str, Any]:
     """Return the runs of a generation by key, after deleting doubles."""
     found: dict[str, Any] = {}
     runs = search_runs(client, experiment, f"tags.evodiff.generation = '{generation}'")
     for item in sorted(runs, key=_age):
         key = item.data.tags["evodiff.key"]
         if key in found:
-            with _surviving(client, item.info.run_id):
+            with _going_on(refusals):
                 client.delete_run(item.info.run_id)
         else:
             found[key] = item
@@ -142,7 +144,12 @@ def _create(client: Any, experiment: str, record: Record, *, parent: str | None 
 
 
 def _fill(
-    client: Any, records: RunRecords, generation: int, unfinished: Sequence[Record], held: Mapping[str, Any]
+    client: Any,
+    records: RunRecords,
+    generation: int,
+    unfinished: Sequence[Record],
+    held: Mapping[str, Any],
+    refusals: list[str],
 ) -> None:
     new = set(records.new_members(generation))
     parent = held[generation_key(generation)].info.run_id
@@ -154,7 +161,7 @@ def _fill(
             tags["mlflow.parentRunId"] = parent  # of two doubles the other one may have stayed
             row = records.trial(generation, record.name)
             files = candidate_files(records.run, row, samples=record.name in new)
-        with _surviving(client, held[record.key].info.run_id):
+        with _going_on(refusals):
             _send(client, held[record.key].info, generation, record, tags, files)
 
 
@@ -181,12 +188,16 @@ def _send(
 
 
 @contextmanager
-def _surviving(client: Any, run_id: str) -> Iterator[None]:
-    """Go on where the run was deleted meanwhile, by a rival that found an older one: the next look tells."""
+def _going_on(refusals: list[str]) -> Iterator[None]:
+    """Note what the server refuses and go on: a rival may have deleted the run, or be writing the same to it.
+
+    The next look tells what is missing still.
+    """
     from mlflow.exceptions import MlflowException
 
     try:
         yield
     except MlflowException as error:
-        if status_of(error) >= SERVER_ERROR or client.get_run(run_id).info.lifecycle_stage == "active":
+        if status_of(error) >= SERVER_ERROR:
             raise
+        refusals.append(str(error).partition("\n")[0][:300])

@@ -1,0 +1,289 @@
+"""Generations in a real MLflow server: whole, once, whatever happens in between."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow_server import ENVIRONMENT, MlflowServer
+from tracked_runs import close_generation, told_run
+
+from evodiff.errors import SettingsError
+from evodiff.pipeline.run import Run
+from evodiff.tracking import TrackingError, track_run
+from evodiff.tracking.records import RunRecords
+
+pytestmark = pytest.mark.e2e
+
+# Tracks a run as soon as a file appears, so that several processes begin together.
+TRACKER = """
+import sys, time
+from pathlib import Path
+from evodiff.pipeline.run import Run
+from evodiff.tracking import track_run
+from evodiff.tracking.server import connected
+with connected(sys.argv[2]):
+    Path(sys.argv[3] + ".ready").touch()
+while not Path(sys.argv[4]).exists():
+    time.sleep(0.005)
+print(track_run(Run.open(sys.argv[1]), sys.argv[2]))
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    """A server for tests that do not stop it; each names its experiment differently."""
+    with MlflowServer(tmp_path_factory.mktemp("mlflow")) as started:
+        yield started
+
+
+@pytest.fixture
+def trackers(tmp_path: Path) -> Iterator[Callable[..., list[subprocess.Popen[str]]]]:
+    """Start processes that track the given runs, ready to begin together when ``go`` appears in ``tmp_path``."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(server: MlflowServer, *paths: Path) -> list[subprocess.Popen[str]]:
+        for number, path in enumerate(paths):
+            command = [sys.executable, "-c", TRACKER, path, server.uri, tmp_path / str(number), tmp_path / "go"]
+            started.append(
+                subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            )
+        wait_until(lambda: all((tmp_path / f"{number}.ready").exists() for number in range(len(paths))))
+        return started
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+def client_of(server: MlflowServer) -> Any:
+    from mlflow import MlflowClient
+
+    return MlflowClient(server.uri)
+
+
+def runs_of(server: MlflowServer, name: str) -> list[Any]:
+    """Return all runs of an experiment, but deleted ones."""
+    client = client_of(server)
+    found = client.get_experiment_by_name(name)
+    return list(client.search_runs([found.experiment_id], max_results=1000)) if found else []
+
+
+def assert_whole(server: MlflowServer, run: Run) -> None:
+    """Check that MLflow holds each closed generation and its candidates once, with the ledger's values."""
+    held = runs_of(server, run.name)
+    keys = Counter(item.data.tags["evodiff.key"] for item in held)
+    by_key = {item.data.tags["evodiff.key"]: item for item in held}
+    records = RunRecords(run)
+    expected = {}
+    for generation in range(run.ledger.closed):
+        parent = records.generation(generation)
+        expected[parent.key] = parent
+        for child in records.candidates(generation):
+            expected[child.key] = child
+            assert by_key[child.key].data.tags["mlflow.parentRunId"] == by_key[parent.key].info.run_id
+    assert keys == Counter(expected.keys())
+    for key, record in expected.items():
+        assert by_key[key].info.status == ("FAILED" if record.failed else "FINISHED")
+        found = by_key[key].data
+        assert {name: found.metrics[name] for name in record.metrics} == dict(record.metrics)
+        assert found.params == dict(record.params)
+        assert {name: found.tags[name] for name in record.tags} == dict(record.tags)
+
+
+def test_a_search_is_an_experiment_with_a_run_per_generation_and_one_in_it_per_candidate(
+    server: MlflowServer, tmp_path: Path
+) -> None:
+    run = told_run(tmp_path / "search", generations=2)
+    assert track_run(run, server.uri).generations == (0, 1)
+    assert_whole(server, run)
+    experiment = client_of(server).get_experiment_by_name("search")
+    settings = json.loads(experiment.tags["evodiff.settings"])
+    assert (settings["seed"], settings["strategy"]["name"], settings["dataset"]) == (0, "nsga2", "blank")
+    (first,) = [item for item in runs_of(server, "search") if item.data.tags.get("evodiff.position") == "0"][-1:]
+    history = client_of(server).get_metric_history(first.info.run_id, "loss")
+    assert [(item.step, item.value) for item in history] == [(20, 0.4), (40, 0.2)]
+
+
+def test_artifacts_come_back_through_the_server(server: MlflowServer, tmp_path: Path) -> None:
+    run = told_run(tmp_path / "artifacts", generations=1)
+    track_run(run, server.uri)
+    by_key = {item.data.tags["evodiff.key"]: item for item in runs_of(server, "artifacts")}
+    row = run.ledger.plan(0)[0]
+    folder = client_of(server).download_artifacts(by_key[f"g0000/{row['candidate']}"].info.run_id, "", str(tmp_path))
+    assert json.loads((Path(folder) / "genome.json").read_text()) == row["genome"]
+    assert (Path(folder) / "diagram.svg").read_text().startswith("<svg")
+    decided = client_of(server).download_artifacts(by_key["g0000"].info.run_id, "innovations.json", str(tmp_path))
+    assert json.loads(Path(decided).read_text())[0]["generation"] == 0
+
+
+def test_tracking_again_changes_nothing_and_a_new_generation_is_added(server: MlflowServer, tmp_path: Path) -> None:
+    run = told_run(tmp_path / "again", generations=1)
+    track_run(run, server.uri)
+    before = {item.info.run_id: item.info.end_time for item in runs_of(server, "again")}
+    assert track_run(run, server.uri).generations == ()
+    assert {item.info.run_id: item.info.end_time for item in runs_of(server, "again")} == before
+    close_generation(run)
+    assert track_run(run, server.uri).generations == (1,)
+    assert before.items() <= {item.info.run_id: item.info.end_time for item in runs_of(server, "again")}.items()
+    assert_whole(server, run)
+
+
+def test_only_members_of_the_front_have_samples(server: MlflowServer, tmp_path: Path) -> None:
+    run = told_run(tmp_path / "samples", generations=1, weights=True)
+    track_run(run, server.uri)
+    result = run.ledger.result(0)
+    assert result is not None
+    with_samples = {
+        item.info.run_name
+        for item in runs_of(server, "samples")
+        if any(file.path == "samples.png" for file in client_of(server).list_artifacts(item.info.run_id))
+    }
+    assert with_samples == set(result["front"])
+
+
+def test_what_a_server_missed_follows_once(tmp_path: Path) -> None:
+    run = told_run(tmp_path / "missed", generations=1)
+    with MlflowServer(tmp_path / "mlflow") as server:
+        track_run(run, server.uri)
+        server.stop()
+        close_generation(run)
+        down = track_run(run, server.uri)
+        assert down.generations == ()
+        assert "does not answer" in down.waiting
+        assert "does not answer" in json.loads((run.path / "outbox" / "track.json").read_text())["reason"]
+        close_generation(run)
+        assert track_run(run, server.uri).waiting
+        server.start()
+        assert track_run(run, server.uri).generations == (1, 2)
+        assert_whole(server, run)
+        assert [path.name for path in (run.path / "outbox").iterdir()] == ["lock"]
+        assert track_run(run, server.uri).generations == ()
+        assert_whole(server, run)
+
+
+def test_two_processes_on_one_run_double_nothing(
+    server: MlflowServer, trackers: Callable[..., list[subprocess.Popen[str]]], tmp_path: Path
+) -> None:
+    run = told_run(tmp_path / "twins", generations=2)
+    started = trackers(server, run.path, run.path, run.path)
+    (tmp_path / "go").touch()
+    assert [process.wait(300) for process in started] == [0, 0, 0], [process.communicate() for process in started]
+    assert_whole(server, run)
+
+
+def test_copies_of_a_run_on_two_machines_double_nothing_in_the_end(
+    server: MlflowServer, trackers: Callable[..., list[subprocess.Popen[str]]], tmp_path: Path
+) -> None:
+    run = told_run(tmp_path / "here" / "copied", generations=2)
+    shutil.copytree(run.path, tmp_path / "there" / "copied")  # its own outbox, so its own lock
+    started = trackers(server, run.path, tmp_path / "there" / "copied")
+    (tmp_path / "go").touch()
+    assert [process.wait(300) for process in started] == [0, 0], [process.communicate() for process in started]
+    track_run(run, server.uri)
+    assert_whole(server, run)
+
+
+@pytest.mark.parametrize("held", [1, 4, 9])
+def test_a_tracker_killed_in_the_middle_is_completed_by_the_next(
+    held: int,
+    server: MlflowServer,
+    trackers: Callable[..., list[subprocess.Popen[str]]],
+    tmp_path: Path,
+) -> None:
+    run = told_run(tmp_path / f"killed{held}", generations=2)
+    (process,) = trackers(server, run.path)
+    (tmp_path / "go").touch()
+    wait_until(lambda: len(runs_of(server, run.name)) >= held)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    track_run(run, server.uri)
+    assert_whole(server, run)
+
+
+def test_a_run_that_was_created_twice_keeps_the_older(server: MlflowServer, tmp_path: Path) -> None:
+    run = told_run(tmp_path / "doubled", generations=1)
+    track_run(run, server.uri)
+    client = client_of(server)
+    (parent,) = [item for item in runs_of(server, "doubled") if item.data.tags["evodiff.key"] == "g0000"]
+    # As a request leaves them whose answer was lost: the same tags, younger, never finished.
+    tags = {**parent.data.tags, "evodiff.created": str(time.time_ns())}
+    double = client.create_run(parent.info.experiment_id, tags=tags)
+    client.update_run(parent.info.run_id, status="RUNNING")
+    track_run(run, server.uri)
+    assert client.get_run(double.info.run_id).info.lifecycle_stage == "deleted"
+    assert client.get_run(parent.info.run_id).info.lifecycle_stage == "active"
+    assert_whole(server, run)
+
+
+def test_another_run_of_the_same_name_is_refused(server: MlflowServer, tmp_path: Path) -> None:
+    track_run(told_run(tmp_path / "first" / "namesake", generations=1), server.uri)
+    other = told_run(tmp_path / "second" / "namesake", generations=1, seed=1)
+    with pytest.raises(TrackingError, match="Experiment namesake in MLflow is another run's"):
+        track_run(other, server.uri)
+
+
+def test_a_deleted_experiment_is_named_with_what_restores_it(server: MlflowServer, tmp_path: Path) -> None:
+    run = told_run(tmp_path / "deleted", generations=1)
+    track_run(run, server.uri)
+    client_of(server).delete_experiment(client_of(server).get_experiment_by_name("deleted").experiment_id)
+    with pytest.raises(TrackingError, match="mlflow experiments restore"):
+        track_run(run, server.uri)
+
+
+@pytest.mark.parametrize("address", ["sqlite:///mlflow.db", "mlruns", "127.0.0.1:5000", ""])
+def test_what_is_no_address_of_a_server_is_refused(address: str, tmp_path: Path) -> None:
+    run = told_run(tmp_path / "blank", generations=1)
+    with pytest.raises(SettingsError, match="Not a tracking server"):
+        track_run(run, address)
+
+
+def test_a_server_that_refuses_is_named_without_the_password(server: MlflowServer, tmp_path: Path) -> None:
+    run = told_run(tmp_path / "refused", generations=1)
+    # Only 127.0.0.1 is among its --allowed-hosts.
+    with pytest.raises(TrackingError, match="refuses") as caught:
+        track_run(run, f"http://somebody:secret@localhost:{server.port}")
+    assert "secret" not in str(caught.value)
+
+
+def test_the_environment_of_the_caller_stays_as_it_was(
+    server: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "77")
+    before = dict(os.environ)
+    track_run(told_run(tmp_path / "environment", generations=1), server.uri)
+    assert dict(os.environ) == before
+
+
+def test_the_command_line_says_what_it_did_and_what_waits(
+    server: MlflowServer, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    run = told_run(tmp_path / "verb", generations=1)
+    command = [str(Path(sys.executable).with_name("evodiff")), "track", str(run.path)]
+    named = {**environment, **ENVIRONMENT, "EVODIFF_TRACKING_URI": server.uri}
+    done = subprocess.run(command, env=named, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, "generations tracked: 0")
+    nobody = subprocess.run(
+        [*command, "--tracking-uri", "http://127.0.0.1:1"], env=named, capture_output=True, text=True
+    )
+    assert (nobody.returncode, "waits" in nobody.stdout) == (2, True)
+    unnamed = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (unnamed.returncode, "EVODIFF_TRACKING_URI" in unnamed.stderr) == (2, True)
