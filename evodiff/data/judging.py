@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -131,6 +130,5 @@ def _great_expectations() -> ModuleType:
             f"Gates need Great Expectations, which cannot be imported: {error}.",
             remedy="Install it: pip install 'evodiff-pipeline[pipeline]'.",
         ) from error
-    logging.getLogger("great_expectations").setLevel(logging.ERROR)
     library: ModuleType = great_expectations
     return library

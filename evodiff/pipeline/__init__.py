@@ -2,6 +2,7 @@
 
 ======================  =====================================================================
 :mod:`.inputs`          dataset, feature nets and operator times, made or fetched by workers
+:mod:`.prepare`         a dataset through its gate, then these inputs
 :mod:`.create`          a new run: inputs published, ``experiment.json`` frozen
 :mod:`.run`             an existing run, opened
 :mod:`.warm_start`      the front of another run, for a new one to start from
@@ -16,5 +17,9 @@
 :mod:`.export`          a candidate as a diffusers folder
 :mod:`.preference`      limits on objectives
 :mod:`.prune`           less disk
+:mod:`.audit`           is everything on record whole, linked and what its digests say?
+:mod:`.audit_tables`    a run as tables of plain rows, for that
+:mod:`.records`         everything on record, read without trusting it
+:mod:`.replay`          every decision made once more from the evaluations
 ======================  =====================================================================
 """

@@ -166,11 +166,12 @@ def _read_lines(records: Records, run: Path, path: Path, schema: type[BaseModel]
 
 
 def _problem(content: Any, schema: type[BaseModel] | None) -> str | None:
+    if schema is None:
+        return None
     if not isinstance(content, dict):
         return f"expected an object, found {type(content).__name__}"
     try:
-        if schema is not None:
-            schema.model_validate(content, strict=True)
+        schema.model_validate(content, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         return f"{'.'.join(map(str, first['loc']))}: {first['msg']}, found {str(first['input'])[:60]}"

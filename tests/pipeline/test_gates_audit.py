@@ -93,6 +93,16 @@ def test_a_run_that_has_planned_nothing_passes(tmp_path: Path) -> None:
     assert audit_run(new_run(tmp_path / "run"), out=tmp_path / "audit").passed
 
 
+def test_a_run_that_started_from_another_front_passes_while_that_is_there(run: Path, tmp_path: Path) -> None:
+    genomes = [candidate.genome for candidate in Run.open(run).evolution().front()]
+    warm = new_run(tmp_path / "warm", warm_start=genomes)
+    work(warm, 0)
+    select(warm, 0)
+    assert audit_run(warm, out=tmp_path / "audit").passed
+    next(warm.inputs.glob("warm_start-*")).unlink()
+    assert "inputs as frozen" in failures(warm.path, tmp_path / "audit")
+
+
 def test_a_file_that_is_no_json_is_named_and_left_where_it_is(run: Path, tmp_path: Path) -> None:
     path = next((generation(run, 1) / "evaluations").glob("*.json"))
     path.write_text("{")
