@@ -176,7 +176,7 @@ def _generations(records: Records) -> Iterator[Row]:
 
 
 def _weights(run: Run, records: Records) -> Iterator[Row]:
-    from evodiff.training.weights import weights_damage, weights_digest
+    from evodiff.training.digests import weights_damage, weights_digest
 
     for number, candidate, folder in run.ledger.weights_folders():
         damage = weights_damage(folder)

@@ -5,22 +5,29 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from evodiff.architecture.cost import training_flops
 from evodiff.architecture.graph import resolve
 from evodiff.errors import CandidateNotFound, EvodiffError, Interrupted
 from evodiff.pipeline.generation import QUIET, Listener, resume_hint
 from evodiff.pipeline.inputs import PATIENCE_SECONDS
 from evodiff.pipeline.preference import parse_preference
+from evodiff.training.digests import published_steps
 from evodiff.workers import Outcome, Task, WorkerPool
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from numpy.typing import NDArray
 
     from evodiff.architecture.genome import ArchitectureGenome
     from evodiff.engine import Candidate
     from evodiff.pipeline.run import Run
 
 CHAMPION_FILE = "final/champion.json"
+LATENCY_FILE = "final/latency.json"
+PICTURES_FILE = "pictures.safetensors"
 PICTURES = 100
 FINAL_FACTORS = (5, 20)  # a champion's final training, in trainings of a trial
 
@@ -84,20 +91,42 @@ def final_steps(run: Run) -> int:
 
 
 def train_candidate(run: Run, candidate: str, pool: WorkerPool, *, steps: int, listener: Listener = QUIET) -> None:
-    """Train a candidate to ``steps`` steps into ``RUN/final/ID``, with pictures; a longer training there stays."""
+    """Train a candidate to ``steps`` steps into ``RUN/final/ID``, with pictures; a longer training there stays.
+
+    What is there and whole is not made again.
+    """
     row = trial_row(run, candidate)
-    if trained_steps(run, candidate) >= steps:
-        return
     seconds = run.predicted_seconds(run.space.from_json(row["genome"]), steps)
     payload = {"run": str(run.path.resolve()), "trial": row, "steps": steps, "count": PICTURES}
-    for function in (_TRAIN, _DRAW):
-        run_one(run, pool, Task(candidate, function, payload, predicted_seconds=seconds), listener)
+    if trained_steps(run, candidate) < steps:
+        run_one(run, pool, Task(candidate, _TRAIN, payload, predicted_seconds=seconds), listener)
+    if pictures(run, candidate) is None:
+        run_one(run, pool, Task(candidate, _DRAW, payload, predicted_seconds=seconds), listener)
 
 
 def trained_steps(run: Run, candidate: str) -> int:
-    """Return the steps of the long training of a candidate, 0 where there is none."""
-    config = run.ledger.read(f"final/{candidate}/config.json")
-    return int(json.loads(config)["steps"]) if config else 0
+    """Return the steps of the long training of a candidate, 0 where there is none that is whole."""
+    return published_steps(run.final_folder(candidate))
+
+
+def pictures(run: Run, candidate: str) -> dict[str, NDArray[Any]] | None:
+    """Return the images that a candidate's long training generated; None where there are none that can be read.
+
+    ``images`` are uint8 (n, channels, size, size), ``labels``, where there are classes, int64 (n,).
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    content = run.ledger.read(run.final_folder(candidate) / PICTURES_FILE)
+    try:
+        found = load(content or b"")
+    except SafetensorError:
+        return None
+    images, labels = found.get("images"), found.get("labels")
+    shape = (run.shape.channels, run.shape.size, run.shape.size)
+    if images is None or images.dtype != np.uint8 or images.shape[1:] != shape:
+        return None
+    return found if labels is None or labels.shape == images.shape[:1] else None
 
 
 def validate_candidate(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from evodiff.architecture.genome import ArchitectureGenome
 from evodiff.engine import Evaluation, Evolution, Trial
 from evodiff.errors import Interrupted, LedgerError, SettingsError
+from evodiff.training.digests import weights_damage
 from evodiff.workers import Outcome, Task, WorkerPool
 
 if TYPE_CHECKING:
@@ -239,7 +240,8 @@ def untold(run: Run, trials: Sequence[PlannedTrial]) -> list[PlannedTrial]:
 
 
 def has_weights(run: Run, trial: PlannedTrial) -> bool:
-    return (run.ledger.weights_folder(trial) / "config.json").exists()
+    """Return whether the weights of a trial are published, and whole."""
+    return not weights_damage(run.ledger.weights_folder(trial))
 
 
 def _check_turn(run: Run, generation: int) -> None:

@@ -8,22 +8,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from evodiff.architecture.network import build_network
 from evodiff.data import unscale
 from evodiff.evaluation.latency import measure_latency_ms
 from evodiff.evaluation.score import generate_like, part, reproducible
 from evodiff.evaluation.validation import validate
+from evodiff.pipeline.final import LATENCY_FILE, PICTURES_FILE
 from evodiff.pipeline.run import Run
-from evodiff.pipeline.trial import final_folder, load_network
+from evodiff.pipeline.trial import load_network
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from evodiff.workers import WorkerContext
 
-LATENCY_FILE = "final/latency.json"
 LATENCY_REPEATS = 20
 
 
@@ -33,7 +33,7 @@ def draw_pictures(payload: Mapping[str, Any], context: WorkerContext) -> dict[st
     The file holds ``images``, uint8 (n, channels, size, size), and ``labels``, int64 (n,), where there are classes.
     """
     run = Run.open(payload["run"])
-    folder = final_folder(run, payload["trial"]["candidate"])
+    folder = run.final_folder(payload["trial"]["candidate"])
     network, _ = load_network(folder)
     images, labels = part(run.dataset(), "test")
     with reproducible(context.device):
@@ -50,8 +50,8 @@ def draw_pictures(payload: Mapping[str, Any], context: WorkerContext) -> dict[st
     tensors = {"images": unscale(generated.numpy())}
     if wanted is not None:
         tensors["labels"] = wanted.numpy().astype(np.int64)
-    file = folder / "pictures.safetensors"
-    save_file(tensors, file)
+    file = folder / PICTURES_FILE
+    run.ledger.replace(file, save(tensors))
     return {"file": str(file)}
 
 
@@ -79,7 +79,7 @@ def measure_front(payload: Mapping[str, Any], context: WorkerContext) -> dict[st
 def validate_candidate(payload: Mapping[str, Any], context: WorkerContext) -> dict[str, Any]:
     """Judge a finally trained candidate by test images and the second net, into ``validation.json`` beside it."""
     run = Run.open(payload["run"])
-    folder = final_folder(run, payload["trial"]["candidate"])
+    folder = run.final_folder(payload["trial"]["candidate"])
     network, config = load_network(folder)
     result = validate(
         network,

@@ -142,6 +142,10 @@ class Run:
         needed = memory_mb(resolve(genome, self.shape), self.evaluation.serving_batch)
         return {"working_set": needed / float(limit) - 1}
 
+    def final_folder(self, candidate: str) -> Path:
+        """Return where the weights of a candidate's long training are, and what was made of them."""
+        return self.path / "final" / candidate
+
     @property
     def inputs(self) -> Path:
         """Folder of what the digests in ``experiment.json`` name."""

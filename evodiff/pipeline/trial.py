@@ -5,7 +5,9 @@ A payload is JSON: ``run`` (folder), ``trial`` (row of the plan), ``steps``, and
 
 from __future__ import annotations
 
+import secrets
 import shutil
+from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,7 @@ from evodiff.evaluation.score import ScoringInputs, part, score, scoring_inputs
 from evodiff.pipeline.run import SCORED, Run
 from evodiff.sampling.noise import NoiseSchedule
 from evodiff.training import TrainingResult, load_weights, save_weights, train, weights_digest
+from evodiff.training.digests import published_steps, weights_damage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,20 +81,19 @@ def train_and_evaluate_trial(payload: Mapping[str, Any], context: WorkerContext)
 
 
 def train_final(payload: Mapping[str, Any], context: WorkerContext) -> dict[str, Any]:
-    """Train a candidate for ``payload["steps"]`` steps into ``RUN/final/ID``, going on from its trial."""
+    """Train a candidate for ``payload["steps"]`` steps into ``RUN/final/ID``, going on from its trial.
+
+    The first to publish wins: what a twin has trained meanwhile for as many steps, or more, stays.
+    """
     run = _open(payload["run"])
-    folder = final_folder(run, payload["trial"]["candidate"])
-    staged = folder.with_name(f".{folder.name}.{payload['steps']}")
-    digest = train_into(staged, run, payload, context)
-    if folder.exists():
-        shutil.rmtree(folder)
-    staged.rename(folder)
-    return {"weights": digest}
-
-
-def final_folder(run: Run, candidate: str) -> Path:
-    """Return where the weights of a candidate's long training are."""
-    return run.path / "final" / candidate
+    folder = run.final_folder(payload["trial"]["candidate"])
+    _set_damaged_aside(run, folder)
+    if published_steps(folder) < payload["steps"]:
+        trained = _trained(run, payload, context)
+        if 0 < published_steps(folder) < payload["steps"]:
+            _retire(folder)
+        save_weights(folder, *trained)
+    return {"weights": weights_digest(folder)}
 
 
 def checkpoint_file(run: Run, trial: Mapping[str, Any]) -> Path:
@@ -105,18 +107,10 @@ def train_into(folder: Path, run: Run, payload: Mapping[str, Any], context: Work
     The state after the last step stays under ``RUN/scratch``: a longer training of the same trial goes on from there,
     with the same result as one that was never cut.
     """
-    if not (folder / "config.json").exists():
-        trial = payload["trial"]
-        result = _train(run, trial, int(payload["steps"]), payload.get("reference_curve"), context)
-        config = {
-            "genome": trial["genome"],
-            "image_shape": run.settings["image_shape"],
-            "seed": trial["seed"],
-            "steps": result.steps,
-            "loss_curve": result.loss_curve,
-        }
-        return save_weights(folder, result.ema_weights, config)
-    return weights_digest(folder)
+    _set_damaged_aside(run, folder)
+    if folder.exists():
+        return weights_digest(folder)
+    return save_weights(folder, *_trained(run, payload, context))
 
 
 def load_network(folder: Path) -> tuple[EvolvedNetwork, dict[str, Any]]:
@@ -126,6 +120,35 @@ def load_network(folder: Path) -> tuple[EvolvedNetwork, dict[str, Any]]:
     network = build_network(ArchitectureGenome.from_json(config["genome"]), shape)
     network.load_state_dict(weights)
     return network.eval(), config
+
+
+def _set_damaged_aside(run: Run, folder: Path) -> None:
+    damage = weights_damage(folder) if folder.exists() else ""
+    if damage:
+        run.ledger.set_aside(folder, damage, "its trial is trained again")
+
+
+def _retire(folder: Path) -> None:
+    """Remove a shorter training at once, with the pictures and numbers that were made of it."""
+    away = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}.tmp")
+    with suppress(FileNotFoundError):  # a twin was faster
+        folder.rename(away)
+        shutil.rmtree(away)
+
+
+def _trained(
+    run: Run, payload: Mapping[str, Any], context: WorkerContext
+) -> tuple[Mapping[str, Tensor], dict[str, Any]]:
+    """Train a trial's genome for ``payload["steps"]`` steps; return weights and config as they are published."""
+    trial = payload["trial"]
+    result = _train(run, trial, int(payload["steps"]), payload.get("reference_curve"), context)
+    return result.ema_weights, {
+        "genome": trial["genome"],
+        "image_shape": run.settings["image_shape"],
+        "seed": trial["seed"],
+        "steps": result.steps,
+        "loss_curve": result.loss_curve,
+    }
 
 
 def _train(

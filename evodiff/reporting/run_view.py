@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from evodiff.architecture.zoo import zoo
 from evodiff.engine.candidate import candidate_id
 from evodiff.engine.convergence import plateaued
-from evodiff.errors import LedgerError
+from evodiff.errors import EvodiffError
 from evodiff.hardware.calibration import LOCAL
+from evodiff.pipeline.final import LATENCY_FILE, PICTURES_FILE, pictures, trained_steps
 from evodiff.pipeline.final import champion as champion_of
 from evodiff.reporting.ledger_view import random_arm_from_ledger, view_from_ledger
 from evodiff.reporting.view import (
@@ -27,7 +28,7 @@ from evodiff.reporting.view import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     import numpy as np
     from numpy.typing import NDArray
@@ -48,20 +49,42 @@ def view_of_run(run: Run, *, random_arm: Run | None = None) -> RunView:
     view = view_from_ledger(run.path)
     best = champion_of(run)
     champion = best.id if best else None
+    damaged: dict[str, str] = {}
+    shown: dict[str, Any] = {}
+    if run.settings["target"] == LOCAL:  # a table of other hardware says nothing about this machine's clock
+        shown["latency_checks"] = _derived(damaged, LATENCY_FILE, (), lambda: _latency_checks(run))
+    if champion is not None:
+        folder = f"final/{champion}"
+        config, validation = f"{folder}/config.json", f"{folder}/validation.json"
+        shown["images"] = _derived(damaged, f"{folder}/{PICTURES_FILE}", None, lambda: _images(run, champion))
+        shown["champion_progress"] = _derived(damaged, config, (), lambda: _progress(run, champion))
+        shown["validation"] = _derived(damaged, validation, None, lambda: validation_metrics(run, champion))
+        shown["memorisation"] = _derived(damaged, validation, None, lambda: _memorisation(run, champion))
     return replace(
         view,
+        **shown,
         champion=champion,
         random_arm=random_arm_from_ledger(random_arm.path, beside=run.path) if random_arm else None,
         references=_references(run, view.candidates),
-        # A table of other hardware says nothing about this machine's clock.
-        latency_checks=_latency_checks(run) if run.settings["target"] == LOCAL else (),
-        warnings=(*view.warnings, *_preference_warning(run, champion), *_plateau_warning(run)),
-        images=_images(run, champion) if champion else None,
-        champion_progress=_progress(run, champion) if champion else (),
-        validation=validation_metrics(run, champion) if champion else None,
-        memorisation=_memorisation(run, champion) if champion else None,
+        warnings=(
+            *view.warnings,
+            *_preference_warning(run, champion),
+            *_plateau_warning(run),
+            *(f"{name} is left out, for it cannot be read: {found}" for name, found in damaged.items()),
+        ),
         telemetry=_telemetry(run),
     )
+
+
+def _derived(damaged: dict[str, str], name: str, otherwise: Any, read: Callable[[], Any]) -> Any:
+    """Return what ``read`` makes of a derived file; where it cannot, ``otherwise``, and a line in ``damaged``."""
+    try:
+        return read()
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, EvodiffError):  # about the run itself
+            raise
+        damaged[name] = f"{type(error).__name__}: {error}"
+        return otherwise
 
 
 def _references(run: Run, candidates: tuple[CandidateView, ...]) -> tuple[ReferenceView, ...]:
@@ -81,23 +104,25 @@ def _references(run: Run, candidates: tuple[CandidateView, ...]) -> tuple[Refere
 
 
 def _latency_checks(run: Run) -> tuple[LatencyCheck, ...]:
-    rows = _document(run, "final/latency.json").get("front", [])
+    rows = _document(run, LATENCY_FILE).get("front", [])
     return tuple(
-        LatencyCheck(row["candidate"], row["predicted_ms"], row["median_ms"], row["low_ms"], row["high_ms"])
+        LatencyCheck(
+            str(row["candidate"]), *(float(row[name]) for name in ("predicted_ms", "median_ms", "low_ms", "high_ms"))
+        )
         for row in rows
         if row["predicted_ms"] is not None
     )
 
 
 def _images(run: Run, champion: str) -> ImagesView | None:
-    from safetensors.numpy import load_file
-
-    file = run.path / "final" / champion / "pictures.safetensors"
-    if not file.exists():
+    if not run.ledger.exists(run.final_folder(champion) / PICTURES_FILE):
         return None
+    generated = pictures(run, champion)
+    if generated is None:
+        raise ValueError("no images of the run's shape")
+    steps = trained_steps(run, champion)
     dataset = run.dataset()
     images, labels = dataset.part("test")
-    generated = load_file(file)
     names = dataset.class_names
     real_order = _by_class(labels, len(images), len(names))
     generated_order = _by_class(generated.get("labels"), len(generated["images"]), len(names))
@@ -107,7 +132,7 @@ def _images(run: Run, champion: str) -> ImagesView | None:
         real_labels=_names(labels, real_order, names),
         generated_labels=_names(generated.get("labels"), generated_order, names),
         class_names=names,
-        caption=f"Test images, and images by the champion after {_steps(run, champion)} training steps.",
+        caption=f"Test images, and images by the champion{f' after {steps} training steps' if steps else ''}.",
     )
 
 
@@ -126,15 +151,11 @@ def _last_channel(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return images.transpose(0, 2, 3, 1)
 
 
-def _steps(run: Run, champion: str) -> int:
-    return int(_document(run, f"final/{champion}/config.json").get("steps", run.training.steps))
-
-
 def _progress(run: Run, champion: str) -> tuple[ProgressPoint, ...]:
     config = _document(run, f"final/{champion}/config.json")
     curve = config.get("loss_curve", [])
     stretch = config.get("steps", 0) / max(1, len(curve))
-    return tuple(ProgressPoint(round((i + 1) * stretch), {"loss": loss}) for i, loss in enumerate(curve))
+    return tuple(ProgressPoint(round((i + 1) * stretch), {"loss": float(loss)}) for i, loss in enumerate(curve))
 
 
 def validation_metrics(run: Run, candidate: str) -> Mapping[str, ValidationMetric] | None:
@@ -144,35 +165,37 @@ def validation_metrics(run: Run, candidate: str) -> Mapping[str, ValidationMetri
         return None
     metrics = {
         "KID": ValidationMetric(
-            found["kid"]["value"],
-            found["kid"]["standard_error"],
-            found["kid_floor"]["value"],
+            float(found["kid"]["value"]),
+            float(found["kid"]["standard_error"]),
+            float(found["kid_floor"]["value"]),
             "lower",
             "kernel distance to test images, in the second feature net",
         ),
         "Fréchet distance": ValidationMetric(
-            found["frechet_distance"],
+            float(found["frechet_distance"]),
             None,
-            found["frechet_floor"]["value"],
+            float(found["frechet_floor"]["value"]),
             "lower",
             f"in {found['frechet_dimensions']} dimensions, with {found['samples']} samples",
         ),
     }
     for name, explanation in MANIFOLD_METRICS.items():
         value, floor = found["manifold"][name], found["manifold_floor"][name]
-        metrics[name] = ValidationMetric(value, None, floor, "higher", explanation)
+        metrics[name] = ValidationMetric(float(value), None, float(floor), "higher", explanation)
     memorised = found["memorisation"]
     metrics["memorisation"] = ValidationMetric(
-        memorised["share"],
-        memorised["standard_error"],
-        memorised["expected_share"],
+        float(memorised["share"]),
+        float(memorised["standard_error"]),
+        float(memorised["expected_share"]),
         "lower",
         "generated images as near to a training image as the nearest of real test images"
         + (": more than chance explains" if memorised["copies"] else ""),
     )
     if found.get("label_accuracy") is not None:
         metrics["label accuracy"] = ValidationMetric(
-            found["label_accuracy"], better="higher", explanation="images taken for the label they were asked for"
+            float(found["label_accuracy"]),
+            better="higher",
+            explanation="images taken for the label they were asked for",
         )
     return metrics
 
@@ -228,13 +251,7 @@ def _preference_warning(run: Run, champion: str | None) -> tuple[str, ...]:
 
 def _document(run: Run, name: str) -> dict[str, Any]:
     content = run.ledger.read(name)
-    try:
-        document: dict[str, Any] = json.loads(content) if content else {}
-    except ValueError as error:
-        raise LedgerError(
-            f"{name} in {run.path} is damaged: expected JSON, found {error}.",
-            remedy=f"Remove it and go on: evodiff evolve --resume {run.path}",
-        ) from error
+    document: dict[str, Any] = {} if content is None else json.loads(content)
     return document
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
@@ -29,7 +30,8 @@ def save_checkpoint(path: Path, state: TrainingState, identity: str) -> None:
     content = save(dict(state.tensors), metadata={"evodiff": json.dumps(header, sort_keys=True)})
     with staged(path) as temporary:
         temporary.write_bytes(content)  # not flushed: what a power cut damages is trained again
-        temporary.replace(path)
+        with suppress(FileNotFoundError):  # a twin took it for abandoned; it has a checkpoint of its own
+            temporary.replace(path)
 
 
 def load_checkpoint(path: Path, identity: str) -> tuple[TrainingState | None, str]:

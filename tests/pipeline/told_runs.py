@@ -11,6 +11,7 @@ import numpy as np
 
 from evodiff.architecture.genome import ArchitectureGenome
 from evodiff.data import ImageDataset
+from evodiff.data.dataset import content_digest
 from evodiff.hardware import roofline, target_profile
 from evodiff.pipeline.create import create_run
 from evodiff.pipeline.inputs import Inputs
@@ -50,14 +51,9 @@ class TellingPool:
 
 def inputs(folder: Path, *, size: int = 8, **changes: Any) -> Inputs:
     """Return the inputs of a run over blank images; its feature nets are empty files that nobody opens."""
-    dataset = ImageDataset(
-        name="blank",
-        images=np.zeros((20, 1, size, size), dtype=np.uint8),
-        labels=None,
-        class_names=(),
-        split=np.zeros(20, dtype=np.uint8),
-        digest="0" * 64,
-    )
+    images, split = np.zeros((20, 1, size, size), dtype=np.uint8), np.zeros(20, dtype=np.uint8)
+    digest = content_digest(images, None, (), split)
+    dataset = ImageDataset(name="blank", images=images, labels=None, class_names=(), split=split, digest=digest)
     folder.mkdir(parents=True, exist_ok=True)
     files = {name: folder / name for name in ("feature_net.safetensors", "report_feature_net.safetensors")}
     for file in files.values():
