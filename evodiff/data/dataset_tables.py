@@ -100,7 +100,7 @@ def _pixel_statistics(images: NDArray[Any]) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {"finite": [], "lowest": [], "highest": [], "deviation": []}
     for start in range(0, len(images), _CHUNK):
         chunk = images[start : start + _CHUNK]
-        pixels = chunk.reshape(len(chunk), -1).astype(np.float64)
+        pixels = chunk.reshape(len(chunk), -1).astype(np.float64) if chunk.size else np.full((len(chunk), 1), np.nan)
         finite = np.isfinite(pixels)
         for name, values in {
             "finite": finite.all(axis=1),

@@ -180,6 +180,11 @@ def test_channels_behind_height_and_width_fail(good: ImageDataset, tmp_path: Pat
     assert {"grey or RGB", "square"} <= set(failures(spoiled(good, images=turned), tmp_path))
 
 
+@pytest.mark.parametrize("shape", [(0, 3, 8, 8), (120,), (120, 0, 8, 8), (120, 3, 8), (120, 3, 8, 9)])
+def test_arrays_that_are_no_images_fail(good: ImageDataset, shape: tuple[int, ...], tmp_path: Path) -> None:
+    assert failures(replace(good, images=np.zeros(shape, dtype=np.uint8)), tmp_path)
+
+
 def test_content_that_is_not_what_its_digest_says_fails(good: ImageDataset, tmp_path: Path) -> None:
     assert set(failures(replace(good, digest="0" * 64), tmp_path)) == {"content as named"}
 
