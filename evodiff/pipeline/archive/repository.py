@@ -29,6 +29,9 @@ FORMAT = "evodiff-archive-1"
 # A lock that a killed git left is removed after this time; nobody holds it so long who is alive and not at a keyboard.
 _ABANDONED_SECONDS = 3.0
 
+# What the mark of a process that works in an archive says after an error; nothing in it means that it was killed.
+_FAILED = "failed"
+
 _SKELETON = {
     ".gitattributes": "* -text\n",
     ".gitignore": "/.remote/\n",
@@ -91,13 +94,17 @@ def opened(
     with _locked(path / ".dvc" / "tmp" / "lock", patience_seconds) as lock:
         repository = Repository(path, Commands(path, lock, patience_seconds))
         if busy.exists():
-            _mend(repository)
-        busy.touch()
-        if not _has_commit(path):
-            _create(repository, remote)
-        write_config(repository)
-        yield repository
-        busy.unlink()  # stays where anything failed: then the next call mends
+            _mend(repository, killed=busy.read_text(encoding="utf-8") != _FAILED)
+        busy.write_text("", encoding="utf-8")
+        try:
+            if not _has_commit(path):
+                _create(repository, remote)
+            write_config(repository)
+            yield repository
+        except EvodiffError:
+            busy.write_text(_FAILED, encoding="utf-8")
+            raise
+        busy.unlink()
 
 
 def write_config(repository: Repository) -> None:
@@ -183,10 +190,11 @@ def _take(stream: TextIOWrapper, patience_seconds: float) -> None:
     )
 
 
-def _mend(repository: Repository) -> None:
-    """Put back what the last commit holds, after a process that was killed between two steps."""
-    for lock in _git_locks(repository.path):
-        _remove_abandoned(lock)
+def _mend(repository: Repository, *, killed: bool) -> None:
+    """Put back what the last commit holds, after a process that failed, or was killed, between two steps."""
+    if killed:
+        for lock in _git_locks(repository.path):
+            _remove_abandoned(lock)
     if _has_commit(repository.path):
         repository.commands.git("reset", "--quiet", "--hard")
 
