@@ -1,20 +1,47 @@
-"""Settings: command-line options over ``EVODIFF_*`` variables over ``params.yaml`` over the defaults below."""
+"""Settings: command-line options over ``EVODIFF_*`` variables over ``params.yaml`` over the defaults below.
+
+A run freezes those that decide its results. Where it goes on, an option or a variable that contradicts it is refused;
+``params.yaml``, which stays where it is from run to run, is not: the run's own value holds, with a warning.
+"""
 
 from __future__ import annotations
 
+import os
+import warnings
+from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 from pydantic_settings import SettingsError as SourceError
-from yaml import YAMLError
 
 from evodiff.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
+PREFIX: Final = "EVODIFF_"
+PARAMS_FILE: Final = "params.yaml"
+# Variables of that name which the scheduler, its DAGs and the tests read themselves.
+_ELSEWHERE: Final = {
+    "AIRFLOW_PORT",
+    "GENERATION_DEADLINE_MINUTES",
+    "HOME",
+    "KEEP_EVOLVING_SECONDS",
+    "MLFLOW_PORT",
+    "REQUIRE_SERVERS",
+    "RETRY_SECONDS",
+}
+
+Source = Literal["option", "environment", "params.yaml"]
 Prediction = Literal["v_prediction", "epsilon"]
 NoiseScheduleName = Literal["linear", "scaled_linear", "cosine"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
@@ -61,9 +88,7 @@ class EvaluationSettings(BaseModel):
 class Settings(BaseSettings):
     """Every setting of a search, with where its files live."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="EVODIFF_", env_nested_delimiter="__", yaml_file="params.yaml", extra="forbid", frozen=True
-    )
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True)
 
     runs_dir: Path = Path("runs")
     cache_dir: Path = Path("~/.cache/evodiff")
@@ -98,31 +123,104 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Order the sources: given values, environment, ``params.yaml``."""
-        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls)
+        return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=_read_params())
 
 
 def load_settings(given: Mapping[str, Any]) -> Settings:
     """Return settings in which what is ``given`` comes first; ``steps`` stands for ``training.steps``.
 
+    A variable ``EVODIFF_*`` that is no setting is warned of.
+
     Raises:
         SettingsError: a value is not allowed, wherever it comes from.
     """
+    _warn_of_unknown_variables()
     values = {name: value for name, value in given.items() if name != "steps"}
     try:
         settings = Settings(**values)
         if "steps" in given:
-            training = TrainingSettings(**{**settings.training.model_dump(), "steps": given["steps"]})
+            chosen = settings.training.model_dump(exclude_unset=True)
+            training = TrainingSettings(**{**chosen, "steps": given["steps"]})
             settings = settings.model_copy(update={"training": training})
-    except (SourceError, YAMLError) as error:
+    except SourceError as error:
         raise SettingsError(
-            f"EVODIFF_* variables or params.yaml cannot be read: {error}".replace("\n", " "),
-            remedy="Write lists and mappings as JSON in variables, names with values in params.yaml.",
+            f"{PREFIX}* variables cannot be read: {error}".replace("\n", " "),
+            remedy="Write lists and mappings as JSON in variables.",
         ) from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise SettingsError(
             f"Setting {where}: {first['msg']}, found {first['input']!r}.",
-            remedy="Correct the option, the EVODIFF_* variable or params.yaml, wherever it comes from.",
+            remedy=f"Correct the option, the {PREFIX}* variable or {PARAMS_FILE}, wherever it comes from.",
         ) from error
     return settings
+
+
+def settings_sources(given: Mapping[str, Any]) -> dict[str, Source]:
+    """Return where each setting that somebody chose comes from, by its name, such as ``seed`` or ``training.steps``.
+
+    ``given`` are options, as for :func:`load_settings`; a setting that several sources name is the first one's.
+    """
+    found: dict[str, Source] = dict.fromkeys(setting_names(_read_params()), PARAMS_FILE)
+    found.update(dict.fromkeys(setting_names(EnvSettingsSource(Settings)()), "environment"))
+    found.update(dict.fromkeys(setting_names(given), "option"))
+    return found
+
+
+def setting_names(values: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the names of the settings that a mapping holds, nested ones as ``training.steps``."""
+    for name, value in values.items():
+        if isinstance(value, BaseModel):
+            yield from (f"{name}.{field}" for field in type(value).model_fields)
+        elif isinstance(value, dict):
+            yield from (f"{name}.{field}" for field in value)
+        else:
+            yield "training.steps" if name == "steps" else name
+
+
+def variable_name(setting: str) -> str:
+    """Return the environment variable of a setting."""
+    return PREFIX + setting.upper().replace(".", "__")
+
+
+def _read_params() -> dict[str, Any]:
+    """Return what ``params.yaml`` in the working folder says; nothing where it is not there or empty."""
+    try:
+        content = yaml.safe_load(Path(PARAMS_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise _no_params(" ".join(str(error).split())) from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise _no_params(f"a {type(content).__name__}")
+    if not all(isinstance(name, str) for name in content):
+        raise _no_params(f"the name {next(name for name in content if not isinstance(name, str))!r}")
+    return content
+
+
+def _no_params(found: str) -> SettingsError:
+    return SettingsError(
+        f"{Path(PARAMS_FILE).absolute()}: expected a mapping of names to values, found {found}.",
+        remedy="Write settings as YAML, such as `seed: 3`, or move the file away.",
+    )
+
+
+def _warn_of_unknown_variables() -> None:
+    known = {variable_name(name).removeprefix(PREFIX) for name in _all_settings()} | _ELSEWHERE
+    for name in sorted(os.environ):
+        ours, called = name.upper().startswith(PREFIX), name.upper().removeprefix(PREFIX)
+        if ours and called.partition("__")[0] not in known:
+            near = get_close_matches(called, sorted(known), n=1)
+            meant = f"did you mean {PREFIX}{near[0]}?" if near else "no setting has a name like that."
+            warnings.warn(f"The variable {name} sets nothing: {meant}", stacklevel=3)
+
+
+def _all_settings() -> Iterator[str]:
+    for name, field in Settings.model_fields.items():
+        nested = field.annotation
+        if isinstance(nested, type) and issubclass(nested, BaseModel):
+            yield from (f"{name}.{inner}" for inner in nested.model_fields)
+        yield name
