@@ -125,8 +125,7 @@ def _convolution(tape: Tape, separable: bool, in_channels: int, out_channels: in
         tape.conv(in_channels, out_channels, size, kernel)
         return
     elements = tape.batch * size * size * in_channels
-    tape.parameters += in_channels * kernel**2
-    tape.call(op.depthwise(tape.batch, in_channels, size, kernel, channels_last=tape.channels_last), output=elements)
+    tape.depthwise(in_channels, size, kernel)
     tape.conv(in_channels, out_channels, size, 1)
     tape.free(elements)
 

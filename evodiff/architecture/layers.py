@@ -20,10 +20,30 @@ def convolution(in_channels: int, out_channels: int, kernel: int) -> nn.Conv2d:
     return nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2)
 
 
+class ChannelScale(nn.Conv2d):
+    """A depthwise 1x1 convolution without bias: each channel times its ``weight``, of shape (channels, 1, 1, 1).
+
+    As a product it is tens of times faster on a CPU, where torch convolves one channel after the other.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, 1, groups=channels, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (batch, channels, height, width) to the same shape."""
+        return x * self.weight.view(1, -1, 1, 1)
+
+
+def depthwise_convolution(channels: int, kernel: int) -> nn.Conv2d:
+    """Return a depthwise convolution without bias that keeps the resolution."""
+    if kernel == 1:
+        return ChannelScale(channels)
+    return nn.Conv2d(channels, channels, kernel, padding=kernel // 2, groups=channels, bias=False)
+
+
 def separable_convolution(in_channels: int, out_channels: int, kernel: int) -> nn.Sequential:
     """Return a depthwise convolution without bias, ``0``, followed by a 1x1 convolution with bias, ``1``."""
-    depthwise = nn.Conv2d(in_channels, in_channels, kernel, padding=kernel // 2, groups=in_channels, bias=False)
-    return nn.Sequential(depthwise, convolution(in_channels, out_channels, 1))
+    return nn.Sequential(depthwise_convolution(in_channels, kernel), convolution(in_channels, out_channels, 1))
 
 
 class ResidualLayer(nn.Module):

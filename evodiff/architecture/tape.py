@@ -64,17 +64,25 @@ class Tape:
             output=self.batch * out_channels * (size // stride) ** 2,
         )
 
+    def depthwise(self, channels: int, size: int, kernel: int) -> None:
+        """Record a depthwise convolution without bias; of kernel 1 it is a factor a channel."""
+        self.parameters += channels * kernel**2
+        if kernel == 1:
+            self.pointwise("elementwise", "gate", channels, size)
+            return
+        operation = op.depthwise(self.batch, channels, size, kernel, channels_last=self.channels_last)
+        self.call(operation, output=self.batch * channels * size * size)
+
     def linear(self, in_channels: int, out_channels: int) -> None:
         """Record a linear layer of one row an image."""
         self.parameters += (in_channels + 1) * out_channels
         self.call(op.linear(self.batch, in_channels, out_channels), output=self.batch * out_channels)
 
     def project(self, in_channels: int, out_channels: int, size: int, *, channels_last: bool) -> None:
-        """Record a linear layer of every position; of a row-major map it is computed first without its bias."""
+        """Record a linear layer of every position."""
         self.parameters += (in_channels + 1) * out_channels
-        output = self.batch * size * size * out_channels
         operation = op.linear(self.batch, in_channels, out_channels, size, channels_last=channels_last)
-        self.call(operation, output=output, scratch=0 if channels_last else output)
+        self.call(operation, output=self.batch * size * size * out_channels)
 
     def pointwise(self, kind: str, variant: str, channels: int, size: int) -> None:
         """Record an operation whose output has the shape of its input; a norm has parameters."""

@@ -18,7 +18,9 @@ from evodiff.errors import SettingsError
 from evodiff.hardware.operation import Operation
 from evodiff.hardware.profiles import TargetProfile
 
-FORMAT: Final = 1
+# Timings of another format stand for other calls. A run goes on with the table that it froze; a cache needs a new one.
+FORMAT: Final = 2
+READABLE_FORMATS: Final = (1, FORMAT)
 THREADS: Final = 1
 BUDGET_SECONDS: Final = 15.0
 # The target that is the machine at hand; all others are names of profiles.
@@ -48,6 +50,7 @@ class Calibration:
     threads: int = THREADS
     timings: tuple[Timing, ...] = ()
     profile: TargetProfile | None = None
+    format: int = FORMAT
 
     @property
     def measured(self) -> bool:
@@ -74,10 +77,10 @@ class Calibration:
         """Read what :meth:`to_json` returned.
 
         Raises:
-            SettingsError: it is no calibration of this format, or was changed after it was made.
+            SettingsError: it is no calibration of a known format, or was changed after it was made.
         """
         try:
-            if data["format"] != FORMAT:
+            if data["format"] not in READABLE_FORMATS:
                 raise ValueError(f"format {data['format']}")
             timings = [Timing(Operation(**item["operation"]), item["milliseconds"]) for item in data["timings"]]
             calibration = cls(
@@ -87,6 +90,7 @@ class Calibration:
                 threads=data["threads"],
                 timings=tuple(timings),
                 profile=TargetProfile(**data["profile"]) if data["profile"] else None,
+                format=data["format"],
             )
             if calibration.digest != data["digest"]:
                 raise ValueError("the digest of another content")
@@ -99,7 +103,7 @@ class Calibration:
 
     def _content(self) -> dict[str, Any]:
         return {
-            "format": FORMAT,
+            "format": self.format,
             "device": self.device,
             "device_name": self.device_name,
             "torch_version": self.torch_version,
@@ -168,7 +172,10 @@ def calibration_path(cache_dir: Path | str, device: str) -> Path:
 
 def _read(path: Path) -> Calibration | None:
     try:
-        return Calibration.from_json(json.loads(path.read_text(encoding="utf-8")))
+        stored = Calibration.from_json(json.loads(path.read_text(encoding="utf-8")))
+        if stored.format != FORMAT:
+            raise ValueError(f"format {stored.format}, expected {FORMAT}")
+        return stored
     except FileNotFoundError:
         return None
     except (SettingsError, ValueError) as error:

@@ -122,9 +122,8 @@ class _Sample:
         for _ in range(2):
             channels = self.channels()
             yield self.conv(channels, channels, self.size(4), 3, 2)
-        for kernel, count in ((1, 1), (3, 2), (5, 2)):
-            for _ in range(count):
-                yield op.depthwise(self.batch, self.channels(), self.size(), kernel, channels_last=self.channels_last())
+        for kernel in (3, 3, 5, 5):
+            yield op.depthwise(self.batch, self.channels(), self.size(), kernel, channels_last=self.channels_last())
 
     def _attention(self) -> Iterator[Operation]:
         for variant in op.KINDS["attention"]:

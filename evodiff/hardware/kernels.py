@@ -110,14 +110,22 @@ def _depthwise(operation: Operation, arena: Arena) -> Kernel:
 
 
 def _linear(operation: Operation, arena: Arena) -> Kernel:
-    module = arena.fill(nn.Linear(operation.in_channels, operation.out_channels, device="meta"))
+    module = nn.Linear(operation.in_channels, operation.out_channels, device="meta")
+    arena.fill(module)
     batch, size, channels = operation.batch, operation.size, operation.in_channels
-    if size > 1:
-        features = arena.features(operation)
-        # Of a row-major map the tokens are a strided view, which torch copies, and the bias is then added apart.
-        return lambda: module(features.permute(0, 2, 3, 1).reshape(batch, size * size, channels))
-    x = arena.tensor(batch, channels)
-    return lambda: module(x)
+    if size == 1:
+        x = arena.tensor(batch, channels)
+        return lambda: module(x)
+    features = arena.features(operation)
+
+    def of_positions() -> Tensor:
+        tokens = features.permute(0, 2, 3, 1).reshape(batch, size * size, channels)
+        if tokens.is_contiguous() or arena.device != "cpu":
+            projected: Tensor = module(tokens)
+            return projected
+        return torch.baddbmm(module.bias, tokens, module.weight.t().expand(batch, -1, -1))
+
+    return of_positions
 
 
 def _attention(operation: Operation, arena: Arena) -> Kernel:

@@ -7,14 +7,14 @@ long each takes. A kind here means the very calls named beside it, so that what 
 kind            variants                what it is
 ==============  ======================  =======================================================================
 ``conv``                                dense convolution with bias, zero padding, ``kernel`` and ``stride``
-``depthwise``                           one filter a channel, no bias
+``depthwise``                           one filter a channel, of ``kernel`` > 1, no bias
 ``linear``                              of rows, or of the positions of a feature map; with bias
 ``attention``   full, linear            the core: what is between the projections to q, k, v and the one back
 ``norm``        group, layer, rms       over (batch, channels, height, width)
 ``activation``  silu, gelu, relu, mish  the same
 ``elementwise``  add, add_mixed,        two tensors added, of one memory format or of two; a (batch, channels, 1, 1)
-                shift, scale_shift,     tensor added; scale and shift by two such; multiplied by one such
-                gate
+                shift, scale_shift,     tensor added; scale and shift by two such; multiplied by one such, or by
+                gate                    one factor a channel
 ``concat``                              along the channels, to ``out_channels``
 ``resample``    average, nearest,       2x2 mean; doubling; pixel shuffle by ``stride`` (1: a copy to row-major)
                 shuffle

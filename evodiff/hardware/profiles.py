@@ -39,7 +39,6 @@ class TargetProfile:
     peak_tflops: float
     bandwidth_gb_per_second: float
     memory_gb: float
-    neural_engine_tops: float = 0.0
     dispatch_us: float = 8.0
     sustained_compute: float = SUSTAINED_COMPUTE
     sustained_bandwidth: float = SUSTAINED_BANDWIDTH
@@ -67,23 +66,23 @@ class TargetProfile:
         return memory * share * 1e3
 
 
-# (fp32 TFLOPS, largest memory in GB, GB/s, Neural Engine TOPS)
-_APPLE: Final[dict[str, tuple[float, float, float, float]]] = {
-    "m1": (2.6, 16, 68, 11),
-    "m1-pro": (5.2, 32, 200, 11),
-    "m1-max": (10.4, 64, 400, 11),
-    "m1-ultra": (21, 128, 800, 22),
-    "m2": (3.6, 24, 100, 15.8),
-    "m2-pro": (6.8, 32, 200, 15.8),
-    "m2-max": (13.5, 96, 400, 15.8),
-    "m2-ultra": (27.2, 192, 800, 31.6),
-    "m3": (4.1, 24, 100, 18),
-    "m3-pro": (7.4, 36, 150, 18),
-    "m3-max": (14.2, 128, 400, 18),
-    "m3-ultra": (28.4, 512, 819, 36),
-    "m4": (4.6, 32, 120, 38),
-    "m4-pro": (9.2, 64, 273, 38),
-    "m4-max": (18.4, 128, 546, 38),
+# (fp32 TFLOPS, largest memory in GB, GB/s)
+_APPLE: Final[dict[str, tuple[float, float, float]]] = {
+    "m1": (2.6, 16, 68),
+    "m1-pro": (5.2, 32, 200),
+    "m1-max": (10.4, 64, 400),
+    "m1-ultra": (21, 128, 800),
+    "m2": (3.6, 24, 100),
+    "m2-pro": (6.8, 32, 200),
+    "m2-max": (13.5, 96, 400),
+    "m2-ultra": (27.2, 192, 800),
+    "m3": (4.1, 24, 100),
+    "m3-pro": (7.4, 36, 150),
+    "m3-max": (14.2, 128, 400),
+    "m3-ultra": (28.4, 512, 819),
+    "m4": (4.6, 32, 120),
+    "m4-pro": (9.2, 64, 273),
+    "m4-max": (18.4, 128, 546),
 }
 
 # One core of a recent server, and a workstation GPU: places to start where the machine itself cannot be timed.
@@ -94,8 +93,8 @@ _OTHERS: Final = (
 
 TARGETS: Final[Mapping[str, TargetProfile]] = MappingProxyType(
     {
-        name: TargetProfile(name, "mps", tflops, bandwidth, memory, engine)
-        for name, (tflops, memory, bandwidth, engine) in _APPLE.items()
+        name: TargetProfile(name, "mps", tflops, bandwidth, memory)
+        for name, (tflops, memory, bandwidth) in _APPLE.items()
     }
     | {profile.name: profile for profile in _OTHERS}
 )

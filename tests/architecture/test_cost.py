@@ -29,6 +29,7 @@ from evodiff.architecture.genome import (
     layer,
 )
 from evodiff.architecture.graph import resolve
+from evodiff.architecture.layers import ChannelScale
 from evodiff.architecture.network import build_network
 from evodiff.architecture.space import ArchitectureSpace
 from evodiff.architecture.zoo import ZOO
@@ -156,7 +157,7 @@ def test_kinds_of_operations_are_those_of_the_modules(space, seed):
     modules = list(build_network(genome, space.shape, seed=0).modules())
     convolutions = [item for item in modules if isinstance(item, nn.Conv2d)]
     counted = Counter(item.kind for item in cost.operations(resolve(genome, space.shape), 2))
-    assert counted["depthwise"] == sum(item.groups > 1 for item in convolutions)
+    assert counted["depthwise"] == sum(item.groups > 1 and item.kernel_size > (1, 1) for item in convolutions)
     assert counted["conv"] + counted["stem"] == sum(item.groups == 1 for item in convolutions)
     assert counted["linear"] == sum(isinstance(item, nn.Linear) for item in modules)
     # An activation module may be called twice, so attention and linear layers are the countable rest.
@@ -176,7 +177,7 @@ def test_memory_formats_are_followed_through_the_network(space, seed):
         found.append((module.in_channels, module.out_channels, last))
 
     for module in model.modules():
-        if isinstance(module, nn.Conv2d) and module is not model.stem:
+        if isinstance(module, nn.Conv2d) and not isinstance(module, ChannelScale) and module is not model.stem:
             module.register_forward_pre_hook(note)
     with torch.no_grad():
         model(*inputs(space.shape, 2))

@@ -9,8 +9,9 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from evodiff.architecture.attention import full_attention, linear_attention
+from evodiff.architecture.attention import full_attention, linear_attention, project
 from evodiff.architecture.cost import parameter_count
 from evodiff.architecture.embedding import sinusoidal_embedding
 from evodiff.architecture.genome import (
@@ -24,6 +25,7 @@ from evodiff.architecture.genome import (
     layer,
 )
 from evodiff.architecture.graph import resolve
+from evodiff.architecture.layers import separable_convolution
 from evodiff.architecture.network import CHANNELS_LAST_FROM, build_network, module_name
 from evodiff.architecture.normalization import make_norm
 from evodiff.architecture.zoo import zoo
@@ -341,6 +343,46 @@ def test_convolutions_before_a_pointwise_one_carry_no_bias():
     assert operation.conv[0].bias is None
     assert operation.conv[0].groups == 8
     assert operation.conv[1].bias is not None
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_a_separable_convolution_of_kernel_1_is_that_of_torch_with_the_same_weights(memory_format):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(3, 24, 6, 6, generator=generator).contiguous(memory_format=memory_format)
+    theirs = nn.Sequential(nn.Conv2d(24, 24, 1, groups=24, bias=False), nn.Conv2d(24, 40, 1))
+    ours = separable_convolution(24, 40, 1)
+    ours.load_state_dict(theirs.state_dict())
+    scaled = ours[0](x)
+    assert torch.allclose(scaled, theirs[0](x), rtol=1e-6, atol=1e-6)
+    assert scaled.is_contiguous(memory_format=memory_format)
+    ours(x).square().sum().backward()
+    theirs(x).square().sum().backward()
+    assert torch.allclose(ours[0].weight.grad, theirs[0].weight.grad, rtol=1e-4, atol=1e-4)
+
+
+class Copies(TorchDispatchMode):
+    """Counts copies of tensors."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function in (torch.ops.aten.clone.default, torch.ops.aten.copy_.default)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_tokens_of_a_row_major_map_are_projected_without_a_copy_where_no_gradient_is_asked_for(batch):
+    linear = nn.Linear(24, 40)
+    features = torch.randn(batch, 24, 6, 6, generator=torch.Generator().manual_seed(0))
+    tokens = features.flatten(2).transpose(1, 2)
+    with torch.no_grad(), Copies() as copies:
+        projected = project(linear, tokens)
+    assert copies.count == 0
+    assert torch.allclose(projected, tokens @ linear.weight.t() + linear.bias, atol=1e-6)
+    assert torch.allclose(project(linear, tokens), projected, atol=1e-6)
+    assert torch.allclose(project(linear, tokens.contiguous()), projected, atol=1e-6)
 
 
 def test_modulation_rows_come_as_documented():

@@ -22,6 +22,7 @@ from evodiff.hardware import (
     target_profile,
 )
 from evodiff.hardware import operation as op
+from evodiff.hardware.calibration import FORMAT
 
 
 def test_a_tiny_budget_times_every_kind_of_operation(measured):
@@ -110,6 +111,17 @@ def test_a_damaged_file_is_measured_anew_with_a_warning(tmp_path):
     with pytest.warns(UserWarning, match="measured anew"):
         fresh = load_or_calibrate(tmp_path, "cpu", budget_seconds=0.05)
     assert Calibration.from_json(json.loads(path.read_text(encoding="utf-8"))) == fresh
+
+
+def test_a_table_of_an_older_format_is_readable_but_measured_anew_where_it_is_cached(measured, tmp_path):
+    older = replace(measured, format=1)
+    assert Calibration.from_json(older.to_json()) == older != measured
+    path = calibration_path(tmp_path, "cpu")
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(older.to_json()), encoding="utf-8")
+    with pytest.warns(UserWarning, match="format 1"):
+        fresh = load_or_calibrate(tmp_path, "cpu", budget_seconds=0.05)
+    assert fresh.format == Calibration.from_json(json.loads(path.read_text(encoding="utf-8"))).format == FORMAT
 
 
 def test_of_two_that_calibrate_at_once_both_get_the_same_table(tmp_path):
