@@ -406,16 +406,25 @@ def show(
 
 @app.command()
 def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Folders of two or more runs.")],
+    runs: Annotated[list[str], typer.Argument(metavar="RUN RUN...", help="Folders of two or more runs.")],
     out: Annotated[Path, typer.Option(help="Page to write.")] = Path("comparison.html"),
+    tracking_uri: Annotated[
+        str | None, typer.Option("--tracking-uri", help="Read experiments of these names from this MLflow server.")
+    ] = None,
 ) -> None:
-    """Compare runs: hypervolume by evaluations and by compute, in one box, and their fronts."""
+    """Compare runs, or strategies over several runs each, by evaluations and by compute, in one box; show fronts."""
     from evodiff.reporting.comparison import write_comparison
-    from evodiff.reporting.run_view import view_of_run
-    from evodiff.reporting.tables import comparison_table
+    from evodiff.reporting.tables import comparison_tables
 
-    views = [view_of_run(_run(path)) for path in runs]
-    _print(comparison_table(views))
+    if tracking_uri is None:
+        from evodiff.reporting.run_view import view_of_run
+
+        views = [view_of_run(_run(Path(path))) for path in runs]
+    else:
+        from evodiff.tracking.reading import views_from_tracking
+
+        views = views_from_tracking(tracking_uri, runs)
+    _print(*comparison_tables(views))
     typer.echo(write_comparison(views, out))
 
 

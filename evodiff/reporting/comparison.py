@@ -22,11 +22,14 @@ from evodiff.reporting.notation import (
 )
 from evodiff.reporting.page import chart, data_table, page, section, write_page
 from evodiff.reporting.statistics import line_of_front
+from evodiff.reporting.strategies import COSTS, Contest, Strategy, contest, doubts, repeated, strategies
+from evodiff.reporting.strategy_sections import HEADINGS, bands_figure, differences_section, strategies_section
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from evodiff.engine.fitness import FitnessBox
     from evodiff.reporting.view import RunView
 
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "star")
@@ -44,24 +47,25 @@ def write_comparison(views: Sequence[RunView], path: Path | str) -> Path:
 def comparison_html(views: Sequence[RunView]) -> str:
     """Return the comparison as HTML; raises as :func:`write_comparison` does.
 
-    Compute counts the planned steps of every trial, also of those that failed (``CandidateView.training_flops``).
+    Where strategies were run more than once (:mod:`evodiff.reporting.strategies`), their medians are compared, and each
+    has a colour; otherwise each run is by itself. Compute counts the planned steps of every trial, also of those that
+    failed (``CandidateView.training_flops``).
     """
     if len(views) < 2:
         raise SettingsError(f"Expected two or more runs to compare, found {len(views)}.", remedy="Name another run.")
     box = common_box(views)
-    by_evaluations = courses(views, box, lambda item: 1.0)
-    by_compute = courses(views, box, lambda item: item.training_flops)
     hypervolumes = final_hypervolumes(views)
+    found = strategies(views)
+    contests = [item for cost in COSTS if (item := contest(views, found, cost))] if repeated(found) else []
+    named = [strategy.name for strategy in found] if contests else [view.name for view in views]
     figures = {
         name: figure
         for name, figure in {
-            "front-figure": fronts_figure(views),
-            "evaluations-figure": _course_figure(by_evaluations, "Evaluations"),
-            "compute-figure": _course_figure(by_compute, "Training compute (FLOPs)"),
+            "front-figure": fronts_figure(views, _colours(found) if contests else None),
+            **(_bands(contests) if contests else _courses(views, box)),
         }.items()
         if figure is not None
     }
-    names = [view.name for view in views]
     data: dict[str, Any] = {
         "figures": figures,
         "runs": [
@@ -71,34 +75,66 @@ def comparison_html(views: Sequence[RunView]) -> str:
         "box": None if box is None else {"ideal": dict(box.ideal), "reference": dict(box.reference)},
     }
     return page(
-        " against ".join(names),
-        _header(views, hypervolumes),
-        [_courses_section(figures), _fronts_section(), _table_section(views, hypervolumes)],
+        " against ".join(named),
+        _header(named, _lead(contests[0]) if contests else _lead_of_runs(views, hypervolumes), doubts(views, found)),
+        [
+            _courses_section(figures),
+            *([strategies_section(contests), differences_section(contests)] if contests else []),
+            _fronts_section(),
+            _table_section(views, hypervolumes),
+        ],
         data,
     )
 
 
-def _header(views: Sequence[RunView], hypervolumes: Sequence[float]) -> Markup:
+def _colours(found: Sequence[Strategy]) -> list[int]:
+    """Return for each run the number of its strategy."""
+    numbers = {run: number for number, strategy in enumerate(found) for run in strategy.runs}
+    return [numbers[run] for run in sorted(numbers)]
+
+
+def _bands(contests: Sequence[Contest]) -> dict[str, Figure | None]:
+    return {f"{item.cost}-figure": bands_figure(item) for item in contests}
+
+
+def _courses(views: Sequence[RunView], box: FitnessBox | None) -> dict[str, Figure | None]:
+    return {
+        "evaluations-figure": _course_figure(courses(views, box, lambda item: 1.0), HEADINGS["evaluations"]),
+        "compute-figure": _course_figure(courses(views, box, lambda item: item.training_flops), HEADINGS["compute"]),
+    }
+
+
+def _header(names: Sequence[str], lead: Sequence[str], doubtful: Sequence[str]) -> Markup:
+    said, note = lead
+    return element(
+        "header",
+        element("p", "evodiff comparison", class_="kicker"),
+        element("h1", " · ".join(names)),
+        element("p", said, class_="lead"),
+        element("p", " ".join([*doubtful, note]), class_="note"),
+    )
+
+
+def _lead(found: Contest) -> tuple[str, str]:
+    best = max(found.standings, key=lambda item: item.median.value)
+    others = [f"{item.strategy.name} {number(item.median.value)}" for item in found.standings if item is not best]
+    return (
+        f"{best.strategy.name} covers most of the common box by the median of its runs at {found.budget:.0f} "
+        f"evaluations: {number(best.median.value)}; {enumeration(others)}.",
+        "Look at the differences before you believe it.",
+    )
+
+
+def _lead_of_runs(views: Sequence[RunView], hypervolumes: Sequence[float]) -> tuple[str, str]:
     best = max(range(len(views)), key=lambda index: hypervolumes[index])
     others = [
         f"{view.name} {number(hypervolume)}"
         for index, (view, hypervolume) in enumerate(zip(views, hypervolumes, strict=True))
         if index != best
     ]
-    return element(
-        "header",
-        element("p", "evodiff comparison", class_="kicker"),
-        element("h1", " · ".join(view.name for view in views)),
-        element(
-            "p",
-            f"{views[best].name} covers most of the common box: {number(hypervolumes[best])}; {enumeration(others)}.",
-            class_="lead",
-        ),
-        element(
-            "p",
-            "One run each is an anecdote: repeat with other seeds before you call one way of searching better.",
-            class_="note",
-        ),
+    return (
+        f"{views[best].name} covers most of the common box: {number(hypervolumes[best])}; {enumeration(others)}.",
+        "One run each is an anecdote: repeat with other seeds before you call one way of searching better.",
     )
 
 
@@ -204,13 +240,16 @@ def _course_figure(found: Sequence[Course] | None, horizontal: str) -> Figure | 
     return {"data": curves, "layout": look}
 
 
-def fronts_figure(views: Sequence[RunView]) -> Figure | None:
-    """Return the fronts over each other, in the form of ``figures.front_figure``; ``None`` where no run has one."""
+def fronts_figure(views: Sequence[RunView], colours: Sequence[int] | None = None) -> Figure | None:
+    """Return the fronts over each other, in the form of ``figures.front_figure``; ``None`` where no run has one.
+
+    ``colours`` number the looks of the runs; without, each has its own.
+    """
     if not any(view.front for view in views):
         return None
     found = axes(views[0])
     traces: list[Figure] = []
-    for index, view in enumerate(views):
+    for index, view in zip(colours or range(len(views)), views, strict=True):
         colour = SERIES[index % len(SERIES)]
         name = inert(view.name)
         lines = {}

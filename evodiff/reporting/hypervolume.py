@@ -59,9 +59,7 @@ def courses(
             return None
         marks = sorted({round(index * len(costs) / POINTS) for index in range(1, POINTS + 1)} - {0})
         spent = [sum(value for value in costs[:mark] if value is not None) for mark in marks]
-        found.append(
-            Course(view.name, tuple(spent), tuple(_hypervolume(view.candidates[:mark], box) for mark in marks))
-        )
+        found.append(Course(view.name, tuple(spent), tuple(hypervolume(view.candidates[:mark], box) for mark in marks)))
     return found
 
 
@@ -70,10 +68,11 @@ def final_hypervolumes(views: Sequence[RunView]) -> list[float]:
     if not views:
         return []
     box = common_box(views)
-    return [_hypervolume(view.candidates, box) for view in views]
+    return [hypervolume(view.candidates, box) for view in views]
 
 
-def _hypervolume(candidates: Sequence[CandidateView], box: FitnessBox | None) -> float:
+def hypervolume(candidates: Sequence[CandidateView], box: FitnessBox | None) -> float:
+    """Return the hypervolume of the feasible ones among some candidates, in units of the box."""
     return front_hypervolume([item.objectives for item in candidates if item.feasible], box)
 
 

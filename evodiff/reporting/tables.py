@@ -12,6 +12,8 @@ from rich.text import Text
 from evodiff.reporting.hypervolume import final_hypervolumes
 from evodiff.reporting.notation import number, operator_title, short, title, with_error
 from evodiff.reporting.statistics import ranked
+from evodiff.reporting.strategies import COSTS, Contest, contest, repeated, strategies
+from evodiff.reporting.strategy_sections import budget_text, interval_text, p_value_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -60,6 +62,31 @@ def comparison_table(views: Sequence[RunView]) -> Table:
             number(hypervolume, 4),
             *[_best(view, objective) for objective in objectives],
         )
+    return table
+
+
+def comparison_tables(views: Sequence[RunView]) -> list[Table]:
+    """Return the table of the runs, and those of their strategies where these were repeated."""
+    found = strategies(views)
+    contests = [contest(views, found, cost) for cost in COSTS] if repeated(found) else []
+    return [comparison_table(views), *(strategies_table(item) for item in contests if item)]
+
+
+def strategies_table(found: Contest) -> Table:
+    """Return what each strategy reached at the common budget, and below how sure each difference is."""
+    table = _table(f"Strategies at {budget_text(found)}")
+    table.add_column("strategy", overflow="fold", ratio=1)
+    table.add_column("runs", justify="right")
+    table.add_column("hypervolume, median [95 %]", justify="right")
+    for standing in found.standings:
+        runs = str(len(standing.hypervolumes))
+        table.add_row(Text(standing.strategy.name), runs, interval_text(standing.median))
+    if found.differences:
+        table.add_section()
+        table.add_row(Text("first over second", style="dim"), Text("p", style="dim"), Text("A12 [95 %]", style="dim"))
+    for item in found.differences:
+        pair = Text(f"{item.first.name} over {item.second.name}")
+        table.add_row(pair, p_value_text(item), interval_text(item.effect))
     return table
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from evodiff.engine import Evaluation
     from evodiff.pipeline.run import Run
 
-LONGEST_TAG = 5000
+LONGEST_TAG = 7900
 
 
 @dataclass(frozen=True)

@@ -55,3 +55,14 @@ def read_page(html: str) -> Reader:
     reader.feed(html)
     reader.close()
     return reader
+
+
+def without_variables(value: Any) -> Any:
+    """Put any colour in the place of CSS variables, which the page's script does with the right one."""
+    if isinstance(value, str):
+        return "#0072b2" if value.startswith("var(--") else value
+    if isinstance(value, list):
+        return [without_variables(item) for item in value]
+    if isinstance(value, dict):
+        return {name: without_variables(item) for name, item in value.items()}
+    return value

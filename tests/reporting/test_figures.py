@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from page_reading import without_variables
 from report_examples import plain_view
 
 from evodiff.reporting import CandidateView, GenerationView, ObjectiveView, RandomArm, RunView
@@ -21,17 +22,6 @@ OURS = {"points", "errors", "lines"}
 NAMED = {"var(--front)": "#0072b2"}
 
 values = st.integers(-5, 5).map(float)
-
-
-def without_variables(value: Any) -> Any:
-    """Put any colour in the place of CSS variables, which the page's script does with the right one."""
-    if isinstance(value, str):
-        return "#0072b2" if value.startswith("var(--") else value
-    if isinstance(value, list):
-        return [without_variables(item) for item in value]
-    if isinstance(value, dict):
-        return {name: without_variables(item) for name, item in value.items()}
-    return value
 
 
 def test_plotly_accepts_every_figure(view: RunView) -> None:

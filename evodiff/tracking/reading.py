@@ -1,0 +1,107 @@
+"""An experiment of MLflow as the comparison shows it, for whoever has the server but not the run's folder."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from evodiff.engine.candidate import Evaluation, combine_replicates
+from evodiff.errors import CandidateNotFound
+from evodiff.reporting.notation import unit_of
+from evodiff.reporting.view import CandidateView, ObjectiveView, RunView
+from evodiff.tracking.generations import search_runs
+from evodiff.tracking.server import connected
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+def views_from_tracking(tracking_uri: str, experiments: Sequence[str]) -> list[RunView]:
+    """Read experiments that :func:`~evodiff.tracking.track_run` has written: candidates with objectives and compute.
+
+    Raises:
+        CandidateNotFound: there is no such experiment, or evodiff did not write it.
+        SettingsError: ``tracking_uri`` is no address of a server.
+        TrackingUnreachable: the server is down.
+    """
+    with connected(tracking_uri) as client:
+        return [_view(client, name) for name in experiments]
+
+
+def _view(client: Any, name: str) -> RunView:
+    experiment = client.get_experiment_by_name(name)
+    settings = json.loads(experiment.tags.get("evodiff.settings", "{}")) if experiment else {}
+    if "objectives" not in settings:
+        raise CandidateNotFound(
+            f"No experiment {name} in MLflow that evodiff wrote.",
+            remedy="Track its run first: evodiff track RUN; the name is that of the run's folder.",
+        )
+    objectives = tuple(
+        ObjectiveView(item["name"], item["maximise"], unit_of(item["name"])) for item in settings["objectives"]
+    )
+    digests = settings.pop("digests")
+    done = "tags.evodiff.kind = 'candidate' and attributes.status != 'RUNNING'"  # what runs is not whole yet
+    children = search_runs(client, experiment.experiment_id, done)
+    front = _last_front(client, experiment.experiment_id)
+    by_candidate: dict[str, list[Any]] = {}
+    for child in sorted(children, key=_place):
+        by_candidate.setdefault(child.data.tags["evodiff.candidate"], []).append(child)
+    candidates = tuple(_candidate(tried, objectives, front) for tried in by_candidate.values())
+    champion = max(
+        (item for item in candidates if item.on_front), key=lambda item: item.fitness_score or 0.0, default=None
+    )
+    return RunView(
+        name=name,
+        objectives=objectives,
+        candidates=candidates,
+        champion=champion.id if champion else None,
+        settings=settings,
+        digests=digests,
+    )
+
+
+def _place(child: Any) -> tuple[int, int]:
+    return int(child.data.tags["evodiff.generation"]), int(child.data.tags["evodiff.position"])
+
+
+def _last_front(client: Any, experiment: str) -> set[str]:
+    found = search_runs(client, experiment, "tags.evodiff.kind = 'generation'")
+    last = max(found, key=lambda item: int(item.data.tags["evodiff.generation"]), default=None)
+    return set(last.data.tags["evodiff.front"].split(", ")) if last else set()
+
+
+def _candidate(tried: Sequence[Any], objectives: Sequence[ObjectiveView], front: set[str]) -> CandidateView:
+    """Return a candidate from its runs, one for each generation that tried it: the highest rung counts."""
+    first = tried[0].data
+    rung = max(int(item.data.tags["evodiff.rung"]) for item in tried)
+    standing = [item for item in tried if int(item.data.tags["evodiff.rung"]) == rung]
+    whole = [item for item in standing if item.info.status == "FINISHED"]
+    metrics = whole[-1].data.metrics if whole else {}
+    evaluations = [_evaluation(item.data.metrics, objectives) for item in whole]
+    candidate = first.tags["evodiff.candidate"]
+    return CandidateView(
+        id=candidate,
+        generation=int(first.tags["evodiff.generation"]),
+        operator=first.tags["evodiff.operator"] or None,
+        parents=tuple(filter(None, first.tags["evodiff.parents"].split(", "))),
+        objectives=combine_replicates(evaluations).objectives if whole else {},
+        standard_errors=_standard_errors(metrics, objectives),
+        violations={
+            name.removeprefix("violation."): value for name, value in metrics.items() if name.startswith("violation.")
+        },
+        fitness_score=metrics.get("fitness_score"),
+        on_front=candidate in front,
+        failure=None if whole else standing[-1].data.tags["evodiff.failure"],
+        parameters=round(first.metrics["parameters"]),
+        flops=first.metrics["flops"],
+        training_flops=sum(item.data.metrics["training_flops"] for item in tried),
+    )
+
+
+def _evaluation(metrics: Mapping[str, float], objectives: Sequence[ObjectiveView]) -> Evaluation:
+    return Evaluation({item.name: metrics[item.name] for item in objectives})
+
+
+def _standard_errors(metrics: Mapping[str, float], objectives: Sequence[ObjectiveView]) -> dict[str, float]:
+    named = {item.name: metrics.get(f"{item.name}_standard_error") for item in objectives}
+    return {name: value for name, value in named.items() if value is not None}

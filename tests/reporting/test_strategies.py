@@ -1,0 +1,138 @@
+"""Strategies over seeds: grouped by how they searched, compared at one budget, by closed forms."""
+
+from __future__ import annotations
+
+import copy
+import io
+from dataclasses import replace
+from math import comb
+from pathlib import Path
+from typing import Any
+
+import pytest
+from page_reading import read_page, without_variables
+from report_examples import plain_view, run_search
+from rich.console import Console
+
+from evodiff.reporting import ObjectiveView, RunView, view_from_ledger, write_comparison
+from evodiff.reporting.strategies import contest, doubts, repeated, strategies
+from evodiff.reporting.tables import comparison_tables
+
+ERROR = [ObjectiveView("error")]
+
+
+def run(name: str, strategy: str, seed: int, *errors: float, flops: float = 10.0, **settings: Any) -> RunView:
+    rows = [{"objectives": {"error": error}, "training_flops": flops, "on_front": True} for error in errors]
+    known = {"strategy": {"name": strategy, "settings": {}}, "seed": seed, **settings}
+    return plain_view(ERROR, rows, name=name, settings=known)
+
+
+def six(*, flops: float = 10.0) -> list[RunView]:
+    """Return three runs of ``new``, each better than each of three runs of ``old``; errors go from 11 to 0."""
+    new = [run(f"n{seed}", "new", seed, 11.0, float(seed)) for seed in range(3)]
+    return [*new, *(run(f"o{seed}", "old", seed, 10.0, 5.0 + seed, flops=flops) for seed in range(3))]
+
+
+def test_runs_are_grouped_by_strategy_and_not_by_seed() -> None:
+    found = strategies(six())
+    assert [(strategy.name, strategy.runs) for strategy in found] == [("new", (0, 1, 2)), ("old", (3, 4, 5))]
+    assert repeated(found)
+    assert not repeated(strategies(six()[:3]))  # one strategy alone
+    assert not repeated(strategies(six()[2:4]))  # one run each
+
+
+def test_a_size_that_differs_within_a_strategy_parts_it() -> None:
+    small, large = (run("a", "new", seed, 1.0, population_size=size) for seed, size in ((0, 8), (1, 16)))
+    other = run("b", "old", 0, 1.0, population_size=4)
+    names = [strategy.name for strategy in strategies([small, large, other])]
+    assert names == ["new, population_size 8", "new, population_size 16", "old"]
+
+
+def test_runs_that_tell_no_strategy_stand_by_themselves() -> None:
+    views = [plain_view(ERROR, [{"objectives": {"error": 1.0}}], name=name) for name in ("a", "b")]
+    assert [strategy.name for strategy in strategies(views)] == ["a", "b"]
+
+
+def test_standings_and_differences_are_closed_forms() -> None:
+    views = six()
+    found = contest(views, strategies(views), "evaluations")
+    assert found is not None
+    assert found.budget == 2
+    # The box goes from error 0 to a tenth beyond 11.
+    expected = [[1 - error / 12.1 for error in errors] for errors in ((0, 1, 2), (5, 6, 7))]
+    assert [list(standing.hypervolumes) for standing in found.standings] == [pytest.approx(row) for row in expected]
+    assert [standing.median.value for standing in found.standings] == pytest.approx([row[1] for row in expected])
+    (difference,) = found.differences
+    assert (difference.effect.value, difference.effect.low) == (1.0, 1.0)
+    assert difference.p_value == pytest.approx(2 / comb(6, 3))
+
+
+def test_the_budget_is_what_every_run_has_spent() -> None:
+    longer = run("long", "new", 3, 11.0, 3.0, 0.0, 0.0)
+    views = [*six(flops=30.0), longer]
+    by_evaluations = contest(views, strategies(views), "evaluations")
+    assert by_evaluations is not None
+    assert by_evaluations.budget == 2
+    assert by_evaluations.standings[0].hypervolumes[-1] == pytest.approx(1 - 3 / 12.1)  # not what came later
+    by_compute = contest(views, strategies(views), "compute")
+    assert by_compute is not None
+    assert by_compute.budget == 20.0
+    assert by_compute.standings[1].hypervolumes == (0.0, 0.0, 0.0)  # 20 FLOPs pay for none of its trials
+
+
+def test_bands_hold_their_median_and_end_at_the_standing() -> None:
+    views = six()
+    found = contest(views, strategies(views), "compute")
+    assert found is not None
+    for band, standing in zip(found.bands, found.standings, strict=True):
+        assert all(low <= middle <= high for low, middle, high in zip(band.low, band.median, band.high, strict=True))
+        assert list(band.median) == sorted(band.median)
+        assert (band.median[-1], band.spent[-1]) == (standing.median.value, found.budget)
+
+
+def test_a_strategy_run_once_has_a_standing_but_no_difference() -> None:
+    views = six()[:4]
+    found = contest(views, strategies(views), "evaluations")
+    assert found is not None
+    assert [len(standing.hypervolumes) for standing in found.standings] == [3, 1]
+    assert found.differences == ()
+
+
+def test_an_unknown_cost_leaves_the_contest_out() -> None:
+    views = six()
+    unknown = replace(views[0], candidates=(replace(views[0].candidates[0], training_flops=None),))
+    assert contest([unknown, *views[1:]], strategies(views), "compute") is None
+
+
+def test_what_speaks_against_a_comparison_is_said() -> None:
+    views = six()
+    assert doubts(views, strategies(views)) == []
+    twin = replace(views[1], settings=views[0].settings, digests={"dataset": "1"})
+    said = doubts([views[0], twin, *views[2:]], strategies(views))
+    assert said == [
+        "The runs differ in their dataset: their values do not mean the same.",
+        "Runs of new share a seed: they are not independent.",
+    ]
+
+
+def test_the_page_of_searches_over_seeds_shows_bands_standings_and_differences(tmp_path: Path) -> None:
+    views = [
+        view_from_ledger(run_search(tmp_path / f"{name}{seed}", strategy=name, seed=seed, generations=2))
+        for name in ("nsga2", "random")
+        for seed in range(3)
+    ]
+    path = write_comparison(views, tmp_path / "comparison.html")
+    page = read_page(path.read_text(encoding="utf-8"))
+    assert {"strategies", "differences", "hypervolume", "fronts", "runs"} <= set(page.ids)
+    assert "nsga2 over random" in page.text
+    graph_objects = pytest.importorskip("plotly.graph_objects")
+    for name in ("evaluations-figure", "compute-figure"):
+        figure = page.data["figures"][name]
+        assert [trace.get("name") for trace in figure["data"]] == [None, "nsga2 (3)", None, "random (3)"]
+        graph_objects.Figure(without_variables(figure["data"]), without_variables(copy.deepcopy(figure["layout"])))
+    colours = {trace["line"]["color"] for trace in page.data["figures"]["front-figure"]["data"] if "line" in trace}
+    assert len(colours) == 2
+    assert path.read_bytes() == write_comparison(views, tmp_path / "again.html").read_bytes()
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(*comparison_tables(views))
+    assert "nsga2 over random" in console.export_text()
