@@ -96,6 +96,12 @@ class Settings(BaseSettings):
     tracking_uri: str | None = Field(default=None, description="MLflow server; None tracks nothing")
     archive: Path = Field(default=Path(".archive"), description="git and DVC working copy that keeps generations")
     archive_remote: str | None = Field(default=None, description="URL of a new archive's data; None is a folder in it")
+    min_free_mb: float = Field(default=500.0, ge=0, description="10^6 bytes that a generation leaves free on its disk")
+    retention_days: int = Field(default=30, ge=1, description="what housekeeping removes is older")
+    retention_generations: int = Field(default=5, ge=1, description="artifacts of so many last generations stay")
+    airflow_database: str | None = Field(
+        default=None, description="for `airflow db clean`; None asks Airflow's settings"
+    )
     dataset: str = "digits"
     image_size: int | None = Field(default=None, ge=4, le=256, description="None takes the dataset's own size")
     objectives: tuple[str, ...] = ("kid", "latency_ms", "memory_mb")

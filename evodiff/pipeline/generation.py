@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from evodiff.architecture.genome import ArchitectureGenome
 from evodiff.engine import Evaluation, Evolution, Trial
 from evodiff.errors import Interrupted, LedgerError, SettingsError
+from evodiff.pipeline.disk import require_free_space
 from evodiff.training.digests import weights_damage
 from evodiff.workers import Outcome, Task, WorkerPool
 
@@ -43,10 +44,12 @@ def plan(run: Run, generation: int) -> list[PlannedTrial]:
     """Write the plan of a generation, or read the one that is there; empty where the space has nothing left to try.
 
     Raises:
-        LedgerError: it is not this generation's turn.
+        LedgerError: it is not this generation's turn, or the disk has no room for it.
     """
     evolution = run.evolution()
     _check_turn(run, generation)
+    if not run.ledger.plan(generation):
+        require_free_space(run, generation)
     if evolution.generation == generation:
         evolution.ask(evolution.population_size)
         if evolution.exhausted:
