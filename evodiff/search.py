@@ -6,15 +6,17 @@ import json
 import os
 import tempfile
 import time
+import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evodiff.errors import Interrupted, SettingsError
+from evodiff.errors import Interrupted, LedgerError
 from evodiff.pipeline.create import check_folder, check_settings, create_run
 from evodiff.pipeline.evolve import Watcher, evolve, evolve_generation, has_plateaued
 from evodiff.pipeline.final import final_steps, finish
+from evodiff.pipeline.frozen import check_resume
 from evodiff.pipeline.generation import Listener, resume_hint
 from evodiff.pipeline.inputs import gather_inputs
 from evodiff.pipeline.run import Run
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
     from evodiff.architecture.genome import ArchitectureGenome
     from evodiff.data import ImageDataset
     from evodiff.engine import Candidate, EvolutionMetrics
-    from evodiff.pipeline.inputs import Inputs
     from evodiff.reporting.view import RunView
     from evodiff.workers import WorkerPool
 
@@ -104,16 +105,16 @@ def resume_search(
 ) -> SearchResult:
     """Go on with a run, to where it was last asked to go: generations, champion's steps and whether a plateau ends it.
 
-    ``given`` are the options that were named: generations, workers, time budget and stopping on a plateau may be any,
-    all others must be what the run froze.
+    ``given`` are the options that were named: generations, workers, time budget, the champion's steps and stopping on a
+    plateau may be any, all others must be what the run froze.
 
     Raises:
         SettingsError: an option contradicts the run.
     """
     run = Run.open(path)
-    check_resume(run, given)
+    check_resume(run, settings, given)
     wanted = _remembered(run)
-    generations = given.get("generations") or max(wanted.get("generations") or 0, run.ledger.closed)
+    generations = given.get("generations") or max(wanted.get("generations", 0), run.ledger.closed)
     champion_steps = champion_steps or wanted.get("champion_steps")
     stop_on_plateau = given.get("stop_on_plateau", wanted.get("stop_on_plateau", settings.stop_on_plateau))
     changes = {"device": run.settings["device"], "generations": generations, "stop_on_plateau": stop_on_plateau}
@@ -134,27 +135,17 @@ def _remember(run: Run, settings: Settings, champion_steps: int | None) -> None:
 
 
 def _remembered(run: Run) -> dict[str, Any]:
+    """Return what was stored and makes sense: it is telemetry, which may be lost or damaged."""
     try:
-        wanted: dict[str, Any] = json.loads(run.ledger.read(_WANTED) or b"{}")
-    except ValueError:  # telemetry may be lost
+        wanted = json.loads(run.ledger.read(_WANTED) or b"{}")
+    except ValueError:
         return {}
-    return wanted
-
-
-def check_resume(run: Run, given: Mapping[str, Any]) -> None:
-    """Check that options which were named agree with what ``run`` froze.
-
-    Raises:
-        SettingsError: one does not; the message says which.
-    """
-    frozen = run.options()
-    for name, value in given.items():
-        if name in frozen and value != frozen[name] and not (name == "device" and value == "auto"):
-            raise SettingsError(
-                f"--{name.replace('_', '-')} of {run.path} is frozen: expected {frozen[name]!r}, found {value!r}.",
-                remedy="Leave it out, or start a new run without --resume; --generations, --workers, "
-                "--time-budget and --stop-on-plateau may change.",
-            )
+    stored = wanted if isinstance(wanted, dict) else {}
+    counts = {name: stored.get(name) for name in ("generations", "champion_steps")}
+    sound: dict[str, Any] = {name: count for name, count in counts.items() if type(count) is int and count > 0}
+    if isinstance(stored.get("stop_on_plateau"), bool):
+        sound["stop_on_plateau"] = stored["stop_on_plateau"]
+    return sound
 
 
 def free_folder(settings: Settings) -> Path:
@@ -174,9 +165,18 @@ def arm_folder(path: Path) -> Path:
 
 
 def random_arm(run: Run) -> Run | None:
-    """Return the random-search arm of a run, if it has one."""
+    """Return the random-search arm of a run, if it has one: a run of that name may also be another one."""
     path = arm_folder(run.path)
-    return Run.open(path) if (path / "experiment.json").exists() else None
+    if not (path / "experiment.json").exists():
+        return None
+    try:
+        arm = Run.open(path)
+    except LedgerError as error:
+        warnings.warn(f"{path} is no random-search arm of {run.name}: {error}", stacklevel=2)
+        return None
+    ours, theirs = ({**opened.options(), "strategy": "random"} for opened in (run, arm))
+    same = ours == theirs and arm.settings["digests"] == run.settings["digests"]
+    return arm if same and arm.options()["strategy"] == "random" else None
 
 
 def write_run_report(run: Run) -> Path:
@@ -269,21 +269,21 @@ class EvolutionaryDiffusionSearch:
         given = {"dataset": dataset, "population": population_size, **settings}
         if steps is not None:
             given["steps"] = steps
-        chosen = load_settings(given)
-        check_settings(chosen)
-        self.settings = chosen
+        self.settings = load_settings(given)
+        check_settings(self.settings)
         path = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="evodiff-")) / "run"
-        with self._working() as pool:
-            self._inputs: Inputs = gather_inputs(chosen, pool)
-            if (path / "experiment.json").exists():
-                self.run = Run.open(path)
-                check_resume(self.run, given)
-            else:
-                self.run = create_run(chosen, path, self._inputs)
+        if (path / "experiment.json").exists():
+            self.run = Run.open(path)
+            check_resume(self.run, self.settings, given)
+            self.settings = self.settings.model_copy(update={"device": self.run.settings["device"]})
+        else:
+            check_folder(path)
+            with self._working() as pool:
+                self.run = create_run(self.settings, path, gather_inputs(self.settings, pool))
 
     @property
     def population(self) -> list[Candidate[ArchitectureGenome]]:
-        """The survivors of the last generation, best first; empty before the first."""
+        """The survivors of the last generation, empty before the first; best first, but for regularised evolution."""
         return self.run.evolution().survivors
 
     @property
@@ -313,7 +313,7 @@ class EvolutionaryDiffusionSearch:
         from evodiff.pipeline.single import evaluate_genome
 
         with self._working() as pool:
-            return evaluate_genome(self.run, genome, self.settings, self._inputs, pool)
+            return evaluate_genome(self.run, genome, pool)
 
     def report(self) -> Path:
         """Write the report and return the page's path."""

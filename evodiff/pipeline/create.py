@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,7 @@ from evodiff.hardware.calibration import LOCAL
 from evodiff.hardware.profiles import TARGETS
 from evodiff.pipeline.preference import parse_preference
 from evodiff.pipeline.run import PRICED, SCORED, Run
+from evodiff.settings import EvaluationSettings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +35,8 @@ def check_settings(settings: Settings) -> None:
     """Check what can be checked before anything is computed.
 
     Raises:
-        SettingsError: an objective, the target or the strategy is unknown, or the preference cannot be read.
+        SettingsError: an objective, the target or the strategy is unknown, the preference cannot be read, or the
+            sampler that scores cannot take so many steps between these noise levels.
     """
     for name in settings.objectives:
         _check_name("objective", name, SCORED + PRICED)
@@ -48,6 +52,17 @@ def check_settings(settings: Settings) -> None:
     _check_name("target", settings.target, (LOCAL, *TARGETS))
     _check_name("strategy", settings.strategy, tuple(STRATEGIES))
     parse_preference(settings.prefer, settings.objectives)
+    _check_sampler(settings)
+
+
+def _check_sampler(settings: Settings) -> None:
+    asked, usual = settings.evaluation, EvaluationSettings()
+    if all(getattr(asked, name) == getattr(usual, name) for name in ("sampler_steps", "sigma_min", "sigma_max")):
+        return  # on every schedule there is; to find out imports torch, which takes seconds
+    from evodiff.sampling import NoiseSchedule, scoring_timesteps
+
+    schedule = NoiseSchedule.named(settings.training.noise_schedule)
+    scoring_timesteps(schedule, asked.sampler_steps, sigma_min=asked.sigma_min, sigma_max=asked.sigma_max)
 
 
 def create_run(
@@ -109,20 +124,38 @@ def space_of(settings: Settings, inputs: Inputs) -> ArchitectureSpace:
 
 
 def check_folder(path: Path) -> None:
-    """Check that a run may be created at ``path``.
+    """Check that a run may be created at ``path``; nothing is left there.
 
     Raises:
-        LedgerError: there is something in that place.
+        LedgerError: there is something in that place, or it cannot be written.
     """
-    if (path / "experiment.json").exists():
+    try:
+        if (path / "experiment.json").exists():
+            raise LedgerError(
+                f"{path} already holds a run: expected a new or empty folder.",
+                remedy=f"Go on with it by --resume {path}, or give another folder with --out.",
+            )
+        if path.exists() and (not path.is_dir() or any(item.name != "inputs" for item in path.iterdir())):
+            raise LedgerError(
+                f"{path} is in use: expected a new or empty folder.", remedy="Give another folder with --out."
+            )
+        _try_to_write(path)
+    except OSError as error:
         raise LedgerError(
-            f"{path} already holds a run: expected a new or empty folder.",
-            remedy=f"Go on with it by --resume {path}, or give another folder with --out.",
-        )
-    if path.exists() and (not path.is_dir() or any(item.name != "inputs" for item in path.iterdir())):
-        raise LedgerError(
-            f"{path} is in use: expected a new or empty folder.", remedy="Give another folder with --out."
-        )
+            f"{path} cannot be written: {error.strerror}.", remedy="Give another folder with --out."
+        ) from error
+
+
+def _try_to_write(path: Path) -> None:
+    """Make the folder and one in it, and remove again what was not there; whatever the system refuses is raised."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        Path(tempfile.mkdtemp(dir=path)).rmdir()
+    finally:
+        for folder in missing:
+            with suppress(OSError):  # it was not made, or something else came to lie there meanwhile
+                folder.rmdir()
 
 
 def _publish_inputs(inputs: Inputs, folder: Path) -> dict[str, str]:

@@ -30,7 +30,8 @@ Inspect = Callable[[ImageDataset], object]  # looks at a dataset before anything
 class Inputs:
     """Files of the cache, by the name that they get in ``RUN/inputs``, and what is known of them.
 
-    ``device`` is what candidates are trained on, ``working_set_mb`` the memory that a network may take on the target.
+    ``device`` is what candidates are trained on, ``working_set_mb`` the memory that a network may take on the target
+    (None where nothing is known of it).
     ``noise_floors`` holds value, standard error and explanation of each scored objective; ``feature_accuracy`` the
     validation accuracy of each feature net where there are labels.
     """
@@ -39,7 +40,7 @@ class Inputs:
     calibration: Calibration
     files: Mapping[str, Path]
     device: str
-    working_set_mb: float
+    working_set_mb: float | None
     noise_floors: Mapping[str, Mapping[str, Any]]
     feature_accuracy: Mapping[str, float | None]
 

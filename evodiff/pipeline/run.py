@@ -70,10 +70,11 @@ class Run:
     def _check(self) -> None:
         """Read what every verb needs, so that damage is named before any work."""
         try:
-            _ = self.shape, self.training, self.evaluation, self.objectives, self.settings["digests"]
-        except (KeyError, TypeError, ValueError) as error:
+            _ = self.options(), self.settings["digests"], self.experiment["space"]["description"], self.steps(0)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise LedgerError(
-                f"experiment.json in {self.path} is damaged or of another version: {error}".replace("\n", " "),
+                f"experiment.json in {self.path} is damaged or of another version: expected what a run freezes, found "
+                f"no usable {error}.".replace("\n", " "),
                 remedy="Restore it from a copy, or open the run with the version of evodiff that wrote it.",
             ) from error
 
@@ -173,7 +174,7 @@ class Run:
         return content
 
     def options(self) -> dict[str, Any]:
-        """Return what the run froze by the names of the settings that chose it; ``steps`` are those of the training."""
+        """Return what the run froze by the names of the settings that chose it: ``seed``, ``training.steps``, ..."""
         return {
             "dataset": self.settings["dataset"]["name"],
             "image_size": self.shape.size,
@@ -181,10 +182,11 @@ class Run:
             "seed": self.experiment["seed"],
             "strategy": self.experiment["strategy"]["name"],
             "objectives": tuple(objective.name for objective in self.objectives),
-            "steps": self.training.steps,
             "prefer": self.settings["prefer"],
             "target": self.settings["target"],
             "device": self.settings["device"],
+            **{f"training.{name}": value for name, value in self.training.model_dump().items()},
+            **{f"evaluation.{name}": value for name, value in self.evaluation.model_dump().items()},
         }
 
     def evolution(self) -> Evolution[ArchitectureGenome]:

@@ -8,19 +8,17 @@ from evodiff.engine.candidate import candidate_id
 from evodiff.errors import EvodiffError
 from evodiff.pipeline.create import create_run
 from evodiff.pipeline.generation import plan, train_and_evaluate
+from evodiff.pipeline.inputs import Inputs
 from evodiff.pipeline.run import Run
+from evodiff.settings import Settings
 
 if TYPE_CHECKING:
     from evodiff.architecture.genome import ArchitectureGenome
-    from evodiff.pipeline.inputs import Inputs
-    from evodiff.settings import Settings
     from evodiff.workers import WorkerPool
 
 
-def evaluate_genome(
-    run: Run, genome: ArchitectureGenome, settings: Settings, inputs: Inputs, pool: WorkerPool
-) -> dict[str, float]:
-    """Return the objectives of ``genome`` under the settings of ``run``.
+def evaluate_genome(run: Run, genome: ArchitectureGenome, pool: WorkerPool) -> dict[str, float]:
+    """Return the objectives of ``genome`` under the settings that ``run`` froze, whatever others hold now.
 
     The ledger is ``RUN/single/ID``, a run of one trial. A trial's seed comes from the run's seed and the candidate's
     id, so the values are those that the search itself would find.
@@ -35,8 +33,7 @@ def evaluate_genome(
     if (path / "experiment.json").exists():
         single = Run.open(path)
     else:
-        alone = settings.model_copy(update={"population": 1})
-        single = create_run(alone, path, inputs, warm_start=[genome])
+        single = create_run(_settings(run), path, _inputs(run), warm_start=[genome])
     (trial,) = plan(single, 0)
     train_and_evaluate(single, 0, pool)
     evaluation = single.ledger.evaluations(0)[trial.id]
@@ -46,3 +43,22 @@ def evaluate_genome(
             remedy="Change the genome, or the training settings.",
         )
     return dict(evaluation.objectives)
+
+
+def _settings(run: Run) -> Settings:
+    """Return the settings of a run like this one, of a single trial; nothing is read from anywhere else."""
+    chosen = {name: value for name, value in run.options().items() if "." not in name}
+    return Settings.model_construct(**{**chosen, "population": 1}, training=run.training, evaluation=run.evaluation)
+
+
+def _inputs(run: Run) -> Inputs:
+    names = ("dataset", "feature_net", "report_feature_net")
+    return Inputs(
+        dataset=run.dataset(),
+        calibration=run.calibration,
+        files={f"{name}.safetensors": run.inputs / f"{name}.safetensors" for name in names},
+        device=run.settings["device"],
+        working_set_mb=run.settings.get("working_set_mb"),
+        noise_floors=run.settings["noise_floors"],
+        feature_accuracy=run.settings["feature_accuracy"],
+    )
