@@ -30,8 +30,8 @@ def told_run(
 ) -> Run:
     """Create a run over blank images of three classes, and close ``generations`` of it.
 
-    Of each generation but the first the last trial fails. With ``weights`` the others leave those that a network starts
-    with; without, tests need no torch.
+    Of each generation but the first the last trial fails. With ``weights`` the others leave some, drawn by chance;
+    without, tests need no torch.
     """
     settings = Settings(
         dataset="blank",
@@ -73,10 +73,18 @@ def _kid(run: Run, trial: PlannedTrial) -> float:
 
 
 def _publish_weights(run: Run, trial: PlannedTrial) -> str:
+    import torch
+
     from evodiff.architecture.network import build_network
     from evodiff.training import save_weights
 
     network = build_network(trial.genome, run.shape, seed=trial.seed)
+    chance = torch.Generator().manual_seed(trial.seed)
+    # A new network answers every input alike: its last convolution is zero.
+    weights = {
+        name: tensor + 0.05 * torch.randn(tensor.shape, generator=chance)
+        for name, tensor in network.state_dict().items()
+    }
     config = {
         "genome": trial.genome.to_json(),
         "image_shape": dict(run.settings["image_shape"]),
@@ -84,7 +92,7 @@ def _publish_weights(run: Run, trial: PlannedTrial) -> str:
         "steps": run.steps(trial.rung),
         "loss_curve": [0.4, 0.2],
     }
-    return save_weights(run.ledger.weights_folder(trial), network.state_dict(), config)
+    return save_weights(run.ledger.weights_folder(trial), weights, config)
 
 
 def _inputs(folder: Path) -> Inputs:
