@@ -55,6 +55,11 @@ class Repository:
         """Where its data are pushed to: the URL it was created with, by default a folder of its own."""
         return _read_marker(self.path)["remote"] or str(self.path / ".remote")
 
+    @property
+    def cache(self) -> Path:
+        """Where DVC keeps the data."""
+        return self.path / ".dvc" / "cache"
+
     def last_commit(self, path: str) -> str | None:
         """Return the id of the last commit that touched ``path``, None where there is none."""
         return self.commands.git("log", "-1", "--format=%H", "--", path).strip() or None

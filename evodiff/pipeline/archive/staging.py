@@ -29,7 +29,7 @@ class Staging:
     @classmethod
     def create(cls, archive: Repository) -> Staging:
         """Create an empty one in place of what a killed process may have left."""
-        path = archive.path / ".dvc" / "tmp" / "staging"
+        path = staging_folder(archive)
         shutil.rmtree(path, ignore_errors=True)
         (path / ".dvc").mkdir(parents=True)
         shutil.copyfile(archive.path / ".dvc" / "config", path / ".dvc" / "config")
@@ -58,12 +58,16 @@ class Staging:
         shutil.rmtree(self.path)
 
 
+def staging_folder(archive: Repository) -> Path:
+    """Return where the staging of an archive is, while there is one."""
+    return archive.path / ".dvc" / "tmp" / "staging"
+
+
 def _config(archive: Repository) -> str:
-    dvc = archive.path / ".dvc"
     return f"""\
 [core]
     no_scm = true
-    site_cache_dir = "{dvc / "tmp" / "site"}"
+    site_cache_dir = "{archive.path / ".dvc" / "tmp" / "site"}"
 [cache]
-    dir = "{dvc / "cache"}"
+    dir = "{archive.cache}"
 """
