@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +25,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+INTERRUPTED = 130  # the exit code of what Ctrl-C ended
 generation_app = typer.Typer(help="The steps of one generation, each safe to run twice.", no_args_is_help=True)
 app.add_typer(generation_app, name="generation")
 rebuild_app = typer.Typer(help="What the stages of an archive's dvc.yaml run.", no_args_is_help=True)
@@ -92,7 +94,8 @@ def evolve(
     resume: Annotated[
         Path | None,
         typer.Option(
-            help="Go on with this run; only generations, workers, time budget and the plateau option may change."
+            help="Go on with this run; only generations, workers, time budget, champion's steps and the plateau option "
+            "may change. A contradicting EVODIFF_* variable is refused, params.yaml is ignored with a warning."
         ),
     ] = None,
 ) -> None:
@@ -343,7 +346,7 @@ def export(
 def sample(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that `evodiff export` wrote.")],
     count: Annotated[int, typer.Option(min=1, max=10_000, help="Images.")] = 16,
-    seed: Annotated[int, typer.Option(min=0, help="Image i comes from seed + i.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Image i comes from seed + i.")] = 0,
     steps: Annotated[int, typer.Option(min=2, max=1000, help="Sampling steps.")] = 20,
     guidance: Annotated[float, typer.Option(min=1.0, help="Classifier-free guidance; 1 is none.")] = 1.0,
     out: Annotated[Path, typer.Option(help="PNG file to write.")] = Path("grid.png"),
@@ -509,11 +512,18 @@ def main() -> None:
     """Run the command line; an error of the user's ends with what to do and exit code 2, without a traceback."""
     from evodiff.errors import EvodiffError, Interrupted
 
+    warnings.formatwarning = lambda message, *where, **more: f"warning: {message}\n"
     try:
         app(standalone_mode=True)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # by a Ctrl-C before the workers listened for it, or after
+            _complain(
+                "Stopped; what was stored is intact.", "Give the same command again; go on with a run by --resume."
+            )
+        raise
     except Interrupted as stop:
         _complain(stop.headline, stop.remedy)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except EvodiffError as error:
         _complain(error.headline, error.remedy)
         sys.exit(2)

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 
 PREFIX: Final = "EVODIFF_"
 PARAMS_FILE: Final = "params.yaml"
-# Variables of that name which the scheduler, its DAGs and the tests read themselves.
+# Variables of that name which services, DAGs and tests read themselves.
 _ELSEWHERE: Final = {
+    "AIRFLOW_DATABASE",
     "AIRFLOW_PORT",
     "GENERATION_DEADLINE_MINUTES",
     "HOME",
@@ -39,6 +40,7 @@ _ELSEWHERE: Final = {
     "MLFLOW_PORT",
     "REQUIRE_SERVERS",
     "RETRY_SECONDS",
+    "SLOTS",
 }
 
 Source = Literal["option", "environment", "params.yaml"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 
@@ -88,12 +89,14 @@ def test_a_variable_that_sets_nothing_is_warned_of(name: str, meant: str, monkey
 
 def test_no_variable_that_something_reads_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
     project = Path(__file__).parents[1]
-    folders = [project / name for name in ("evodiff", "dags", "plugins")]
-    sources = [path.read_text() for folder in folders for path in folder.rglob("*.py")]
-    read = {word.split('"')[0] for text in sources for word in text.split(f'"{PREFIX}')[1:]} - {""}
+    places = [project / name for name in ("docker-compose.yaml", "Makefile", "Procfile")]
+    for folder in ("evodiff", "dags", "plugins", "deploy", "tests"):
+        places += [path for path in (project / folder).rglob("*") if path.suffix in (".py", ".yaml", ".yml", "")]
+    texts = [path.read_text() for path in places if path.is_file() and path != Path(__file__)]
+    read = {name for text in texts for name in re.findall(rf"\b{PREFIX}([A-Z_]*[A-Z])\b", text)}
     assert {"AIRFLOW_PORT", "RETRY_SECONDS"} <= read
-    for name in {*read, "REQUIRE_SERVERS"} - {"TRAINING", "EVALUATION"}:
-        monkeypatch.setenv(PREFIX + name, "3")
+    for name in {*read, "REQUIRE_SERVERS"}:
+        monkeypatch.setenv(PREFIX + name, '["kid"]' if name == "OBJECTIVES" else "3")
     monkeypatch.setenv("EVODIFF_TRAINING__STEPS", "3")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
