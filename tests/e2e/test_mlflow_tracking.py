@@ -18,9 +18,11 @@ import pytest
 from mlflow_server import ENVIRONMENT, MlflowServer
 from tracked_runs import close_generation, told_run
 
-from evodiff.errors import SettingsError
+from evodiff.errors import CandidateNotFound, SettingsError
 from evodiff.pipeline.run import Run
+from evodiff.reporting import view_from_ledger
 from evodiff.tracking import TrackingError, track_run
+from evodiff.tracking.reading import views_from_tracking
 from evodiff.tracking.records import RunRecords
 
 pytestmark = pytest.mark.e2e
@@ -287,3 +289,47 @@ def test_the_command_line_says_what_it_did_and_what_waits(
     assert (nobody.returncode, "waits" in nobody.stdout) == (2, True)
     unnamed = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert (unnamed.returncode, "EVODIFF_TRACKING_URI" in unnamed.stderr) == (2, True)
+
+
+def test_mlflow_alone_tells_of_a_search_what_its_ledger_does(server: MlflowServer, tmp_path: Path) -> None:
+    run = told_run(tmp_path / "read", generations=2)
+    track_run(run, server.uri)
+    (found,) = views_from_tracking(server.uri, ["read"])
+    expected = view_from_ledger(run.path)
+    shown = ("id", "generation", "operator", "parents", "objectives", "standard_errors", "failure", "parameters")
+    for name in (*shown, "flops", "training_flops", "on_front", "feasible"):
+        assert [getattr(item, name) for item in found.candidates] == [
+            getattr(item, name) for item in expected.candidates
+        ], name
+    assert (found.objectives, found.champion, found.digests) == (
+        expected.objectives,
+        expected.champion,
+        expected.digests,
+    )
+    with pytest.raises(CandidateNotFound, match="No experiment nowhere in MLflow"):
+        views_from_tracking(server.uri, ["nowhere"])
+
+
+def test_strategies_compare_alike_from_ledgers_and_from_mlflow(
+    server: MlflowServer, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    names = [f"{strategy}-{seed}" for strategy in ("nsga2", "random") for seed in range(2)]
+    for name in names:
+        strategy, _, seed = name.partition("-")
+        track_run(told_run(tmp_path / name, generations=2, strategy=strategy, seed=int(seed)), server.uri)
+    command = [str(Path(sys.executable).with_name("evodiff")), "compare"]
+    from_ledger = subprocess.run(
+        [*command, *(str(tmp_path / name) for name in names), "--out", str(tmp_path / "ledger.html")],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    from_mlflow = subprocess.run(
+        [*command, *names, "--tracking-uri", server.uri, "--out", str(tmp_path / "mlflow.html")],
+        env={**environment, **ENVIRONMENT},
+        capture_output=True,
+        text=True,
+    )
+    assert (from_ledger.returncode, from_mlflow.returncode) == (0, 0), from_ledger.stderr + from_mlflow.stderr
+    assert "nsga2 over random" in from_ledger.stdout
+    assert from_ledger.stdout.splitlines()[:-1] == from_mlflow.stdout.splitlines()[:-1]
