@@ -9,10 +9,12 @@
 :mod:`.layout`          where it lies
 :mod:`.entries`         ``generations.yaml`` and ``dvc.lock``
 :mod:`.rebuild`         what the stages of ``dvc.yaml`` run
+:mod:`.garbage`         remove data that no commit names
 ======================  =====================================================================
 """
 
 from evodiff.pipeline.archive.archiving import archive_dataset, archive_run
+from evodiff.pipeline.archive.garbage import collect_garbage
 from evodiff.pipeline.archive.repository import create_archive
 
-__all__ = ["archive_run", "archive_dataset", "create_archive"]
+__all__ = ["archive_run", "archive_dataset", "create_archive", "collect_garbage"]
