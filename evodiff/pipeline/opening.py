@@ -18,7 +18,7 @@ from evodiff.pipeline.create import check_settings, create_run
 from evodiff.pipeline.frozen import contradictions
 from evodiff.pipeline.inputs import gather_inputs
 from evodiff.pipeline.lease import leases, open_generation
-from evodiff.pipeline.requests import submit
+from evodiff.pipeline.requests import submit, withdraw
 from evodiff.pipeline.run import Run
 from evodiff.pipeline.session import open_workers
 from evodiff.pipeline.shards import log_listener
@@ -130,9 +130,14 @@ def open_form(
         ended = end_reason(run, steering(run, form.steering))
         if ended is not None:
             raise NothingToDo(f"{run.name}: {ended}.", remedy="Ask for more generations or a larger budget.")
-        submit(run, {"form": holder}, form.steering, now)
+        request = submit(run, {"form": holder}, form.steering, now)
         if state(run) is not State.RUNNING:
             set_state(run, State.RUNNING)
+        try:
+            return _open(run, holder, now, is_active)
+        except AlreadyLooping:  # another form was faster by a moment
+            withdraw(run, request)
+            raise
     return _open(run, holder, now, is_active)
 
 

@@ -42,6 +42,11 @@ def submit(run: Run, cause: Mapping[str, Any], steering: Mapping[str, Any], now:
     return _read(run, identifier)
 
 
+def withdraw(run: Run, request: Request) -> None:
+    """Take a request back, for one that was refused after it was written."""
+    (run.path / _name(request.id)).unlink(missing_ok=True)
+
+
 def request_id(cause: Mapping[str, Any]) -> str:
     """Return the id of the request that a cause writes."""
     return hashlib.sha256(json.dumps(cause, sort_keys=True).encode()).hexdigest()[:16]

@@ -93,7 +93,8 @@ def test_a_command_line_and_the_scheduler_work_on_one_generation(
     tmp_path: Path, environment: dict[str, str], evodiff: CommandLine
 ) -> None:
     with services(tmp_path, environment) as site:
-        site.trigger("both-form", experiment="both", generations=1, **HITTABLE)
+        for form in ("both-form", "both-twin"):  # two triggers at once: one is answered, one does the work
+            site.trigger(form, experiment="both", generations=1, **HITTABLE)
         wait_for("the plan is written", lambda: (site.runs / "both" / "generations" / "0000" / "plan.jsonl").exists())
         twin = subprocess.Popen(
             [Path(sys.executable).with_name("evodiff"), "evolve", "--resume", site.runs / "both", "--generations", "1"],
@@ -106,7 +107,9 @@ def test_a_command_line_and_the_scheduler_work_on_one_generation(
         assert twin.returncode == 0, output
         run = site.wait_until_closed("both", 1)
         assert_whole(run, 1)
-        assert site.states("both") == {"both-form": "success"}
+        assert sorted(site.states("both").values()) == ["failed", "success"]
+        refused = next(run_id for run_id, state in site.states("both").items() if state == "failed")
+        assert "AlreadyLooping" in site.api.log("evolve_architecture", refused, "open")
     alone = undisturbed(evodiff, tmp_path / "alone" / "both", 1)
     assert generation_files(run.path) == generation_files(alone)
 

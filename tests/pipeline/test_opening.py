@@ -13,6 +13,7 @@ import pytest
 from told_runs import TellingPool, new_run
 
 from evodiff.errors import SettingsError
+from evodiff.pipeline import opening
 from evodiff.pipeline.chain import ATTEMPTS, generation_run_id, successor, wanted_runs
 from evodiff.pipeline.control import State, set_state, state
 from evodiff.pipeline.evolve import evolve_generation
@@ -73,6 +74,23 @@ def test_a_form_that_names_a_looping_experiment_is_told_so_and_consumes_nothing(
         fill("manual-2", lambda holder: holder == "manual-1", generations=50)
     assert requests(run) == before
     assert [lease.holder for lease in leases(run)] == ["manual-1"]
+
+
+def test_of_two_forms_at_once_the_slower_takes_its_request_back(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    faster = Form.of({"experiment": "faces"})
+    real = opening.submit
+
+    def overtaken(*arguments: Any) -> Any:  # between the slower one's look and its lease
+        request = real(*arguments)
+        monkeypatch.setattr(opening, "submit", real)
+        open_form(faster, "manual-1", now=NOW, is_active=nobody, say=lambda line: None)
+        return request
+
+    monkeypatch.setattr(opening, "submit", overtaken)
+    with pytest.raises(AlreadyLooping, match="manual-1"):
+        fill("manual-2", lambda holder: holder == "manual-1", generations=9)
+    assert [request.cause for request in requests(run)] == [{"form": "manual-1"}]
+    assert pending(run) == []
 
 
 def test_a_successor_that_waits_its_turn_counts_as_looping(run: Run) -> None:
