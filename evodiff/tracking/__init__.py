@@ -13,12 +13,14 @@ processes at once. Importing it imports no MLflow.
 :mod:`.model_folder`   a candidate as a model of MLflow
 :mod:`.served_model`   the code inside such a model
 :mod:`.outbox`         what waits while MLflow cannot be reached
+:mod:`.retention`      ``expire_artifacts``
 :mod:`.server`         the connection and its errors
 =====================  =================================================================
 """
 
 from evodiff.tracking.delivery import TrackingResult, register_front, track_run
 from evodiff.tracking.registry import RegisteredCandidate, project_aliases
+from evodiff.tracking.retention import Expired, expire_artifacts
 from evodiff.tracking.server import TrackingError, TrackingUnreachable
 
 __all__ = [
@@ -27,6 +29,8 @@ __all__ = [
     "register_front",
     "RegisteredCandidate",
     "project_aliases",
+    "expire_artifacts",
+    "Expired",
     "TrackingError",
     "TrackingUnreachable",
 ]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from evodiff.pipeline.run import Run
 
 _PAGE = 1000
-_PASSES = 8  # a look, the generation's run, a look, its candidates', a look, and rivals may undo some of it
+_PASSES = 6  # two are enough, one to create and one to fill, unless rivals undo some of it
 
 
 def open_experiment(client: Any, run: Run) -> str:
@@ -73,15 +73,13 @@ def track_generation(client: Any, experiment: str, records: RunRecords, generati
     parent, children = records.generation(generation), records.candidates(generation)
     refusals: list[str] = []
     for _ in range(_PASSES):
+        refusals.clear()
         held = _held(client, experiment, generation, refusals)
-        if parent.key not in held:
-            _create(client, experiment, parent)
-        elif missing := [record for record in children if record.key not in held]:
-            for record in missing:
-                _create(client, experiment, record, parent=held[parent.key].info.run_id)
-        elif unfinished := [item for item in (*children, parent) if held[item.key].info.status == "RUNNING"]:
-            _fill(client, records, generation, unfinished, held, refusals)
-        else:
+        if missing := [record for record in (parent, *children) if record.key not in held]:
+            _create(client, experiment, missing, held)
+            continue
+        _fill(client, records, generation, (*children, parent), held, refusals)
+        if not refusals:
             return
     raise TrackingError(
         f"Generation {generation} of {records.run.name} is not whole in MLflow after {_PASSES} passes; it refused: "
@@ -132,37 +130,46 @@ def _age(item: Any) -> tuple[int, str]:
     return int(item.data.tags["evodiff.created"]), item.info.run_id
 
 
-def _create(client: Any, experiment: str, record: Record, *, parent: str | None = None) -> None:
-    begin = record.span[0] if record.span else time.time()
-    tags = {
-        "evodiff.key": record.key,
-        "evodiff.generation": record.tags["evodiff.generation"],
-        "evodiff.created": str(time.time_ns()),
-        **({} if parent is None else {"mlflow.parentRunId": parent}),
-    }
-    client.create_run(experiment, start_time=round(1000 * begin), tags=tags, run_name=record.name)
+def _create(client: Any, experiment: str, missing: Sequence[Record], held: Mapping[str, Any]) -> None:
+    """Create runs that hold no more than what they are found by; those of candidates lie in their generation's."""
+    parents = {key: item.info.run_id for key, item in held.items()}
+    for record in missing:
+        generation = generation_key(int(record.tags["evodiff.generation"]))
+        tags = {
+            "evodiff.key": record.key,
+            "evodiff.generation": record.tags["evodiff.generation"],
+            "evodiff.created": str(time.time_ns()),
+            **({"mlflow.parentRunId": parents[generation]} if generation != record.key else {}),
+        }
+        begin = record.span[0] if record.span else time.time()
+        made = client.create_run(experiment, start_time=round(1000 * begin), tags=tags, run_name=record.name)
+        parents[record.key] = made.info.run_id
 
 
 def _fill(
     client: Any,
     records: RunRecords,
     generation: int,
-    unfinished: Sequence[Record],
+    wanted: Sequence[Record],
     held: Mapping[str, Any],
     refusals: list[str],
 ) -> None:
+    """Send what unfinished runs lack, the generation's own last: once it is finished, all are."""
     new = set(records.new_members(generation))
     parent = held[generation_key(generation)].info.run_id
-    for record in unfinished:
+    for record in wanted:
+        info = held[record.key].info
+        if info.status != "RUNNING" or (record.key == generation_key(generation) and refusals):
+            continue
         tags = dict(record.tags)
-        if record.key == generation_key(generation):
+        if info.run_id == parent:
             files = generation_files(records, generation)
         else:
             tags["mlflow.parentRunId"] = parent  # of two doubles the other one may have stayed
             row = records.trial(generation, record.name)
             files = candidate_files(records.run, row, samples=record.name in new)
         with _going_on(refusals):
-            _send(client, held[record.key].info, generation, record, tags, files)
+            _send(client, info, generation, record, tags, files)
 
 
 def _send(
@@ -170,6 +177,7 @@ def _send(
 ) -> None:
     """Send all that a run holds; doing so again changes nothing, for time stamps are those of the run."""
     from mlflow.entities import Metric, Param, RunTag
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     values = [(name, step, value) for name, value in record.metrics.items()]
     values += [(name, at, value) for name, curve in record.curves.items() for at, value in curve.items()]
@@ -182,7 +190,7 @@ def _send(
     with TemporaryDirectory(prefix="evodiff-") as folder:
         for name, content in files.items():
             (Path(folder) / name).write_bytes(content)
-        client.log_artifacts(info.run_id, folder)
+        get_artifact_repository(info.artifact_uri, tracking_uri=client.tracking_uri).log_artifacts(folder)
     end = record.span[1] if record.span else time.time()
     client.set_terminated(info.run_id, "FAILED" if record.failed else "FINISHED", round(1000 * end))
 

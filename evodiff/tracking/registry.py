@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 MOST_A_GENERATION: Final = 3
 ALIASES: Final = ("champion", "challenger", "previous")
+REMOVED: Final = "evodiff.artifacts_removed"  # tag of a version whose model is gone; see evodiff.tracking.retention
 _MODEL = "model"
 _PAGE = 1000
 
@@ -142,8 +143,15 @@ def _trained_digest(run: Run, candidate: str) -> str | None:
 
 
 def _registered_version(client: Any, model: str, candidate: str, digest: str | None) -> Any | None:
-    """Return the version that holds a candidate's weights, or its newest where ``digest`` is None; delete doubles."""
-    versions = [item for item in registered_versions(client, model) if item.tags.get("evodiff.candidate") == candidate]
+    """Return the version that holds a candidate's weights, or its newest where ``digest`` is None; delete doubles.
+
+    Versions whose model was removed count for nothing.
+    """
+    versions = [
+        item
+        for item in registered_versions(client, model)
+        if item.tags.get("evodiff.candidate") == candidate and REMOVED not in item.tags
+    ]
     if digest is None:
         return versions[-1] if versions else None
     same = [item for item in versions if item.tags.get("evodiff.weights") == digest]
