@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from evodiff.errors import EvodiffError
@@ -10,10 +12,13 @@ from evodiff.errors import EvodiffError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import httpx
+
     from evodiff.local.environment import Site
 
 USER = "admin"
-SECONDS = 30.0
+SECONDS = 60.0
+_WAITS_SECONDS = (0.0, 1.0, 2.0, 4.0, 8.0)
 
 
 class SchedulerError(EvodiffError):
@@ -63,10 +68,10 @@ class Scheduler:
         Raises:
             SchedulerError: the form is refused, or there is a run of that id.
         """
-        content: dict[str, Any] = {"conf": dict(conf), "logical_date": None}
-        if run_id is not None:
-            content["dag_run_id"] = run_id
-        return str(self.ask("POST", f"/api/v2/dags/{dag}/dagRuns", content)["dag_run_id"])
+        identifier = run_id or f"manual__{datetime.now(UTC).isoformat()}"
+        content = {"conf": dict(conf), "logical_date": None, "dag_run_id": identifier}
+        self.ask("POST", f"/api/v2/dags/{dag}/dagRuns", content)
+        return identifier
 
     def runs(self, dag: str) -> dict[str, str]:
         """Return the state of every run of a DAG, by id."""
@@ -96,22 +101,18 @@ class Scheduler:
     ) -> Any:
         """Send a request and return the JSON of the answer, None for a status in ``tolerate``.
 
+        An answer of 5xx is asked for again, a few times: every request here may be made twice.
+
         Raises:
             SchedulerError: Airflow does not answer, or answers with an error.
         """
-        import httpx
-
-        for _ in range(2):
-            self._token = self._token or self._login()
-            try:
-                answer = self._client.request(
-                    method, path, json=content, params=params, headers={"Authorization": f"Bearer {self._token}"}
-                )
-            except httpx.HTTPError as error:
-                raise self._silent(error) from error
-            if answer.status_code != 401:
+        for wait_seconds in _WAITS_SECONDS:
+            answer = self._send(method, path, content, params)
+            if answer.status_code == 401:
+                self._token = ""  # it has run out
+            elif answer.status_code < 500:
                 break
-            self._token = ""
+            time.sleep(wait_seconds)  # SQLite was locked for longer than Airflow waits
         if answer.status_code in tolerate:
             return None
         if answer.is_error:
@@ -120,6 +121,19 @@ class Scheduler:
                 remedy="Mend what it names and ask again.",
             )
         return answer.json() if answer.content else None
+
+    def _send(
+        self, method: str, path: str, content: Mapping[str, Any] | None, params: Mapping[str, Any] | None
+    ) -> httpx.Response:
+        import httpx
+
+        self._token = self._token or self._login()
+        try:
+            return self._client.request(
+                method, path, json=content, params=params, headers={"Authorization": f"Bearer {self._token}"}
+            )
+        except httpx.HTTPError as error:
+            raise self._silent(error) from error
 
     def _silent(self, error: Exception) -> SchedulerError:
         return SchedulerError(

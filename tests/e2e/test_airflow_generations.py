@@ -80,8 +80,8 @@ def _check_archive_is_clean(site: Services) -> None:
     log = subprocess.run(
         ["git", "log", "--format=%s"], cwd=site.archive, capture_output=True, text=True, check=True
     ).stdout
-    for name in ("left-g0000", "left-g0001", "right-g0000"):
-        assert log.count(name) == 1
+    for generation in ("left: generation 0", "left: generation 1", "right: generation 0"):
+        assert log.count(generation) == 1
 
 
 def _check_pause_holds(site: Services, evodiff: CommandLine) -> None:
