@@ -454,6 +454,22 @@ def prune(run: RunPath) -> None:
 
 
 @app.command()
+def housekeeping(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would go.")] = False,
+) -> None:
+    """Remove what is older than the retention settings say: weights, artifacts, lost data, logs and records."""
+    from datetime import UTC, datetime
+
+    from evodiff.local.environment import known_environment
+    from evodiff.pipeline.housekeeping import keep_house
+    from evodiff.reporting.housekeeping import housekeeping_table
+
+    removals = keep_house(_settings({}), now=datetime.now(UTC), dry_run=dry_run, environment=known_environment())
+    _print(housekeeping_table(removals, dry_run=dry_run))
+    raise typer.Exit(2 if any(removal.failed for removal in removals) else 0)
+
+
+@app.command()
 def pause(run: RunPath) -> None:
     """Let the scheduler open no further generation of a run until it is resumed; one at work is finished."""
     _say_state(run, "paused")

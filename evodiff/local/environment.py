@@ -110,6 +110,17 @@ def paths(site: Site, environment: Mapping[str, str] = os.environ) -> dict[str, 
     return {"EVODIFF_TRACKING_URI": environment.get("EVODIFF_TRACKING_URI", site.mlflow_url), **places}
 
 
+def known_environment(environment: Mapping[str, str] = os.environ) -> Mapping[str, str]:
+    """Return the environment of the services that were ever started here, ``environment`` itself where none were."""
+    if "AIRFLOW_HOME" in environment:
+        return environment
+    try:
+        site = Site.from_environment(environment)
+    except SettingsError:
+        return environment
+    return service_environment(site, environment) if (site.home / "airflow").is_dir() else environment
+
+
 def _port(environment: Mapping[str, str], name: str) -> int:
     text = environment.get(name) or str(PORTS[name])
     if not text.isdigit() or not 1 <= int(text) <= 65535:

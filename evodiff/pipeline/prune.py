@@ -11,14 +11,15 @@ if TYPE_CHECKING:
     from evodiff.pipeline.run import Run
 
 
-def prune(run: Run) -> int:
+def prune(run: Run, *, dry_run: bool = False) -> int:
     """Remove checkpoints, and weights that neither the front, nor survivors, nor pending trials need.
 
-    Training that stopped in the middle of a trial starts that trial again. Returns the bytes freed.
+    Training that stopped in the middle of a trial starts that trial again. Returns the bytes freed, or with ``dry_run``
+    those that would be.
     """
     superfluous = [run.path / "scratch", *run.evolution().prunable_weights()]
     freed = sum(_size(folder) for folder in superfluous)
-    for folder in superfluous:
+    for folder in superfluous if not dry_run else ():
         shutil.rmtree(folder, ignore_errors=True)
     return freed
 
