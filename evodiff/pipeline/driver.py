@@ -114,9 +114,18 @@ def report(run: Run, say: Say) -> str:
 
 
 def prepare(given: Mapping[str, Any], say: Say) -> dict[str, Any]:
-    """Make a dataset ready: gates, feature nets, operator times; return digest, counts and the page of the gates."""
+    """Make a dataset ready: gates, feature nets, operator times; return digest, counts and the page of the gates.
+
+    This version of somebody's own images is archived.
+    """
     from evodiff.gates import prepare as prepare_inputs
 
     settings = load_settings(given)
     with open_workers(settings, say) as pool:
-        return prepare_inputs(settings, pool, log_listener(say).progress).to_json()
+        prepared = prepare_inputs(settings, pool, log_listener(say).progress)
+    if settings.dataset.startswith("folder:"):
+        from evodiff.pipeline.archive import archive_dataset
+
+        version = archive_dataset(prepared.inputs.files["dataset.safetensors"], settings.archive)
+        say(f"archived as {version}")
+    return prepared.to_json()
