@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from evodiff.tracking.generations import open_experiment, search_runs
 from evodiff.tracking.records import RunRecords
 from evodiff.tracking.registry import REMOVED, registered_versions
-from evodiff.tracking.server import connected
+from evodiff.tracking.server import check_address, connected
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -49,6 +49,7 @@ def expire_artifacts(
         TrackingError: the server refuses, or holds another run of this name.
         TrackingUnreachable: the server is down.
     """
+    check_address(tracking_uri)
     left = _left_the_front(run, generations).difference(keep)
     if not left:
         return Expired()

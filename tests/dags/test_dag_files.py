@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from evodiff.pipeline.housekeeping import CHORES
 from evodiff.pipeline.steering import Steering
 from evodiff.settings import Settings
 
@@ -111,3 +112,16 @@ def test_pausing_and_backfills_are_explained(read: dict[str, Any]) -> None:
     for word in ("freezes", "backfill", "evodiff pause", "evodiff stop"):
         assert word in doc
     assert all(dag["doc"] for dag in read["dags"].values())
+
+
+def test_every_chore_of_housekeeping_is_a_task_and_the_archive_has_its_pool(read: dict[str, Any]) -> None:
+    tasks = read["dags"]["housekeeping"]["tasks"]
+    assert set(tasks) == set(CHORES)
+    assert [name for name, task in tasks.items() if task["pool"] == "dvc"] == ["archive"]
+    assert all(task["downstream"] == ["database"] for name, task in tasks.items() if name != "database")
+
+
+def test_every_run_is_audited_in_a_task_of_its_own(read: dict[str, Any]) -> None:
+    tasks = read["dags"]["audit"]["tasks"]
+    assert tasks["find_runs"]["downstream"] == ["audit_run"]
+    assert tasks["audit_run"]["mapped"]
