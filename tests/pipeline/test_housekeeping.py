@@ -127,7 +127,6 @@ def test_what_is_not_set_up_is_left_out_and_said(tmp_path: Path, monkeypatch: py
 
 def test_a_chore_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
     run_with_checkpoint(tmp_path)
-    evolve(Run.open(tmp_path / "runs" / "run"), TellingPool(lambda trial: {"kid": 0.2}), generations=8, holder="test")
     create_archive(tmp_path / "archive")
     (tmp_path / "archive" / "evodiff-archive.json").write_text('{"format": "another"}')
     found = {item.chore: item for item in keep(tmp_path, "archive", "tracking", "weights", tracking_uri="nonsense")}
