@@ -75,7 +75,8 @@ def release(run: Run, generation: int, say: Say) -> dict[str, Any]:
     if settings.tracking_uri is not None:
         from evodiff.tracking import project_aliases
 
-        project_aliases(wanted, settings.tracking_uri)
+        # Until something serves, what waits to is shown as the challenger.
+        project_aliases({**wanted, "challenger": wanted["challenger"] or wanted["pending"]}, settings.tracking_uri)
     return wanted
 
 

@@ -73,7 +73,7 @@ def test_a_failed_generation_a_paused_dag_and_a_dead_registry_do_not_break_the_c
         site.end("mlflow")  # for the whole of generation 0
         site.trigger("chain-form", experiment="chain", generations=3, **HITTABLE)
         wait_for("generation 0 is closed", lambda: site.closed("chain") >= 1)
-        wait_for("its records wait", lambda: any((site.runs / "chain" / "outbox").glob("*")))
+        wait_for("its records wait", lambda: any((site.runs / "chain" / "outbox").glob("*.json")))
         wait_for("generation 1 is at work", lambda: site.task_processes("chain") or site.closed("chain") >= 2)
         _mark_failed(site, "chain-g0001")
         wait_for("its workers are gone", lambda: not site.task_processes("chain"))
@@ -85,7 +85,7 @@ def test_a_failed_generation_a_paused_dag_and_a_dead_registry_do_not_break_the_c
         assert _tracked_candidates(site, "chain") == sorted(
             row["candidate"] for generation in range(3) for row in run.ledger.plan(generation)
         )
-        assert not any((run.path / "outbox").glob("*"))
+        assert list((run.path / "outbox").glob("*.json")) == []
     alone = undisturbed(evodiff, tmp_path / "alone" / "chain", 3)
     assert generation_files(run.path) == generation_files(alone)
 
