@@ -187,10 +187,11 @@ def _send(
         params=[Param(name, value) for name, value in record.params.items()],
         tags=[RunTag(name, value) for name, value in tags.items()],
     )
+    repository: Any = get_artifact_repository(info.artifact_uri, tracking_uri=client.tracking_uri)
     with TemporaryDirectory(prefix="evodiff-") as folder:
         for name, content in files.items():
             (Path(folder) / name).write_bytes(content)
-        get_artifact_repository(info.artifact_uri, tracking_uri=client.tracking_uri).log_artifacts(folder)
+        repository.log_artifacts(folder)
     end = record.span[1] if record.span else time.time()
     client.set_terminated(info.run_id, "FAILED" if record.failed else "FINISHED", round(1000 * end))
 
