@@ -46,24 +46,26 @@ def contradictions(run: Run, settings: Settings, names: Iterable[str]) -> list[C
 def check_resume(run: Run, settings: Settings, given: Mapping[str, Any]) -> None:
     """Check that what was chosen agrees with what ``run`` froze: ``given`` options, and variables of the environment.
 
-    What ``params.yaml`` says otherwise is ignored with a warning: it is there for new runs too.
+    What ``params.yaml`` says otherwise is ignored, for it is there for new runs too; what is no default is warned of.
 
     Raises:
         SettingsError: an option or a variable contradicts the run; the message says which.
     """
     sources = settings_sources(given)
+    defaults = Settings.model_construct()
     for item in contradictions(run, settings, sources):
         source = sources[item.name]
         if source == PARAMS_FILE:
-            warnings.warn(
-                f"{item.name} of {run.path} is frozen: it stays {item.frozen!r}, though {PARAMS_FILE} says"
-                f" {item.found!r}.",
-                stacklevel=2,
-            )
+            if item.found != _value(defaults, item.name):
+                warnings.warn(
+                    f"{item.name} of {run.path} is frozen: it stays {item.frozen!r}, though {PARAMS_FILE} says"
+                    f" {item.found!r}.",
+                    stacklevel=2,
+                )
             continue
         raise SettingsError(
             f"{_spelled(item.name, source)} of {run.path} is frozen: expected {item.frozen!r}, found {item.found!r}.",
-            remedy=f"Leave it out, or start a new run without --resume; {MAY_CHANGE}.",
+            remedy=f"Leave it out, or unset it, or start a new run without --resume; {MAY_CHANGE}.",
         )
 
 

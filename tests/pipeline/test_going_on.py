@@ -107,9 +107,10 @@ def test_a_variable_that_contradicts_a_run_is_refused_unless_an_option_agrees(
 
 
 def test_the_file_of_parameters_never_stops_a_run_but_what_it_cannot_change_is_said(tmp_path: Path) -> None:
-    run = new_run(tmp_path / "run", seed=5)
-    Path("params.yaml").write_text("seed: 0\npopulation: 4\ntraining: {steps: 120}\n")
-    with pytest.warns(UserWarning, match="seed of .* stays 5, though params.yaml says 0") as said:
+    run = new_run(tmp_path / "run", seed=5, training=TrainingSettings(steps=7))
+    defaults = "population: 8\ntraining: {steps: 120, batch_size: 64}\n"
+    Path("params.yaml").write_text(f"seed: 3\n{defaults}")
+    with pytest.warns(UserWarning, match="seed of .* stays 5, though params.yaml says 3") as said:
         resume(run)
     assert len(said) == 1
     with warnings.catch_warnings():
