@@ -47,33 +47,52 @@ DeviceOption = Annotated[str | None, typer.Option("--device", help="auto, cpu, c
 TrackingOption = Annotated[
     str | None, typer.Option("--tracking-uri", help="MLflow server.  [default: EVODIFF_TRACKING_URI]")
 ]
+DatasetOption = Annotated[
+    str | None,
+    typer.Option("--dataset", help="digits, photos[:SIZE], shapes[:SIZE] or folder:PATH.  [default: digits]"),
+]
+ImageSizeOption = Annotated[
+    int | None, typer.Option("--image-size", help="Pixels a side.  [default: the dataset's own]")
+]
+PopulationOption = Annotated[
+    int | None, typer.Option("--population", min=2, help="Candidates a generation.  [default: 8]")
+]
+StepsOption = Annotated[
+    int | None, typer.Option("--steps", min=1, help="Training steps of a candidate.  [default: 120]")
+]
+SeedOption = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of everything.  [default: 0]")]
+ObjectivesOption = Annotated[
+    str | None,
+    typer.Option("--objectives", help="Comma-separated, all minimised.  [default: kid,latency_ms,memory_mb]"),
+]
+PreferOption = Annotated[str | None, typer.Option("--prefer", help='Limits for the champion, such as "latency_ms<2".')]
+TargetOption = Annotated[
+    str | None, typer.Option("--target", help="Hardware that will serve: local, m2-pro, ...  [default: local]")
+]
+StrategyOption = Annotated[
+    str | None, typer.Option("--strategy", help="nsga2, random or regularised.  [default: nsga2]")
+]
 
 
 @app.command()
 def evolve(
-    dataset: Annotated[
-        str | None, typer.Option(help="digits, photos[:SIZE], shapes[:SIZE] or folder:PATH.  [default: digits]")
-    ] = None,
-    image_size: Annotated[int | None, typer.Option(help="Pixels a side.  [default: the dataset's own]")] = None,
+    dataset: DatasetOption = None,
+    image_size: ImageSizeOption = None,
     generations: Annotated[int | None, typer.Option(min=1, help="Generations in all.  [default: 3]")] = None,
-    population: Annotated[int | None, typer.Option(min=2, help="Candidates a generation.  [default: 8]")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Training steps of a candidate.  [default: 120]")] = None,
+    population: PopulationOption = None,
+    steps: StepsOption = None,
     workers: WorkersOption = None,
     device: DeviceOption = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything.  [default: 0]")] = None,
+    seed: SeedOption = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the new run.  [default: runs/DATASET-NUMBER]")] = None,
     warm_start: Annotated[
         Path | None,
         typer.Option(metavar="RUN", help="Try the front of this run first; its images have the same shape."),
     ] = None,
-    objectives: Annotated[
-        str | None, typer.Option(help="Comma-separated, all minimised.  [default: kid,latency_ms,memory_mb]")
-    ] = None,
-    prefer: Annotated[str | None, typer.Option(help='Limits for the champion, such as "latency_ms<2".')] = None,
-    target: Annotated[
-        str | None, typer.Option(help="Hardware that will serve: local, m2-pro, ...  [default: local]")
-    ] = None,
-    strategy: Annotated[str | None, typer.Option(help="nsga2, random or regularised.  [default: nsga2]")] = None,
+    objectives: ObjectivesOption = None,
+    prefer: PreferOption = None,
+    target: TargetOption = None,
+    strategy: StrategyOption = None,
     time_budget: Annotated[
         float | None, typer.Option(min=0.1, help="Minutes after which no generation is opened.")
     ] = None,
@@ -136,6 +155,50 @@ def evolve(
                 display=display,
             )
     _print_result(result)
+
+
+@app.command()
+def smoke(
+    dataset: DatasetOption = None,
+    image_size: ImageSizeOption = None,
+    population: PopulationOption = None,
+    steps: StepsOption = None,
+    workers: WorkersOption = None,
+    device: DeviceOption = None,
+    seed: SeedOption = None,
+    objectives: ObjectivesOption = None,
+    prefer: PreferOption = None,
+    target: TargetOption = None,
+    strategy: StrategyOption = None,
+) -> None:
+    """Try a dataset and settings in a minute: every step of a search with two candidates; say what it will take."""
+    from evodiff.pipeline.generation import Listener
+    from evodiff.reporting.progress import ProgressDisplay
+    from evodiff.reporting.smoke import smoke_tables
+    from evodiff.smoke import smoke as try_out
+
+    given = _given(
+        dataset=dataset,
+        image_size=image_size,
+        population=population,
+        steps=steps,
+        workers=workers,
+        device=device,
+        seed=seed,
+        objectives=_names(objectives),
+        prefer=prefer,
+        target=target,
+        strategy=strategy,
+    )
+    with ProgressDisplay() as display:
+        result = try_out(_settings(given), say=display.say, listener=Listener(display.stage, display.trial_ended))
+    _print(*smoke_tables(result))
+    for remark in (
+        *(f"warning: not met: {check.expectation.meaning}" for check in result.gate.warnings),
+        *result.notes,
+    ):
+        typer.echo(remark)
+    typer.echo(f"The dataset: {result.gate.page}")
 
 
 @generation_app.command("open")
@@ -269,11 +332,9 @@ def track(run: RunPath, tracking_uri: TrackingOption = None) -> None:
 
 @app.command()
 def prepare(
-    dataset: Annotated[
-        str | None, typer.Option(help="digits, photos[:SIZE], shapes[:SIZE] or folder:PATH.  [default: digits]")
-    ] = None,
-    image_size: Annotated[int | None, typer.Option(help="Pixels a side.  [default: the dataset's own]")] = None,
-    target: Annotated[str | None, typer.Option(help="Hardware that will serve.  [default: local]")] = None,
+    dataset: DatasetOption = None,
+    image_size: ImageSizeOption = None,
+    target: TargetOption = None,
     workers: WorkersOption = None,
     device: DeviceOption = None,
 ) -> None:
