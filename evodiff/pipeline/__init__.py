@@ -21,5 +21,6 @@
 :mod:`.audit_tables`    a run as tables of plain rows, for that
 :mod:`.records`         everything on record, read without trusting it
 :mod:`.replay`          every decision made once more from the evaluations
+:mod:`.archive`         every closed generation in git and DVC, to be rebuilt or fetched
 ======================  =====================================================================
 """

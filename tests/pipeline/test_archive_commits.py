@@ -7,6 +7,7 @@ import multiprocessing
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from told_runs import TellingPool, new_run
 
 from evodiff.data import open_dataset
 from evodiff.errors import EvodiffError
+from evodiff.pipeline import driver
 from evodiff.pipeline.archive import archive_dataset, archive_run, create_archive
 from evodiff.pipeline.evolve import evolve
 from evodiff.pipeline.run import Run
@@ -121,15 +123,31 @@ def test_what_was_computed_on_cuda_is_fetched_and_not_rebuilt(tmp_path: Path) ->
     assert outputs(copy) == outputs(archive)
 
 
+def add_pictures(folder: Path, version: int, count: int = 60) -> None:
+    """Write small pictures into a folder; another version writes others."""
+    rng = np.random.default_rng(version)
+    folder.mkdir(exist_ok=True)
+    for index in range(count):
+        Image.fromarray(rng.integers(0, 256, (8, 8), dtype=np.uint8)).save(folder / f"{version}-{index}.png")
+
+
+def test_preparing_a_persons_images_archives_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_pictures(tmp_path / "pictures", 0, count=200)
+    monkeypatch.setenv("EVODIFF_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("EVODIFF_ARCHIVE", str(tmp_path / "archive"))
+    said: list[str] = []
+    form = {"dataset": f"folder:{tmp_path / 'pictures'}", "image_size": 8, "target": "m1", "device": "cpu"}
+    driver.prepare(form, said.append)
+    (key,) = (line.removeprefix("archived as ") for line in said if line.startswith("archived as "))
+    assert key.startswith("pictures-")
+    assert subjects(tmp_path / "archive")[1:] == [f"Add dataset {key}"]
+
+
 def test_every_version_of_a_persons_images_is_kept(tmp_path: Path) -> None:
     images = tmp_path / "pictures"
-    images.mkdir()
-    rng = np.random.default_rng(0)
     archive, keys = tmp_path / "archive", []
     for version in range(2):
-        for index in range(60):
-            pixels = rng.integers(0, 256, (8, 8), dtype=np.uint8)
-            Image.fromarray(pixels).save(images / f"{version}-{index}.png")
+        add_pictures(images, version)
         file = tmp_path / f"{version}.safetensors"
         open_dataset(f"folder:{images}", image_size=8).save(file)
         keys.append(archive_dataset(file, archive))
@@ -177,16 +195,32 @@ def test_a_lock_that_dvc_holds_is_waited_for(tmp_path: Path) -> None:
     assert len(subjects(archive)) == 2
 
 
-def test_a_lock_that_git_holds_is_waited_for(tmp_path: Path) -> None:
+def test_a_lock_that_git_holds_is_waited_for_and_never_broken(tmp_path: Path) -> None:
     archive = tmp_path / "archive"
     create_archive(archive)
     run = close_generations(new_run(tmp_path / "told"), 1)
     lock = archive / ".git" / "index.lock"
     lock.touch()
-    with pytest.raises(EvodiffError, match=r"index\.lock"):
-        archive_run(run, archive, patience_seconds=0.3)
-    assert lock.exists()
-    assert len(subjects(archive)) == 1
+    for _ in range(2):
+        with pytest.raises(EvodiffError, match=r"index\.lock"):
+            archive_run(run, archive, patience_seconds=0.3)
+        assert lock.exists()
+    lock.unlink()
+    waiting = multiprocessing.get_context("spawn").Process(target=archive_run, args=(run, archive))
+    waiting.start()
+    while not (archive / ".dvc" / "tmp" / "staging" / "dvc.lock").exists():
+        assert waiting.is_alive()
+        time.sleep(0.01)
+    lock.touch()
+    while not (archive / "dvc.lock").exists():  # all that is left to do is git's
+        assert waiting.is_alive()
+        time.sleep(0.01)
+    waiting.join(1)
+    assert waiting.is_alive()
+    lock.unlink()
+    waiting.join()
+    assert waiting.exitcode == 0
+    assert_clean(archive)
 
 
 def test_twins_archive_a_generation_once(tmp_path: Path) -> None:

@@ -18,8 +18,9 @@ GENERATIONS = "generations.yaml"
 LOCK = "dvc.lock"
 
 _LOCK_HEAD = "schema: '2.0'\nstages:\n"
-# libyaml's reader where PyYAML was built with it: ten times as fast.
+# libyaml where PyYAML was built with it: ten times as fast.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def read_entries(folder: Path) -> Entries:
 
 def write_entries(folder: Path, entries: Entries) -> None:
     """Write the ``generations.yaml`` of a folder."""
-    text = yaml.safe_dump({"recorded": asdict(entries)}, sort_keys=False, default_flow_style=False)
+    text = yaml.dump({"recorded": asdict(entries)}, Dumper=_Dumper, sort_keys=False, default_flow_style=False)
     (folder / GENERATIONS).write_text(text, encoding="utf-8")
 
 
