@@ -9,7 +9,7 @@ from evodiff.engine.candidate import Evaluation, combine_replicates
 from evodiff.errors import CandidateNotFound
 from evodiff.reporting.notation import unit_of
 from evodiff.reporting.view import CandidateView, ObjectiveView, RunView
-from evodiff.tracking.generations import search_runs
+from evodiff.tracking.runs import search_runs
 from evodiff.tracking.server import connected
 
 if TYPE_CHECKING:

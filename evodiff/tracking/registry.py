@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Final
 from evodiff.engine.experiment import code_version
 from evodiff.errors import LedgerError
 from evodiff.pipeline.export import trained_folder
-from evodiff.tracking.generations import candidate_run
 from evodiff.tracking.model_folder import write_model
 from evodiff.tracking.records import RunRecords, candidate_key
+from evodiff.tracking.runs import run_of_key
 from evodiff.tracking.server import TrackingUnreachable, connected, is_error
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _register(
     new = version is None and digest is not None
     if new:
         born = records.first_trial(candidate)["generation"]
-        home = candidate_run(client, experiment, candidate_key(born, candidate))
+        home = run_of_key(client, experiment, candidate_key(born, candidate))
         tags = _version_tags(records, generation, candidate, digest or "")
         _create_model(client, run)
         with TemporaryDirectory(prefix="evodiff-") as folder:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from evodiff.tracking.generations import open_experiment, search_runs
+from evodiff.tracking.generations import open_experiment
 from evodiff.tracking.records import RunRecords
 from evodiff.tracking.registry import REMOVED, registered_versions
+from evodiff.tracking.runs import search_runs
 from evodiff.tracking.server import check_address, connected
 
 if TYPE_CHECKING:

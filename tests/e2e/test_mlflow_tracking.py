@@ -18,10 +18,13 @@ import pytest
 from mlflow_server import ENVIRONMENT, MlflowServer
 from tracked_runs import close_generation, told_run
 
-from evodiff.errors import CandidateNotFound, SettingsError
+from evodiff.data.expectations import true
+from evodiff.data.gate_result import GateResult, conclude
+from evodiff.data.judging import Check
+from evodiff.errors import CandidateNotFound, GateFailed, SettingsError
 from evodiff.pipeline.run import Run
 from evodiff.reporting import view_from_ledger
-from evodiff.tracking import TrackingError, track_run
+from evodiff.tracking import TrackingError, track_gate, track_run
 from evodiff.tracking.reading import views_from_tracking
 from evodiff.tracking.records import RunRecords
 
@@ -333,3 +336,29 @@ def test_strategies_compare_alike_from_ledgers_and_from_mlflow(
     assert (from_ledger.returncode, from_mlflow.returncode) == (0, 0), from_ledger.stderr + from_mlflow.stderr
     assert "nsga2 over random" in from_ledger.stdout
     assert from_ledger.stdout.splitlines()[:-1] == from_mlflow.stdout.splitlines()[:-1]
+
+
+def check(name: str, *, passed: bool) -> Check:
+    expectation = true(name, "images", "finite", meaning="All pixels are finite.", remedy="Leave it out.")
+    return Check(expectation, passed, 7, () if passed else (3,), () if passed else ({"image": 3},))
+
+
+def test_what_a_gate_found_is_a_run_with_its_page(server: MlflowServer, tmp_path: Path) -> None:
+    whole = GateResult(
+        "dataset", "blank", "1" * 64, (check("finite", passed=True),), {"images": 24}, tmp_path / "whole"
+    )
+    failed = GateResult("dataset", "torn", "2" * 64, (check("finite", passed=False),), {"images": 7}, tmp_path / "torn")
+    conclude(whole, [])
+    with pytest.raises(GateFailed):
+        conclude(failed, [])
+    for result in (whole, failed, whole):
+        result.page.write_text("<!doctype html>")
+        assert track_gate(GateResult.load(result.folder), server.uri)
+    held = {item.data.tags["evodiff.subject"]: item for item in runs_of(server, "gates")}
+    assert {name: item.info.status for name, item in held.items()} == {"blank": "FINISHED", "torn": "FAILED"}
+    assert held["torn"].data.metrics == {"images": 7, "checks": 1, "failed_checks": 1, "warnings": 0}
+    assert held["torn"].data.tags["evodiff.failed"] == "finite"
+    files = [file.path for file in client_of(server).list_artifacts(held["torn"].info.run_id)]
+    assert files == ["index.html", "result.json"]
+    with pytest.warns(UserWarning, match="dataset torn is not tracked"):
+        assert track_gate(failed, "http://127.0.0.1:1") is False
