@@ -14,10 +14,10 @@ else
 export UV_TORCH_BACKEND ?= auto
 endif
 
-.PHONY: help demo quick up down test check format install constraints clean
+.PHONY: help demo quick up down test test-slow check format install constraints clean
 
 help: ## show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 install: .venv/.installed ## create .venv and install evodiff into it
 
@@ -43,6 +43,9 @@ down: ## end what `make up` started
 
 test: install ## run all tests
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile
+
+test-slow: install ## the tests that take minutes of a real scheduler each
+	$(BIN)/pytest -m slow
 
 check: install ## formatting, lint, types
 	$(BIN)/ruff format --check .

@@ -66,6 +66,7 @@ def test_killed_tasks_and_a_killed_scheduler_leave_the_same_run(
     assert generation_files(run.path) == generation_files(alone)
 
 
+@pytest.mark.slow
 def test_a_failed_generation_a_paused_dag_and_a_dead_registry_do_not_break_the_chain(
     tmp_path: Path, environment: dict[str, str], evodiff: CommandLine
 ) -> None:
@@ -90,6 +91,7 @@ def test_a_failed_generation_a_paused_dag_and_a_dead_registry_do_not_break_the_c
     assert generation_files(run.path) == generation_files(alone)
 
 
+@pytest.mark.slow
 def test_a_command_line_and_the_scheduler_work_on_one_generation(
     tmp_path: Path, environment: dict[str, str], evodiff: CommandLine
 ) -> None:
@@ -168,6 +170,7 @@ def _tracked_candidates(site: Services, experiment: str) -> list[str]:
     return list(json.loads(done.stdout))
 
 
+@pytest.mark.slow
 def test_ending_the_services_leaves_no_process(tmp_path: Path, environment: dict[str, str]) -> None:
     with services(tmp_path, environment) as site:
         site.trigger("gone-form", experiment="gone", generations=1, **HITTABLE)
