@@ -32,10 +32,11 @@ PREFIX: Final = "EVODIFF_"
 PARAMS_FILE: Final = "params.yaml"
 # Variables of that name which services, DAGs and tests read themselves.
 _ELSEWHERE: Final = {
-    "AIRFLOW_DATABASE",
     "AIRFLOW_PORT",
+    "AUDIT_CRON",
     "GENERATION_DEADLINE_MINUTES",
     "HOME",
+    "HOUSEKEEPING_CRON",
     "KEEP_EVOLVING_SECONDS",
     "MLFLOW_PORT",
     "REQUIRE_SERVERS",
