@@ -40,7 +40,7 @@ SECRET = re.compile(r"PASSWORD|SECRET|KEY|FERNET")
 
 
 def each_service(*, but: Collection[str] = ()) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("name", sorted(set(SERVICES) - but))
+    return pytest.mark.parametrize("name", sorted(set(SERVICES) - set(but)))
 
 
 def test_it_holds_airflow_mlflow_postgresql_and_a_store() -> None:
