@@ -161,8 +161,8 @@ def test_airflow_has_logins_and_does_not_keep_its_records_in_a_file() -> None:
     assert archive.startswith(f"s3://{mlflow['ARCHIVE_BUCKET']}/")
 
 
-def test_tasks_get_the_variables_that_they_get_on_one_machine() -> None:
-    local = service_environment(Site(Path("home"), Path("project"), 8080, 5000), {})
+def test_tasks_get_the_variables_that_they_get_on_one_machine(tmp_path: Path) -> None:
+    local = service_environment(Site(tmp_path / "home", tmp_path, 8080, 5000), {})
     only_local = {
         "EVODIFF_AIRFLOW_PORT",  # of the Procfile
         "EVODIFF_MLFLOW_PORT",
