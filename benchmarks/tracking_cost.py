@@ -2,8 +2,9 @@
 
 A run is copied under a new name each round, so that it is a new experiment, and tracked whole into a server of its own
 (SQLite, one worker, artifacts through the server), then the last generation's front is registered. The clock starts
-after the imports, which are printed apart; sample grids of the front are part of it. The server's memory is that of all
-its processes, shared pages divided among their sharers (PSS), after the last round.
+after the imports, which are printed apart; sample grids of the front are part of it. CPU seconds are those of this
+process and those of the server: where other work has the cores, their sum says what an idle machine would take. The
+server's memory is that of all its processes, shared pages divided among their sharers (PSS), after the last round.
 
     python benchmarks/tracking_cost.py runs/digits-001
 """
@@ -39,12 +40,12 @@ def main() -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of a run with closed generations")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
-    table = Table("round", "candidates", "s a candidate", "CPU s a candidate", "registered", "s a version")
+    table = Table("round", "candidates", "s a candidate", "CPU s", "server's CPU s", "registered", "s a version")
     imported = import_everything()
     with TemporaryDirectory() as folder, server(Path(folder)) as (uri, group):
         rows = []
         for number in range(arguments.rounds + 1):
-            row = measure(arguments.run, Path(folder) / f"{arguments.run.resolve().name}-{number}", uri)
+            row = measure(arguments.run, Path(folder) / f"{arguments.run.resolve().name}-{number}", uri, group)
             if number:  # the first round opens what stays open: pools, caches, the server's own imports
                 rows.append(row)
                 cells = [f"{value:.3f}" if isinstance(value, float) else str(value) for value in row]
@@ -68,10 +69,11 @@ def import_everything() -> float:
     return time.perf_counter() - started
 
 
-def measure(source: Path, folder: Path, uri: str) -> tuple[int, float, float, int, float]:
+def measure(source: Path, folder: Path, uri: str, group: int) -> tuple[int, float, float, float, int, float]:
     """Track a copy of a run and register its last front.
 
-    Returns the number of candidates, wall and CPU seconds for each, the number of versions and wall seconds for each.
+    Returns the number of candidates; wall, CPU and the server's CPU seconds for each; the number of versions, and wall
+    seconds for each.
     """
     from evodiff.pipeline.run import Run
     from evodiff.tracking import register_front, track_run
@@ -79,15 +81,16 @@ def measure(source: Path, folder: Path, uri: str) -> tuple[int, float, float, in
     shutil.copytree(source, folder, ignore=shutil.ignore_patterns("outbox", "report"))
     run = Run.open(folder)
     candidates = sum(len(run.ledger.plan(generation)) for generation in range(run.ledger.closed))
-    wall, cpu = time.perf_counter(), time.process_time()
+    clocks = time.perf_counter(), time.process_time(), cpu_seconds(group)
     result = track_run(run, uri)
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    after = time.perf_counter(), time.process_time(), cpu_seconds(group)
+    wall, cpu, server_cpu = ((end - begin) / candidates for begin, end in zip(clocks, after, strict=True))
     if len(result.generations) != run.ledger.closed:
         raise RuntimeError(f"expected {run.ledger.closed} generations to be tracked: {result}")
     started = time.perf_counter()
     versions = len(register_front(run, run.ledger.closed - 1, uri))
     register = (time.perf_counter() - started) / max(1, versions)
-    return candidates, wall / candidates, cpu / candidates, versions, register
+    return candidates, wall, cpu, server_cpu, versions, register
 
 
 @contextmanager
@@ -134,15 +137,24 @@ def answers(address: str) -> bool:
 
 def memory_mb(group: int) -> float:
     """Return the PSS of all processes of a group."""
-    total = 0
+    lines = [line for text in processes(group, "smaps_rollup") for line in text.splitlines()]
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1000
+
+
+def cpu_seconds(group: int) -> float:
+    """Return the CPU seconds that all processes of a group have had."""
+    fields = [text.rpartition(")")[2].split() for text in processes(group, "stat")]
+    return sum(int(field[11]) + int(field[12]) for field in fields) / os.sysconf("SC_CLK_TCK")
+
+
+def processes(group: int, file: str) -> Iterator[str]:
+    """Yield what /proc says in ``file`` of each process of a group."""
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             if os.getpgid(int(folder.name)) == group:
-                lines = (folder / "smaps_rollup").read_text().splitlines()
-                total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+                yield (folder / file).read_text()
         except OSError:
             continue  # it has ended meanwhile
-    return total / 1000
 
 
 if __name__ == "__main__":

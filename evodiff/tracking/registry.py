@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from evodiff.engine.experiment import code_version
 from evodiff.errors import LedgerError
 from evodiff.pipeline.export import trained_folder
+from evodiff.pipeline.final import trained_steps
 from evodiff.tracking.model_folder import write_model
 from evodiff.tracking.records import RunRecords, candidate_key
 from evodiff.tracking.runs import run_of_key
@@ -187,6 +188,7 @@ def _version_tags(records: RunRecords, generation: int, candidate: str, weights:
         "evodiff.operator": row["operator"] or "",
         "evodiff.weights": weights,
         "evodiff.evaluated_weights": standing.weights or "",
+        "evodiff.training_steps": str(trained_steps(run, candidate) or run.steps(row["rung"])),
         "evodiff.objectives": json.dumps(dict(standing.objectives), sort_keys=True),
         "evodiff.fitness_score": repr(records.fitness_score(generation, candidate)),
         "evodiff.target": run.settings["target"],

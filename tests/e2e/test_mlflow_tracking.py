@@ -189,9 +189,9 @@ def test_two_processes_on_one_run_double_nothing(
     server: MlflowServer, trackers: Callable[..., list[subprocess.Popen[str]]], tmp_path: Path
 ) -> None:
     run = told_run(tmp_path / "twins", generations=2)
-    started = trackers(server, run.path, run.path, run.path)
+    started = trackers(server, run.path, run.path)
     (tmp_path / "go").touch()
-    assert [process.wait(300) for process in started] == [0, 0, 0], [process.communicate() for process in started]
+    assert [process.wait(300) for process in started] == [0, 0], [process.communicate() for process in started]
     assert_whole(server, run)
 
 
@@ -207,7 +207,7 @@ def test_copies_of_a_run_on_two_machines_double_nothing_in_the_end(
     assert_whole(server, run)
 
 
-@pytest.mark.parametrize("held", [1, 4, 9])
+@pytest.mark.parametrize("held", [1, 7])
 def test_a_tracker_killed_in_the_middle_is_completed_by_the_next(
     held: int,
     server: MlflowServer,
