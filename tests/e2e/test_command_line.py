@@ -271,7 +271,7 @@ def test_a_full_disk_ends_with_2_and_what_was_stored_goes_on(
         assert done.returncode == 2, done.stderr
         assert "Traceback" not in done.stderr
         assert "space" in done.stderr.lower()
-        subprocess.run(["mount", "-o", "remount,size=400m", disk], check=True)
+        subprocess.run(["mount", "-o", "remount,size=1g", disk], check=True)
         evodiff("evolve", "--resume", disk / "run", "--generations", 2, "--champion-steps", 6)
         lines = [path.read_text() for path in (disk / "run").glob("generations/*/evaluations.jsonl")]
         assert len(lines) == 2
