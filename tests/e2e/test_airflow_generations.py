@@ -29,6 +29,7 @@ def generation_files(path: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
 def test_two_experiments_evolve_side_by_side_and_never_mix(
     tmp_path: Path, environment: dict[str, str], evodiff: CommandLine
 ) -> None:
