@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from airflow_site import free_ports
+import socket
 
 from evodiff.tracking.pages import generation_page
 
 
 def test_a_server_that_does_not_answer_gives_its_first_page() -> None:
-    address = f"http://127.0.0.1:{free_ports(1)[0]}"
-    assert generation_page(address + "/", "digits", 3) == address
+    with socket.socket() as silent:  # bound, and listening to nobody
+        silent.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        assert generation_page(address + "/", "digits", 3) == address
