@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from datetime import timedelta
 
 import scheduling
 from airflow.sdk import dag, get_current_context, task
@@ -18,14 +17,9 @@ A task for each run; one that fails names what is not as expected, sets the rows
 
 @dag(
     dag_id="audit",
-    # Without a start date a new installation waits for the first night instead of making up for the last one.
     schedule=os.environ.get("EVODIFF_AUDIT_CRON", "0 2 * * *"),
-    catchup=False,
-    max_active_runs=1,
-    default_args={**scheduling.TASK_DEFAULTS, "execution_timeout": timedelta(hours=2)},
-    is_paused_upon_creation=False,
     doc_md=DOC,
-    tags=["evodiff"],
+    **scheduling.NIGHTLY,
 )
 def audit() -> None:
     """Wire the audits."""
@@ -38,14 +32,12 @@ def audit() -> None:
 
     @task(map_index_template="{{ run_name }}", max_active_tis_per_dagrun=1)
     def audit_run(run: str) -> str:
-        from evodiff import gates
+        from evodiff.pipeline import driver
         from evodiff.pipeline.run import Run
 
         opened = Run.open(run)
         get_current_context()["run_name"] = opened.name  # type: ignore[typeddict-unknown-key]  # the template asks
-        result = gates.audit_run(opened)
-        scheduling.say(f"{len(result.checks)} expectations met: {result.page}")
-        return str(result.page)
+        return driver.audit(opened, scheduling.say)
 
     audit_run.expand(run=find_runs())
 

@@ -116,7 +116,7 @@ def evolve_architecture() -> None:
         context = get_current_context()
         form, asker = opening.Form.of(context["params"]), context["run_id"]
         clock = {"now": scheduling.now(), "is_active": scheduling.is_active}
-        if not context["dag_run"].conf.get("chain"):
+        if not (context["dag_run"].conf or {}).get("chain"):
             return opening.open_form(form, asker, **clock, say=scheduling.say).to_json()
         try:
             return opening.open_chained(form.experiment, asker, **clock).to_json()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from datetime import timedelta
 
 import scheduling
 from airflow.sdk import dag, task
@@ -23,14 +22,9 @@ CHORES = {"weights": "default_pool", "tracking": "default_pool", "archive": "dvc
 
 @dag(
     dag_id="housekeeping",
-    # Without a start date a new installation waits for the first night instead of making up for the last one.
     schedule=os.environ.get("EVODIFF_HOUSEKEEPING_CRON", "30 3 * * *"),
-    catchup=False,
-    max_active_runs=1,
-    default_args={**scheduling.TASK_DEFAULTS, "execution_timeout": timedelta(hours=2)},
-    is_paused_upon_creation=False,
     doc_md=DOC,
-    tags=["evodiff"],
+    **scheduling.NIGHTLY,
 )
 def housekeeping() -> None:
     """Wire a task for each chore; the records of Airflow go last, for they name what the others did."""

@@ -29,6 +29,15 @@ TASK_DEFAULTS: dict[str, Any] = {
     "execution_timeout": timedelta(hours=6),
 }
 
+# Without a start date a new installation waits for its first night instead of making up for the last one.
+NIGHTLY: dict[str, Any] = {
+    "catchup": False,
+    "max_active_runs": 1,
+    "default_args": {**TASK_DEFAULTS, "execution_timeout": timedelta(hours=2)},
+    "is_paused_upon_creation": False,
+    "tags": ["evodiff"],
+}
+
 
 def now() -> datetime:
     """Return the time that decisions go by."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 EVOLVE = "evolve_architecture"
 PATIENCE_SECONDS = 900.0
-_TICK_SECONDS = 1.0
+_TICK_SECONDS = 2.0
 
 
 def run_demo(

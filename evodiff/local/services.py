@@ -19,6 +19,7 @@ from evodiff.local.scheduler import Scheduler
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
 START_SECONDS = 240.0
 GRACE_SECONDS = 20.0
@@ -58,7 +59,8 @@ def up(site: Site, say: Callable[[str], None]) -> bool:
     for port in (site.airflow_port, site.mlflow_port):
         _require_free(port)
     environment = service_environment(site)
-    _prepare(site, environment, say)
+    say("Preparing the databases ...")
+    migrate(site, environment)
     say(f"Starting Airflow on {site.airflow_url} and MLflow on {site.mlflow_url} ...")
     with site.log.open("a", encoding="utf-8") as log:
         process = subprocess.Popen(  # noqa: S603 - a command of ours
@@ -73,10 +75,10 @@ def up(site: Site, say: Callable[[str], None]) -> bool:
     holder = _remember(site, process.pid)
     try:
         _wait(site, holder)
-    except ServiceError:
+        make_pools(Scheduler(site))
+    except BaseException:  # Ctrl-C too leaves nothing behind
         down(site)
         raise
-    make_pools(Scheduler(site))
     return True
 
 
@@ -144,11 +146,6 @@ def migrate(site: Site, environment: dict[str, str]) -> None:
     stamp.write_text(json.dumps(versions), encoding="utf-8")
 
 
-def _prepare(site: Site, environment: dict[str, str], say: Callable[[str], None]) -> None:
-    say("Preparing the databases ...")
-    migrate(site, environment)
-
-
 def _run_all(commands: Sequence[Sequence[str]], environment: dict[str, str]) -> None:
     """Run commands side by side and wait for all of them."""
     processes = [
@@ -198,7 +195,7 @@ def _remember(site: Site, process_id: int) -> Started:
     return holder
 
 
-def _file(site: Site) -> Any:
+def _file(site: Site) -> Path:
     return site.home / "up.json"
 
 

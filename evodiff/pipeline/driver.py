@@ -5,8 +5,10 @@ Archive, tracking and release are told by settings where they are; what is not s
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from evodiff.errors import GateFailed
 from evodiff.pipeline import generation as steps
 from evodiff.pipeline.chain import successor
 from evodiff.pipeline.control import next_step
@@ -17,10 +19,12 @@ from evodiff.pipeline.steering import end_reason, steering
 from evodiff.settings import load_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from datetime import datetime
 
+    from evodiff.data.gate_result import GateResult
     from evodiff.pipeline.run import Run
+    from evodiff.settings import Settings
 
     Say = Callable[[str], None]
 
@@ -54,14 +58,13 @@ def register(run: Run, generation: int, say: Say) -> list[dict[str, Any]]:
     """Bring tracking up to date and register new members of the front; return what was registered."""
     from dataclasses import asdict
 
-    from evodiff.tracking import register_front, track_run
+    from evodiff.tracking import register_front
 
     uri = load_settings({}).tracking_uri
     if uri is None:
         say("no tracking server is set (EVODIFF_TRACKING_URI); the ledger has everything")
         return []
-    say(str(track_run(run, uri)))
-    registered = register_front(run, generation, uri)
+    registered = register_front(run, generation, uri)  # tracks what is missing first
     for item in registered:
         say(str(item))
     return [asdict(item) for item in registered]
@@ -122,11 +125,42 @@ def prepare(given: Mapping[str, Any], say: Say) -> dict[str, Any]:
     from evodiff.gates import prepare as prepare_inputs
 
     settings = load_settings(given)
-    with open_workers(settings, say) as pool:
+    with open_workers(settings, say) as pool, _failure_tracked(settings):
         prepared = prepare_inputs(settings, pool, log_listener(say).progress)
+    _track_gate(prepared.gate, settings)
     if settings.dataset.startswith("folder:"):
         from evodiff.pipeline.archive import archive_dataset
 
         version = archive_dataset(prepared.inputs.files["dataset.safetensors"], settings.archive)
         say(f"archived as {version}")
     return prepared.to_json()
+
+
+def audit(run: Run, say: Say) -> str:
+    """Audit everything that a run has on record; return the page."""
+    from evodiff.gates import audit_run
+
+    settings = load_settings({})
+    with _failure_tracked(settings):
+        result = audit_run(run)
+    _track_gate(result, settings)
+    say(f"{len(result.checks)} expectations, {len(result.warnings)} warnings: {result.page}")
+    return str(result.page)
+
+
+@contextmanager
+def _failure_tracked(settings: Settings) -> Iterator[None]:
+    try:
+        yield
+    except GateFailed as failure:
+        from evodiff.data.gate_result import GateResult
+
+        _track_gate(GateResult.load(failure.folder), settings)
+        raise
+
+
+def _track_gate(result: GateResult, settings: Settings) -> None:
+    if settings.tracking_uri is not None:
+        from evodiff.tracking.gates import track_gate
+
+        track_gate(result, settings.tracking_uri)

@@ -13,6 +13,7 @@ from evodiff.errors import CandidateNotFound, EvodiffError, Interrupted
 from evodiff.pipeline.generation import QUIET, Listener, resume_hint
 from evodiff.pipeline.inputs import PATIENCE_SECONDS
 from evodiff.pipeline.preference import parse_preference
+from evodiff.pipeline.steering import preference
 from evodiff.training.digests import published_steps
 from evodiff.workers import Outcome, Task, WorkerPool
 
@@ -42,7 +43,7 @@ def champion(run: Run) -> Candidate[ArchitectureGenome] | None:
 
     Nothing inherits weights, so what the search scored was trained from scratch.
     """
-    limits = parse_preference(run.settings["prefer"], [objective.name for objective in run.objectives])
+    limits = parse_preference(preference(run), [objective.name for objective in run.objectives])
     eligible = [
         candidate
         for candidate in run.evolution().front()
@@ -67,7 +68,7 @@ def finish(
     # By itself: latency is never measured while something else runs.
     timing = {"run": str(run.path.resolve())}
     run_one(run, pool, Task("latency of the front", _TIME, timing, predicted_seconds=PATIENCE_SECONDS), listener)
-    content = {"champion": best.id, "steps": trained_steps(run, best.id), "prefer": run.settings["prefer"]}
+    content = {"champion": best.id, "steps": trained_steps(run, best.id), "prefer": preference(run)}
     run.ledger.replace(CHAMPION_FILE, json.dumps(content, sort_keys=True).encode() + b"\n")
     return best
 

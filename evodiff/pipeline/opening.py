@@ -16,8 +16,8 @@ from evodiff.pipeline.chain import ATTEMPTS, generation_run_id
 from evodiff.pipeline.control import State, next_step, set_state, state
 from evodiff.pipeline.create import check_settings, create_run
 from evodiff.pipeline.frozen import contradictions
-from evodiff.pipeline.inputs import gather_inputs
 from evodiff.pipeline.lease import leases, open_generation
+from evodiff.pipeline.prepare import prepare
 from evodiff.pipeline.requests import submit, withdraw
 from evodiff.pipeline.run import Run
 from evodiff.pipeline.session import open_workers
@@ -114,14 +114,15 @@ def open_form(
         NothingToDo: the experiment has ended, and the form does not extend it.
         SettingsError: the form contradicts what the experiment froze, or has a value that cannot be used.
     """
-    check_steering(form.steering)
     settings = load_settings(dict(form.frozen))
     path = experiment_folder(form.experiment, settings)
     if (path / "experiment.json").exists():
         run = Run.open(path)
         check_frozen(run, settings, form.frozen)
+        check_steering(form.steering, [objective.name for objective in run.objectives])
     else:
         check_settings(settings)
+        check_steering(form.steering, settings.objectives)
         source = None if form.transfer_from is None else open_source(experiment_folder(form.transfer_from, settings))
         with open_workers(settings, say) as workers:
             run = create_or_open(settings, path, workers, log_listener(say), source)
@@ -196,8 +197,11 @@ def create_or_open(
     """Create a run whole, at once, or open the one that a twin has created meanwhile.
 
     The front of ``source``, another run, is tried first.
+
+    Raises:
+        GateFailed: the dataset is bad; nothing was created.
     """
-    inputs = gather_inputs(settings, pool, listener.progress)
+    inputs = prepare(settings, pool, listener.progress).inputs
     starts = () if source is None else starts_from(source, settings, inputs)
     path.parent.mkdir(parents=True, exist_ok=True)
     making = path.with_name(f".{path.name}.{secrets.token_hex(4)}")

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from evodiff.pipeline.generation import Listener, evaluate, has_weights, planned_trials, take_shard, train, untold
 from evodiff.pipeline.session import open_workers, worker_count
-from evodiff.pipeline.steering import steering
 from evodiff.settings import load_settings
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 def deal_shards(run: Run, generation: int) -> list[dict[str, Any]]:
     """Return how the trials of a generation are dealt out: for each task ``shard``, ``size`` and ``candidates``."""
     trials = planned_trials(run, generation)
-    count = min(steering(run).shards or worker_count(load_settings({})), len(trials))
+    count = min(worker_count(load_settings({})), len(trials))
     names = [f"{index + 1}/{count}" for index in range(count)]
     dealt = {name: take_shard(run, trials, name) for name in names}
     return [

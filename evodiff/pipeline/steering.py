@@ -15,10 +15,11 @@ from evodiff.architecture.cost import training_flops
 from evodiff.architecture.graph import resolve
 from evodiff.engine.convergence import plateaued
 from evodiff.errors import SettingsError
+from evodiff.pipeline.preference import parse_preference
 from evodiff.pipeline.requests import requests
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from evodiff.pipeline.run import Run
 
@@ -37,8 +38,7 @@ class Policy(StrEnum):
 class Steering:
     """``generations`` and ``compute_budget_tflop`` (training, 10^12 multiply-adds) end a search; None is no end.
 
-    ``extra_generations`` are granted beyond ``generations``, by alerts; ``shards`` is into how many tasks the trials of
-    a generation are divided; None is one per core.
+    ``extra_generations`` are granted beyond ``generations``, by alerts. ``prefer`` comes before the run's own.
     """
 
     policy: Policy = Policy.CONTINUOUS
@@ -48,11 +48,10 @@ class Steering:
     compute_budget_tflop: float | None = None
     stop_on_plateau: bool = False
     prefer: str | None = None
-    shards: int | None = None
 
 
-def check_steering(values: Mapping[str, Any]) -> None:
-    """Check what a request wants to change.
+def check_steering(values: Mapping[str, Any], objectives: Sequence[str]) -> None:
+    """Check what a request wants to change in a run over ``objectives``.
 
     Raises:
         SettingsError: a value is not one that can be had; the message names it.
@@ -70,6 +69,7 @@ def check_steering(values: Mapping[str, Any]) -> None:
         raise SettingsError("Policy cron: expected a cron expression, found none.", remedy='Write cron="0 3 * * *".')
     if values.get("cron"):
         _check_cron(values["cron"])
+    parse_preference(values.get("prefer"), objectives)
 
 
 def steering(run: Run, further: Mapping[str, Any] | None = None) -> Steering:
@@ -83,6 +83,15 @@ def steering(run: Run, further: Mapping[str, Any] | None = None) -> Steering:
         values.update(word)
     values["extra_generations"] = sum(int(word.get("extra_generations", 0)) for word in words)
     return Steering(**{**values, "policy": Policy(values.get("policy", Policy.CONTINUOUS))})
+
+
+def preference(run: Run) -> str | None:
+    """Return the limits that narrow from which part of the front a run's champion is taken, None where there are none.
+
+    What a request said comes before what the run froze.
+    """
+    frozen: str | None = run.settings["prefer"]
+    return steering(run).prefer or frozen
 
 
 def record_steering(run: Run, generation: int) -> None:

@@ -14,6 +14,7 @@ from evodiff.errors import EvodiffError
 from evodiff.hardware.calibration import LOCAL
 from evodiff.pipeline.final import LATENCY_FILE, PICTURES_FILE, pictures, trained_steps
 from evodiff.pipeline.final import champion as champion_of
+from evodiff.pipeline.steering import preference
 from evodiff.reporting.ledger_view import random_arm_from_ledger, view_from_ledger
 from evodiff.reporting.view import (
     CandidateView,
@@ -245,7 +246,7 @@ def _plateau_warning(run: Run) -> tuple[str, ...]:
 
 
 def _preference_warning(run: Run, champion: str | None) -> tuple[str, ...]:
-    prefer = run.settings["prefer"]
+    prefer = preference(run)
     return (f"No candidate of the front is inside the preference {prefer}.",) if prefer and champion is None else ()
 
 

@@ -13,6 +13,7 @@ from told_runs import TellingPool, new_run
 from evodiff.errors import LedgerError, SettingsError
 from evodiff.pipeline.control import State, next_step, set_state
 from evodiff.pipeline.evolve import evolve_generation
+from evodiff.pipeline.final import champion
 from evodiff.pipeline.lease import leases, open_generation
 from evodiff.pipeline.requests import pending, requests, submit
 from evodiff.pipeline.run import Run
@@ -69,11 +70,17 @@ def test_a_generation_keeps_what_held_when_it_opened(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "values",
-    [{"population": 9}, {"policy": "sometimes"}, {"policy": "cron"}, {"policy": "cron", "cron": "every now and then"}],
+    [
+        {"population": 9},
+        {"policy": "sometimes"},
+        {"policy": "cron"},
+        {"policy": "cron", "cron": "every now and then"},
+        {"prefer": "beauty<2"},
+    ],
 )
 def test_steering_that_cannot_be_is_refused_by_name(values: dict[str, Any]) -> None:
     with pytest.raises(SettingsError) as refused:
-        check_steering(values)
+        check_steering(values, ["kid"])
     assert str(next(iter(values.values()))) in str(refused.value) or next(iter(values)) in str(refused.value)
     assert refused.value.remedy
 
@@ -172,6 +179,23 @@ def test_a_search_that_converged_ends_where_that_was_asked_for(tmp_path: Path) -
         work(run, f"g{generation}", lambda trial: {"kid": 1.0 + (trial["generation"] > 0)})
     assert end_reason(run, steering(run)) is None
     assert "converged" in str(end_reason(run, steering(run, {"stop_on_plateau": True})))
+
+
+def test_a_request_narrows_from_which_part_of_the_front_the_champion_is_taken(tmp_path: Path) -> None:
+    run = new_run(tmp_path / "run", objectives=("kid", "memory_mb"))
+    submit(run, {"form": "a"}, {}, at(0))
+    work(run, "g0", lambda trial: {"kid": -run.space.costs(run.space.from_json(trial["genome"]))["memory_mb"]})
+    front = {item.id: item.evaluation.objectives["kid"] for item in run.evolution().front() if item.evaluation}
+    assert len(front) > 1
+    first = champion(run)
+    assert first is not None
+    other, kid = next(item for item in front.items() if item[0] != first.id)
+    submit(run, {"form": "b"}, {"prefer": f"kid<={kid!r},kid>={kid!r}"}, at(1))
+    second = champion(run)
+    assert second is not None
+    assert second.id == other
+    submit(run, {"form": "c"}, {"prefer": "kid<-9"}, at(2))
+    assert champion(run) is None
 
 
 def test_twins_that_open_one_generation_share_its_lease(tmp_path: Path) -> None:
