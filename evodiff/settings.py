@@ -97,6 +97,7 @@ class Settings(BaseSettings):
     cache_dir: Path = Path("~/.cache/evodiff")
     release_file: Path = Field(default=Path("runs/release.json"), description="what serves, and what waits to")
     tracking_uri: str | None = Field(default=None, description="MLflow server; None tracks nothing")
+    tracking_pages: str | None = Field(default=None, description="where a browser finds it; None is the same address")
     archive: Path = Field(default=Path(".archive"), description="git and DVC working copy that keeps generations")
     archive_remote: str | None = Field(default=None, description="URL of a new archive's data; None is a folder in it")
     min_free_mb: float = Field(default=500.0, ge=0, description="10^6 bytes that a generation leaves free on its disk")

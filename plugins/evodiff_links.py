@@ -28,7 +28,8 @@ class CandidatesLink(BaseOperatorLink):
         from evodiff.settings import load_settings
         from evodiff.tracking.pages import generation_page
 
-        uri, opened = load_settings({}).tracking_uri, ti_key.xcom_pull(task_ids="open")
-        if uri is None or not opened:
+        settings, opened = load_settings({}), ti_key.xcom_pull(task_ids="open")
+        if settings.tracking_uri is None or not opened:
             return ""
-        return generation_page(uri, Path(opened["run"]).name, opened["generation"])
+        experiment, generation = Path(opened["run"]).name, opened["generation"]
+        return generation_page(settings.tracking_uri, experiment, generation, pages=settings.tracking_pages)

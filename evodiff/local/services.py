@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 START_SECONDS = 240.0
 GRACE_SECONDS = 20.0
+LOG_BYTES = 10_000_000  # a longer log of the services before is set aside
 
 
 class ServiceError(EvodiffError):
@@ -62,6 +63,8 @@ def up(site: Site, say: Callable[[str], None]) -> bool:
     say("Preparing the databases ...")
     migrate(site, environment)
     say(f"Starting Airflow on {site.airflow_url} and MLflow on {site.mlflow_url} ...")
+    if site.log.exists() and site.log.stat().st_size > LOG_BYTES:
+        site.log.replace(site.log.with_name("services.log.1"))
     with site.log.open("a", encoding="utf-8") as log:
         process = subprocess.Popen(  # noqa: S603 - a command of ours
             [sys.executable, "-m", "honcho", "start", "--no-prefix", "-f", str(site.project / "Procfile")],
