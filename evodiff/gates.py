@@ -6,6 +6,7 @@ Each writes ``index.html`` and ``result.json`` into the folder of its result, al
 
 from __future__ import annotations
 
+import importlib.util
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from evodiff.errors import GateFailed
 from evodiff.reporting.gate_page import write_gate_page
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from pathlib import Path
 
     from evodiff.data import ImageDataset
@@ -30,6 +31,22 @@ def check_dataset(dataset: ImageDataset, *, out: Path) -> GateResult:
     """As :func:`evodiff.data.gates.check_dataset`, with a page."""
     with _page_of_failure():
         return _with_page(dataset_gate.check_dataset(dataset, out=out))
+
+
+def check_before_search(dataset: ImageDataset, settings: Settings, say: Callable[[str], None]) -> None:
+    """Have a dataset pass its gate before a search; one that passed before costs no import of Great Expectations.
+
+    Searches need no more than the plain library: where Great Expectations is not installed, the gate is left out, and
+    that is said.
+
+    Raises:
+        GateFailed: the dataset is bad.
+    """
+    if importlib.util.find_spec("great_expectations") is None:
+        say("The dataset is not judged: Great Expectations is not installed (pip install great-expectations)")
+        return
+    for check in check_dataset(dataset, out=settings.cache_dir.expanduser() / "gates").warnings:
+        say(f"warning: not met: {check.expectation.meaning}")
 
 
 def check_feedback(lines: Sequence[str], *, known: Collection[str], out: Path) -> GateResult:

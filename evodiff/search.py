@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evodiff.errors import Interrupted, LedgerError
+from evodiff.gates import check_before_search
 from evodiff.pipeline.create import check_folder, check_settings, create_run
 from evodiff.pipeline.evolve import Watcher, evolve, evolve_generation, has_plateaued
 from evodiff.pipeline.final import final_steps, finish
@@ -67,6 +68,7 @@ def start_search(
 
     Raises:
         EvodiffError: a setting, the dataset, the folder or the run to start from cannot be used.
+        GateFailed: the dataset is bad; nothing was made of it.
         Interrupted: Ctrl-C; everything done is stored.
     """
     check_settings(settings)
@@ -79,6 +81,8 @@ def start_search(
     def inspect(dataset: ImageDataset) -> None:
         if source is not None:
             check_images(source, dataset)
+        display.stage("gate", {})
+        check_before_search(dataset, settings, display.say)
 
     with open_workers(settings, display.say) as pool:
         inputs = gather_inputs(settings, pool, display.stage, inspect=inspect)
@@ -255,6 +259,10 @@ class EvolutionaryDiffusionSearch:
 
     Everything goes through the run folder ``out`` (a temporary one by default): opening the same folder again goes on
     with it. Other keyword arguments are those of :class:`evodiff.settings.Settings`.
+
+    Raises:
+        EvodiffError: a setting, the dataset or the folder cannot be used.
+        GateFailed: the dataset is bad; nothing was made of it.
     """
 
     def __init__(
@@ -279,7 +287,8 @@ class EvolutionaryDiffusionSearch:
         else:
             check_folder(path)
             with self._working() as pool:
-                self.run = create_run(self.settings, path, gather_inputs(self.settings, pool))
+                inputs = gather_inputs(self.settings, pool, inspect=self._inspect)
+            self.run = create_run(self.settings, path, inputs)
 
     @property
     def population(self) -> list[Candidate[ArchitectureGenome]]:
@@ -318,6 +327,9 @@ class EvolutionaryDiffusionSearch:
     def report(self) -> Path:
         """Write the report and return the page's path."""
         return write_run_report(self.run)
+
+    def _inspect(self, dataset: ImageDataset) -> None:
+        check_before_search(dataset, self.settings, ProgressDisplay().say)
 
     @contextmanager
     def _working(self) -> Iterator[WorkerPool]:

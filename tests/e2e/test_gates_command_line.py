@@ -22,8 +22,9 @@ def test_a_good_dataset_is_prepared_and_its_page_named(evodiff: CommandLine, cac
     assert "passed its gate" in page.read_text()
 
 
+@pytest.mark.parametrize("verb", ["prepare", "evolve"])
 def test_a_bad_dataset_is_stopped_before_anything_is_made_of_it(
-    evodiff: CommandLine, cache_dir: Path, tmp_path: Path
+    verb: str, evodiff: CommandLine, cache_dir: Path, tmp_path: Path
 ) -> None:
     rng = np.random.default_rng(0)
     for index in range(300):
@@ -31,11 +32,13 @@ def test_a_bad_dataset_is_stopped_before_anything_is_made_of_it(
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(folder / f"{index}.png")
     before = set(cache_dir.rglob("*feature*"))
-    done = evodiff("prepare", "--dataset", f"folder:{tmp_path / 'pictures'}", "--image-size", 8, check=False)
+    out = ("--out", tmp_path / "run") if verb == "evolve" else ()
+    done = evodiff(verb, "--dataset", f"folder:{tmp_path / 'pictures'}", "--image-size", 8, *out, check=False)
     assert done.returncode == 2
     assert "balance: No class has more than 90% of the images." in done.stderr
     assert "Traceback" not in done.stderr
     assert set(cache_dir.rglob("*feature*")) == before
+    assert not (tmp_path / "run").exists()
     folder = Path(done.stderr.rpartition("set aside is in ")[2].strip().removesuffix("."))
     assert "failed its gate" in (folder / "index.html").read_text()
     assert json.loads((folder / "quarantine" / "classes.jsonl").read_text().splitlines()[0])["offends"] == ["balance"]

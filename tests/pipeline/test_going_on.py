@@ -136,7 +136,7 @@ def _no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_no_workers")
 def test_the_facade_opens_its_own_run_again_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evodiff.search.gather_inputs", lambda settings, pool: inputs(tmp_path / "cache", size=16))
+    monkeypatch.setattr("evodiff.search.gather_inputs", lambda *given, **more: inputs(tmp_path / "cache", size=16))
     given = {"objectives": ["kid"], "training": {"steps": 4}, "target": "m1", "out": tmp_path / "run"}
     first = EvolutionaryDiffusionSearch(4, dataset="photos", **given)
     rewrite(first.run.path / "experiment.json", lambda all_: all_["settings"]["dataset"].update(name="photos:16"))

@@ -47,6 +47,7 @@ def start(out: Path, *options: str, monkeypatch: pytest.MonkeyPatch, size: int =
         return found
 
     monkeypatch.setattr("evodiff.search.gather_inputs", gather)
+    monkeypatch.setattr("evodiff.search.check_before_search", lambda *given: None)  # blank images do not pass
     given = ("--generations", "1", "--population", "4", "--target", "m1", "--objectives", ",".join(TRADE_OFF))
     return CliRunner().invoke(app, ["evolve", "--out", str(out), *given, *options])
 
