@@ -14,6 +14,7 @@ from told_runs import TellingPool, new_run
 
 from evodiff.errors import EvodiffError
 from evodiff.pipeline.archive import archive_run, collect_garbage, create_archive
+from evodiff.pipeline.archive.commands import Commands
 from evodiff.pipeline.evolve import evolve
 
 STORES = (".dvc/cache", ".remote")
@@ -119,6 +120,47 @@ def test_nothing_goes_where_a_list_that_a_commit_names_is_missing(archive: Path)
     with pytest.raises(EvodiffError, match="cannot be read"):
         collect_garbage(archive)
     assert {inner, stray} <= {path.parent.name + path.name for path in (archive / ".remote/files/md5").glob("*/*")}
+
+
+@pytest.mark.parametrize(
+    ("config", "attributes"),
+    [
+        ("[color]\n ui = always\n diff = always\n", ""),
+        ("", "*.lock -diff\n"),
+        ("", "*.lock binary\n"),
+        ("[diff]\n external = true\n noprefix = true\n renames = copies\n[log]\n showRoot = false\n", ""),
+        ("[diff \"lock\"]\n textconv = true\n command = true\n", "*.lock diff=lock\n"),
+    ],
+)
+def test_a_persons_settings_of_git_do_not_change_what_is_named(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: str, attributes: str
+) -> None:
+    old, new = store(archive, b"old"), store(archive, b"new")
+    commit(archive, old)
+    commit(archive, new)
+    store(archive, b"stray")
+    home = tmp_path / "home"
+    (home / ".config" / "git").mkdir(parents=True)
+    (home / ".gitconfig").write_text(config)
+    (home / ".config" / "git" / "attributes").write_text(attributes)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    (archive / ".git" / "info").mkdir(exist_ok=True)
+    (archive / ".git" / "info" / "attributes").write_text(attributes)
+    collect_garbage(archive)
+    assert stored(archive) == {old, new}
+
+
+def test_nothing_goes_where_git_does_not_show_what_the_last_commit_names(
+    archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit(archive, store(archive, b"named"))
+    stray = store(archive, b"stray")
+    real = Commands.git
+    monkeypatch.setattr(Commands, "git", lambda self, *given: "" if given[0] == "log" else real(self, *given))
+    with pytest.raises(EvodiffError, match=r"leaves out 1 of .*Nothing was removed"):
+        collect_garbage(archive)
+    assert stray in stored(archive)
 
 
 def test_files_that_are_not_data_stay(archive: Path) -> None:

@@ -19,11 +19,13 @@ if TYPE_CHECKING:
 
 PATIENCE_SECONDS = 120.0
 
-# A person's own settings must not stop a commit: a hook, a passphrase, a global list of ignored files.
+# A person's own settings must not stop a commit, nor change what is read: a hook, a passphrase, a global list of ignored
+# files or of files without a patch.
 _GIT = (
     "git",
     *("-c", "user.name=evodiff", "-c", "user.email=evodiff@localhost", "-c", "commit.gpgSign=false"),
     *("-c", "core.hooksPath=/dev/null", "-c", "core.excludesFile=", "-c", "core.autocrlf=false"),
+    *("-c", "core.attributesFile=/dev/null", "-c", "log.showRoot=true"),
     # What stays behind in the background would hold our lock.
     *("-c", "gc.autoDetach=false", "-c", "maintenance.autoDetach=false", "-c", "core.fsmonitor=false"),
 )

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 from evodiff.errors import EvodiffError
 from evodiff.pipeline.archive.commands import PATIENCE_SECONDS
+from evodiff.pipeline.archive.entries import LOCK
 from evodiff.pipeline.archive.repository import MARKER, Repository, opened
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 _DIGEST = re.compile(r"\+\s*(?:- )?md5: ([0-9a-f]{32}(?:\.dir)?)\s*")
@@ -43,8 +44,8 @@ def collect_garbage(
         What was removed, or with ``dry_run`` would be; None where there is no archive.
 
     Raises:
-        EvodiffError: the cache lacks a list of files that a commit names, so that nothing can be told of these; or the
-            lock of the archive stayed held.
+        EvodiffError: the cache lacks a list of files that a commit names, or git does not say what commits name, so
+            that nothing can be told; or the lock of the archive stayed held.
     """
     if not (archive / MARKER).exists():
         return None
@@ -52,7 +53,7 @@ def collect_garbage(
         named = _named(repository)
         stores = [repository.cache, repository.path / ".remote"]
         left = [path for store in stores for path in _stored(store) if _digest(path) not in named]
-        garbage = Garbage(len(left), sum(path.stat().st_size for path in left))
+        garbage = Garbage(len(left), _size(left))
         if not dry_run:
             for path in left:
                 path.unlink()
@@ -61,13 +62,29 @@ def collect_garbage(
 
 def _named(repository: Repository) -> set[str]:
     """Return the digests of all data that a commit names, with those in the folders that it names."""
+    # No setting or attribute of a person's may change what is printed.
+    plain = ("--no-color", "--no-ext-diff", "--no-textconv", "--no-renames", "--text", "--format=")
     patches = repository.commands.git(
-        *("log", "--all", "HEAD", "--patch", f"--unified={_CONTEXT_LINES}", "--diff-merges=separate", "--format="),
-        *("--", "dvc.lock", ":(glob)**/dvc.lock", ":(glob)**/*.dvc"),
+        *("log", "--all", "HEAD", "--patch", f"--unified={_CONTEXT_LINES}", "--diff-merges=separate", *plain),
+        *("--", LOCK, f":(glob)**/{LOCK}", ":(glob)**/*.dvc"),
     )
     named = set(_added_outputs(patches))
+    _check_complete(repository, named)
     folders = [digest for digest in named if digest.endswith(".dir")]
     return named.union(*(_listed(repository, folder) for folder in folders))
+
+
+def _check_complete(repository: Repository, named: set[str]) -> None:
+    """Check what was read out of patches against the last commit's own list."""
+    git = repository.commands.git
+    text = git("cat-file", "blob", f"HEAD:{LOCK}") if git("ls-tree", "--name-only", "HEAD", "--", LOCK) else ""
+    missed = set(_added_outputs("\n".join(f"+{line}" for line in text.splitlines()))) - named
+    if missed:
+        raise EvodiffError(
+            f"Expected git to show what the commits of {repository.path} name, but it leaves out {len(missed)} of the "
+            f"data in its last {LOCK}, such as {min(missed)}. Nothing was removed.",
+            remedy=f"Find the setting of git that changes patches: git -C {repository.path} log --patch -- {LOCK}",
+        )
 
 
 def _added_outputs(patches: str) -> Iterator[str]:
@@ -99,6 +116,12 @@ def _stored(store: Path) -> Iterator[Path]:
     for path in (store / "files" / "md5").glob("[0-9a-f][0-9a-f]/*"):
         if _STORED.fullmatch(path.name):
             yield path
+
+
+def _size(paths: Sequence[Path]) -> int:
+    """Return the bytes that files take together; cache and remote may share one."""
+    found = [path.stat() for path in paths]
+    return sum({(status.st_dev, status.st_ino): status.st_size for status in found}.values())
 
 
 def _digest(path: Path) -> str:
