@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from evodiff.data.dataset import write_whole
 from evodiff.data.expectations import between, empty, true
-from evodiff.data.gate_result import GateResult, conclude
+from evodiff.data.gate_result import GateResult, conclude, write_lines
 from evodiff.data.judging import Row, Table, judge
 from evodiff.deployment.feedback import HIGHEST_RATING, LOWEST_RATING, DeploymentFeedback
 
@@ -34,7 +34,7 @@ _NEVER_NEGATIVE: Final = ("_ms", "_seconds", "_mb", "_bytes", "_total", "_rate",
 def check_feedback(lines: Sequence[str], *, known: Collection[str], out: Path) -> GateResult:
     """Judge feedback records, one JSON object a line, in a folder of its own below ``out``.
 
-    Whatever the verdict, the records that make sense are in ``accepted.jsonl`` of that folder, where
+    Whatever the verdict, the records that make sense are in ``accepted.jsonl`` of that folder, written anew, where
     :func:`accepted_feedback` reads them, and the lines that do not are in ``quarantine/rejected.jsonl``, as they came.
     It writes no page; for one call it by :mod:`evodiff.gates`.
 
@@ -51,7 +51,7 @@ def check_feedback(lines: Sequence[str], *, known: Collection[str], out: Path) -
     checks = tuple(judge(tables, _EXPECTATIONS))
     rows = {table.name: table.rows for table in tables}
     bad = {rows[check.expectation.table][index]["line"] for check in checks for index in check.offending}
-    digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    digest = hashlib.sha256(_joined(lines)).hexdigest()
     result = GateResult(
         gate="feedback",
         subject=digest[:16],
@@ -66,7 +66,8 @@ def check_feedback(lines: Sequence[str], *, known: Collection[str], out: Path) -
         },
         folder=out / f"feedback-{digest[:16]}",
     )
-    write_whole(result.folder / ACCEPTED, _joined(line for number, line in enumerate(lines, 1) if number not in bad))
+    accepted = [json.loads(line) for number, line in enumerate(lines, 1) if number not in bad]
+    write_lines(result.folder / ACCEPTED, accepted)  # ASCII: whatever ends a line in some alphabet is escaped
     if bad:
         rejected = _joined(line for number, line in enumerate(lines, 1) if number in bad)
         write_whole(result.quarantine / REJECTED, rejected)
@@ -80,7 +81,7 @@ def accepted_feedback(folder: Path) -> list[DeploymentFeedback]:
 
 
 def _joined(lines: Iterable[str]) -> bytes:
-    return "".join(f"{line}\n" for line in lines).encode()
+    return "".join(f"{line}\n" for line in lines).encode(errors="backslashreplace")
 
 
 def _tables(lines: Sequence[str], known: Collection[str]) -> list[Table]:
@@ -112,7 +113,10 @@ def _read(line: str) -> tuple[dict[str, Any], str | None]:
     """Return a record and what is wrong with its form, if anything."""
     try:
         record = json.loads(line)
-    except ValueError as error:
+        json.dumps(record, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return {}, "text that is no Unicode: half of a surrogate pair"
+    except (ValueError, RecursionError) as error:
         return {}, f"no JSON: {error}"
     if not isinstance(record, dict):
         return {}, f"expected an object, found {type(record).__name__}"
@@ -140,7 +144,10 @@ def _metric(line: int, name: str, value: Any) -> Row:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # an integer that no float can hold
+        return False
 
 
 _SENDER: Final = "Mend whoever sends such records; the lines are set aside."

@@ -30,13 +30,18 @@ BAD = {
     record(colour="blue"): "readable records",
     record(deployment_success="yes"): "readable records",
     record(error_logs=[1]): "readable records",
+    "[" * 100_000: "readable records",
+    record(error_logs=["half a pair \ud800"]): "readable records",
+    "{} \udc80": "readable records",  # as a file that is no UTF-8 can be read
     record(architecture_id="run/00000000000000ff"): "known architectures",
     record(architecture_id="../../etc/passwd"): "known architectures",
     record(user_ratings=[5, 6]): "ratings on the scale",
     record(user_ratings=[0]): "ratings on the scale",
+    record(user_ratings=[10**400]): "ratings are numbers",
     record(user_ratings=["five"]): "ratings are numbers",
     record(user_ratings=[float("nan")]): "ratings are numbers",
     record(performance_metrics={"latency_p99_ms": float("inf")}): "finite metrics",
+    record(performance_metrics={"throughput": -(10**400)}): "finite metrics",
     record(performance_metrics={"throughput": "high"}): "finite metrics",
     record(performance_metrics={"latency_p99_ms": -1}): "possible metrics",
 }
@@ -46,6 +51,13 @@ def test_records_that_make_sense_pass(tmp_path: Path) -> None:
     result = check_feedback(GOOD, known=KNOWN, out=tmp_path)
     assert result.passed
     assert accepted_feedback(result.folder) == [DeploymentFeedback.from_json(json.loads(line)) for line in GOOD]
+
+
+@pytest.mark.parametrize("end", ["\u2028", "\u2029", "\x85"], ids=ascii)
+def test_a_log_with_an_unusual_end_of_line_stays_one_record(end: str, tmp_path: Path) -> None:
+    line = json.dumps({"architecture_id": min(KNOWN), "error_logs": [f"one{end}two"]}, ensure_ascii=False)
+    result = check_feedback([f"{line}\n", GOOD[0]], known=KNOWN, out=tmp_path)  # a file's lines keep their ends
+    assert [item.error_logs for item in accepted_feedback(result.folder)] == [(f"one{end}two",), ("slow once",)]
 
 
 def test_no_records_pass(tmp_path: Path) -> None:
@@ -67,4 +79,4 @@ def test_what_makes_sense_is_accepted_and_the_rest_kept_as_it_came(tmp_path: Pat
         check_feedback(lines, known=KNOWN, out=tmp_path)
     assert len(accepted_feedback(caught.value.folder)) == len(BAD)
     rejected = caught.value.folder / "quarantine" / "rejected.jsonl"
-    assert rejected.read_text().splitlines() == list(BAD)
+    assert rejected.read_text().splitlines() == [line.replace("\udc80", r"\udc80") for line in BAD]
