@@ -116,7 +116,7 @@ class Settings(BaseSettings):
     workers: int | None = Field(default=None, ge=1, description="None takes one per core, at most 8")
     device: DeviceName = "auto"
     seed: int = Field(default=0, ge=0)
-    strategy: str = "nsga2"
+    strategy: str = Field(default="surrogate", description="surrogate, nsga2, regularised or random")
     prefer: str | None = None
     time_budget_seconds: float | None = Field(default=None, gt=0)
     stop_on_plateau: bool = Field(default=False, description="open no generation once the hypervolume hardly grows")

@@ -46,5 +46,5 @@ TargetOption = Annotated[
     str | None, typer.Option("--target", help="Hardware that will serve: local, m2-pro, ...  [default: local]")
 ]
 StrategyOption = Annotated[
-    str | None, typer.Option("--strategy", help="nsga2, random or regularised.  [default: nsga2]")
+    str | None, typer.Option("--strategy", help="surrogate, nsga2, regularised or random.  [default: surrogate]")
 ]

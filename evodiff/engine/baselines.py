@@ -7,15 +7,14 @@ the run.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, is_dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
 
 from evodiff.engine.selection import best_first, elitist_survivors, tournament
 from evodiff.engine.variation import Proposal, offspring, samples
-from evodiff.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     import numpy as np
 
@@ -141,37 +140,3 @@ def keep_elite(history: History[G], size: int) -> list[str]:
     """Return the best ``size`` of the last survivors and the candidates absorbed last, best first."""
     pool = list(dict.fromkeys([*history.survivors, *history.candidates_of(history.generations)]))
     return [pool[i] for i in elitist_survivors(history.values(pool), history.violations(pool), size)]
-
-
-STRATEGIES: dict[str, Callable[..., Strategy]] = {
-    strategy.name: strategy for strategy in (RandomSearch, RegularisedEvolution, NSGA2)
-}
-
-
-def find_strategy(strategy: str | Strategy, settings: Mapping[str, Any] | None = None) -> Strategy:
-    """Return a strategy by its name and settings, or the strategy itself.
-
-    Raises:
-        SettingsError: there is none of that name, or it has no such settings.
-    """
-    if not isinstance(strategy, str):
-        return strategy
-    if strategy not in STRATEGIES:
-        raise SettingsError(
-            f"strategy: expected one of {sorted(STRATEGIES)}, found {strategy!r}.",
-            remedy="Name one of these, or give a Strategy object of your own.",
-        )
-    try:
-        return STRATEGIES[strategy](**(settings or {}))
-    except TypeError as error:
-        raise SettingsError(
-            f"strategy: expected settings of {strategy!r}, found {dict(settings or {})}.",
-            remedy="Open the run with the version of evodiff that wrote it.",
-        ) from error
-
-
-def describe_strategy(strategy: Strategy) -> dict[str, Any]:
-    """Return the name and the settings of a strategy, to be frozen with the run."""
-    plain: Any = strategy
-    settings = {item.name: getattr(strategy, item.name) for item in fields(plain)} if is_dataclass(plain) else {}
-    return {"name": strategy.name, "settings": settings}

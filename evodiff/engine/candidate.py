@@ -171,7 +171,8 @@ class Trial(Generic[G]):
     """The unit of work: a candidate, on a rung, once (``replicate``), under a protocol.
 
     Under ``search`` weights may be inherited, from the trial named by ``inherits_from``; under ``scratch`` never.
-    ``parents`` are candidate ids, or ``RUN/ID`` for parents in another run.
+    ``parents`` are candidate ids, or ``RUN/ID`` for parents in another run. ``predicted`` is what a surrogate expected
+    of the objectives when it picked the trial, None where none did.
     """
 
     candidate: str
@@ -184,6 +185,7 @@ class Trial(Generic[G]):
     parents: tuple[str, ...] = ()
     operator: str | None = None
     inherits_from: str | None = None
+    predicted: Mapping[str, float] | None = None
 
     @property
     def id(self) -> str:
@@ -192,7 +194,9 @@ class Trial(Generic[G]):
 
     def to_json(self, genome: Mapping[str, Any]) -> dict[str, Any]:
         """Return plain JSON; ``genome`` is the genome's own."""
+        predicted = {} if self.predicted is None else {"predicted": dict(self.predicted)}
         return {
+            **predicted,
             "id": self.id,
             "candidate": self.candidate,
             "genome": dict(genome),
@@ -220,6 +224,7 @@ class Trial(Generic[G]):
             parents=tuple(data["parents"]),
             operator=data["operator"],
             inherits_from=data["inherits_from"],
+            predicted=data.get("predicted"),
         )
 
 

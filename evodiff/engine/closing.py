@@ -11,6 +11,7 @@ from evodiff.engine.diversity import diversity_score
 from evodiff.engine.fitness import FitnessBox, freeze_box
 from evodiff.engine.history import GenerationResult, minimised
 from evodiff.engine.selection import nondominated
+from evodiff.engine.surrogate import rank_correlation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -55,7 +56,30 @@ def judge(
         environment_failures=tuple(
             trial for trial, item in evaluations.items() if item.failure and item.failure.kind == "environment"
         ),
+        surrogate=_agreement(records, evaluations),
     )
+
+
+def _agreement(
+    records: Sequence[Mapping[str, Any]], evaluations: Mapping[str, Evaluation]
+) -> dict[str, dict[str, float]] | None:
+    """Return how predictions and values of the generation's trials agree, None where nothing was predicted.
+
+    The trials were picked for what was predicted of them, so that their ranks agree less than those of any candidates.
+    """
+    predicted = {
+        record["id"]: record["predicted"]
+        for record in records
+        if record.get("predicted") and evaluations[record["id"]].failure is None
+    }
+    if not predicted:
+        return None
+    agreement = {}
+    for name in next(iter(predicted.values())):
+        expected = np.array([values[name] for values in predicted.values()])
+        found = np.array([evaluations[trial].objectives[name] for trial in predicted])
+        agreement[name] = {"trials": len(predicted), "rank_correlation": round(rank_correlation(expected, found), 9)}
+    return agreement
 
 
 def highest_front(history: History[G]) -> tuple[int, tuple[str, ...]]:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
-from evodiff.engine.baselines import Strategy, describe_strategy, find_strategy
 from evodiff.engine.candidate import Candidate, Evaluation, Failure, FailureKind, Objective, Trial, parse_objectives
 from evodiff.engine.experiment import check_sizes, describe_space, freeze
 from evodiff.engine.history import GenerationResult, History, minimised
@@ -23,6 +22,7 @@ from evodiff.engine.ledger import Ledger, only_candidate
 from evodiff.engine.open_generation import whole_evaluation
 from evodiff.engine.run import Run
 from evodiff.engine.selection import nondominated
+from evodiff.engine.strategies import DEFAULT, describe_strategy, find_strategy
 from evodiff.engine.transfer import as_transferred, publish_warm_start, read_warm_start, warm_start_digest
 from evodiff.errors import CandidateNotFound, LedgerError, SettingsError
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from evodiff.engine.baselines import Strategy
     from evodiff.engine.convergence import EvolutionMetrics
     from evodiff.engine.space import SearchSpace
     from evodiff.engine.storage import Storage
@@ -54,7 +55,8 @@ class Evolution(Generic[G]):
         population_size: trials a generation; how many survive one is the strategy's affair, as many by default.
         seed: source of all randomness.
         ledger: a run folder, new or to go on from; None keeps everything in memory.
-        strategy: ``nsga2``, ``random``, ``regularised``, or a :class:`~evodiff.engine.baselines.Strategy`.
+        strategy: ``surrogate``, ``nsga2``, ``regularised``, ``random``, or a
+            :class:`~evodiff.engine.baselines.Strategy`.
         rungs: number of fidelities that trials may have.
         warm_start: genomes that generation 0 tries first (:mod:`evodiff.engine.transfer`); none on reopening means
             those on record.
@@ -74,7 +76,7 @@ class Evolution(Generic[G]):
         population_size: int = 20,
         seed: int = 0,
         ledger: Path | str | Storage | None = None,
-        strategy: str | Strategy = "nsga2",
+        strategy: str | Strategy = DEFAULT,
         rungs: int = 1,
         warm_start: Sequence[G | Transferred[G]] = (),
         settings: Mapping[str, Any] | None = None,

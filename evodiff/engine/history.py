@@ -18,6 +18,8 @@ from evodiff.engine.fitness import FitnessBox
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from numpy.typing import NDArray
+
     from evodiff.engine.ledger import Ledger
     from evodiff.engine.space import SearchSpace
 
@@ -30,6 +32,8 @@ class GenerationResult:
 
     ``survivors`` and ``front`` are candidate ids, ``rung`` is the rung of the front, ``credit`` counts for each
     operator how many candidates it was ``tried`` on and how many of those are ``survivors`` and in the ``front``.
+    ``surrogate`` says of each objective that was predicted for ``trials`` of the generation how the prediction and what
+    came agree: Kendall's ``rank_correlation``, in [-1, 1]; None where nothing was predicted.
     """
 
     generation: int
@@ -41,10 +45,12 @@ class GenerationResult:
     metrics: EvolutionMetrics
     credit: Mapping[str, Mapping[str, int]]
     environment_failures: tuple[str, ...]
+    surrogate: Mapping[str, Mapping[str, float]] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON."""
-        return asdict(self)
+        data = asdict(self)
+        return data if self.surrogate is not None else {name: data[name] for name in data if name != "surrogate"}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> GenerationResult:
@@ -61,6 +67,8 @@ class GenerationResult:
         for operator, counts in data["credit"].items():
             finite_values(counts, operator)
         finite_values(data["metrics"], "metrics")
+        for objective, agreement in (data.get("surrogate") or {}).items():
+            finite_values(agreement, objective)
         return cls(**{**data, **sequences, "box": box, "metrics": EvolutionMetrics(**data["metrics"])})
 
 
@@ -94,6 +102,7 @@ class History(Generic[G]):
         self._order: list[list[str]] = []
         self._evaluations: list[dict[str, Evaluation]] = []
         self._genomes: dict[str, G] = {}
+        self._features: dict[str, NDArray[np.float64]] = {}
         self._plan_read: tuple[int, dict[str, Any]] = (-1, {})
 
     @property
@@ -193,6 +202,14 @@ class History(Generic[G]):
         """Return an (n,) float64 array: 0 for feasible candidates, infinite for failed ones."""
         return np.array([self.standing(candidate).violation for candidate in candidates], dtype=np.float64)
 
+    def features(self, candidates: Sequence[str]) -> NDArray[np.float64]:
+        """Return an (n, d) array of the features of candidates, computed once for each."""
+        unknown = [candidate for candidate in candidates if candidate not in self._features]
+        if unknown:
+            rows = features_of(self.space, [self.genome(candidate) for candidate in unknown])
+            self._features.update(zip(unknown, rows, strict=True))
+        return np.array([self._features[candidate] for candidate in candidates])
+
     def candidate(self, candidate: str) -> Candidate[G]:
         """Return a candidate with all that is known of it."""
         first = self._trials[candidate][0]
@@ -209,6 +226,13 @@ class History(Generic[G]):
 
     def _find(self, trial: str) -> _Asked:
         return next(item for item in self._trials[self._candidates[trial]] if item.id == trial)
+
+
+def features_of(space: SearchSpace[G], genomes: Sequence[G]) -> NDArray[np.float64]:
+    """Return an (n, d) array of features, by ``space.features_many`` where there is such a method."""
+    many = getattr(space, "features_many", None)
+    rows = many(genomes) if many is not None else [space.features(genome) for genome in genomes]
+    return np.asarray(rows, dtype=np.float64).reshape(len(genomes), -1)
 
 
 def minimised(evaluations: Sequence[Evaluation], objectives: Sequence[Objective]) -> np.ndarray:

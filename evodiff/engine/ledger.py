@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evodiff.engine.candidate import Evaluation, Trial
+from evodiff.engine.candidate import Evaluation, Trial, finite_values
 from evodiff.engine.encoding import decode_lines, encode_document, encode_line
 from evodiff.engine.history import GenerationResult
 from evodiff.engine.layout import (
@@ -346,6 +346,7 @@ def _planned_id(record: Mapping[str, Any], generation: int) -> str:
     _require(trial.generation == generation and type(trial.seed) is int, "a trial of another generation or seed")
     _require(all(isinstance(parent, str) for parent in trial.parents), "a parent that is no id")
     _require(all(isinstance(name, str | None) for name in (trial.operator, trial.inherits_from)), "no name")
+    finite_values(trial.predicted or {}, "predicted")
     return trial.id
 
 

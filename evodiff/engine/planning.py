@@ -108,6 +108,7 @@ class _Plan(Generic[G]):
             parents=proposal.parents,
             operator=proposal.operator,
             inherits_from=proposal.inherits_from,
+            predicted=proposal.predicted,
         )
         if trial.id in self.lines or self._history.told(trial.id):
             return False

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     import numpy as np
 
@@ -27,7 +27,8 @@ class Proposal(Generic[G]):
     """A trial that a strategy would like to see; the plan drops those that were asked before.
 
     ``operator`` names the mutation, ``crossover``, both as ``crossover+MUTATION``, or where a genome without parents
-    came from. ``inherits_from`` is the trial whose weights a child starts with.
+    came from. ``inherits_from`` is the trial whose weights a child starts with, ``predicted`` what a surrogate expects
+    of it, by objective.
     """
 
     genome: G
@@ -37,6 +38,7 @@ class Proposal(Generic[G]):
     replicate: int = 0
     protocol: TrialProtocol = "search"
     inherits_from: str | None = None
+    predicted: Mapping[str, float] | None = None
 
 
 def samples(space: SearchSpace[G], rng: np.random.Generator) -> Iterator[Proposal[G]]:

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from evodiff.architecture.genome import ArchitectureGenome, ImageShape
 from evodiff.architecture.space import ArchitectureSpace
-from evodiff.engine import Evolution, Objective
-from evodiff.engine.baselines import STRATEGIES
+from evodiff.engine import STRATEGIES, Evolution, Objective
 from evodiff.errors import LedgerError, SettingsError
 from evodiff.hardware.calibration import LOCAL
 from evodiff.hardware.profiles import TARGETS

@@ -50,6 +50,7 @@ class _Planned(BaseModel):
     parents: list[str]
     operator: str | None
     inherits_from: str | None
+    predicted: dict[str, float] | None = None
 
 
 class _Failure(BaseModel):
@@ -77,6 +78,7 @@ class _Result(BaseModel):
     metrics: dict[str, float]
     credit: dict[str, dict[str, int]]
     environment_failures: list[str]
+    surrogate: dict[str, dict[str, float]] | None = None
 
 
 @dataclass

@@ -323,8 +323,8 @@ def test_the_front_before_a_generation_closes_is_that_of_the_values_told_so_far(
     assert [item.id for item in search.front()] == [trials[0].candidate]
 
 
-def test_parents_are_candidates_that_survived_before():
-    search = close(evolution(), 5)
+def test_parents_of_nsga2_are_candidates_that_survived_before():
+    search = close(evolution(strategy="nsga2"), 5)
     for generation in range(1, 5):
         survivors = set(search.results()[generation - 1].survivors)
         for record in search.ledger.plan(generation):
@@ -379,7 +379,7 @@ def test_a_warm_start_that_the_space_refuses_is_an_error():
         evolution(warm_start=[[9]])
 
 
-@pytest.mark.parametrize("strategy", ["nsga2", "random", "regularised"])
+@pytest.mark.parametrize("strategy", ["surrogate", "nsga2", "random", "regularised"])
 def test_every_strategy_improves_on_generation_0(strategy):
     search = Evolution(DigitSpace(8), objectives=["error", "cost"], population_size=10, strategy=strategy)
     close(search, 8)

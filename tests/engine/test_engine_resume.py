@@ -37,7 +37,7 @@ def drive(run: Path, generations: int, *backwards: str) -> subprocess.Popen[byte
     return subprocess.Popen(command, start_new_session=True)
 
 
-@pytest.mark.parametrize("strategy", ["nsga2", "random", "regularised"])
+@pytest.mark.parametrize("strategy", ["surrogate", "nsga2", "random", "regularised"])
 def test_a_run_that_was_reopened_between_generations_is_the_same_bytes(tmp_path, strategy):
     close(evolution(tmp_path / "whole", strategy=strategy), 6)
     for _ in range(3):

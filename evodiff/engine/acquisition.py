@@ -1,0 +1,136 @@
+"""Which of many predicted candidates to evaluate next: expected hypervolume improvement, a batch at a time.
+
+Points are (n, m) arrays, minimised, in units in which the reference point is 0: what gains is negative throughout.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import moocore
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+# Gauss-Hermite quadrature of three nodes for a normal distribution; objectives that are predicted move together.
+NODES: Final = ((-(3**0.5), 1 / 6), (0.0, 2 / 3), (3**0.5, 1 / 6))
+# Gains that agree to so many places are equal, and the first one wins: rounding differs between processors.
+PLACES: Final = 9
+_RENEWED_AT_ONCE: Final = 8
+
+
+def improvements(points: Floats, front: Floats) -> Floats:
+    """Return an (n,) array: by how much each point alone enlarges the hypervolume that ``front``, (k, m), dominates."""
+    front = front[(front < 0).all(axis=1)]
+    inside = np.flatnonzero((points < 0).all(axis=1))
+    gains = np.zeros(len(points))
+    if len(inside):
+        plane = points.shape[1] == 2
+        gains[inside] = (_improvements_2d if plane else _improvements)(points[inside], front)
+    return gains
+
+
+def expected_improvements(mean: Floats, deviations: Mapping[int, Floats], front: Floats) -> Floats:
+    """Return an (n,) array of expected improvements, rounded.
+
+    Args:
+        mean: (n, m) predicted points.
+        deviations: (n,) standard deviations of those objectives, by index, that are not known exactly.
+        front: (k, m) non-dominated points.
+    """
+    gains = np.zeros(len(mean))
+    for node, weight in NODES if deviations else ((0.0, 1.0),):
+        points = mean.copy()
+        for objective, deviation in deviations.items():
+            points[:, objective] += node * deviation
+        gains += weight * improvements(points, front)
+    return np.round(gains, PLACES)
+
+
+def pick_batch(
+    mean: Floats, covariances: Mapping[int, Floats], noises: Mapping[int, float], front: Floats, size: int
+) -> list[int]:
+    """Return the indices of at most ``size`` candidates, in the order of picking; fewer where nothing more is gained.
+
+    After each pick its predicted point joins the front, and the covariances, (n, n) each, become those of models that
+    know this place, whatever its value: the next pick lies elsewhere (Ginsbourger et al. 2010, kriging believer).
+    ``noises`` are the variances of one more evaluation. Gains shrink as the batch grows, as good as always, so that
+    after a pick only the leaders need a new look (Minoux 1978).
+    """
+    batch = _Batch(mean, {objective: covariance.copy() for objective, covariance in covariances.items()}, front)
+    while len(batch.picked) < min(size, len(mean)):
+        best = batch.leader()
+        if batch.gains[best] <= 0:
+            break
+        batch.take(best, noises)
+    return batch.picked
+
+
+class _Batch:
+    """A batch that grows; ``gains`` may be those of a smaller batch, too large but never too small."""
+
+    def __init__(self, mean: Floats, covariances: dict[int, Floats], front: Floats) -> None:
+        self.picked: list[int] = []
+        self._mean = mean
+        self._covariances = covariances
+        self._front = front
+        self.gains = self._expected(np.arange(len(mean)))
+
+    def leader(self) -> int:
+        """Return the index of the largest gain, renewing gains from the top until the largest one is fresh."""
+        fresh = np.full(len(self.gains), not self.picked)
+        while True:
+            best = int(np.argmax(self.gains))
+            if fresh[best] or self.gains[best] <= 0:
+                return best
+            leaders = np.argsort(-self.gains, kind="stable")[:_RENEWED_AT_ONCE]
+            leaders = leaders[~fresh[leaders] & (self.gains[leaders] > 0)]
+            self.gains[leaders] = self._expected(leaders)
+            fresh[leaders] = True
+
+    def take(self, index: int, noises: Mapping[int, float]) -> None:
+        """Pick a candidate."""
+        self.picked.append(index)
+        self.gains[index] = -1.0
+        self._front = np.vstack([self._front, self._mean[index]])
+        for objective, covariance in self._covariances.items():
+            column = covariance[:, index].copy()
+            covariance -= np.outer(column, column / max(float(column[index]) + noises[objective], 1e-12))
+
+    def _expected(self, indices: NDArray[np.int64]) -> Floats:
+        deviations = {
+            objective: np.sqrt(np.maximum(np.diag(covariance)[indices], 0))
+            for objective, covariance in self._covariances.items()
+        }
+        return expected_improvements(self._mean[indices], deviations, self._front)
+
+
+def _improvements_2d(points: Floats, front: Floats) -> Floats:
+    """Return the improvements of points in the plane: sums over the strips between the points of the front."""
+    front = front[np.lexsort((front[:, 1], front[:, 0]))]
+    if len(front):
+        lowest = np.minimum.accumulate(front[:, 1])
+        front = front[np.concatenate([[True], front[1:, 1] < lowest[:-1]])]
+    left = np.concatenate([[-np.inf], front[:, 0]])
+    right = np.concatenate([front[:, 0], [0.0]])
+    ceiling = np.concatenate([[0.0], front[:, 1]])
+    widths = np.clip(right - np.maximum(left, points[:, :1]), 0, None)
+    gains: Floats = (widths * np.clip(ceiling - points[:, 1:], 0, None)).sum(axis=1)
+    return gains
+
+
+def _improvements(points: Floats, front: Floats) -> Floats:
+    """Return the improvements of points in any number of dimensions."""
+    origin = np.zeros(points.shape[1])
+    front = front[moocore.is_nondominated(front)] if len(front) else front
+    before = moocore.hypervolume(front, ref=origin) if len(front) else 0.0
+    gains = np.zeros(len(points))
+    for index, point in enumerate(points):
+        if not (front <= point).all(axis=1).any():
+            gains[index] = moocore.hypervolume(np.vstack([front, point]), ref=origin) - before
+    return gains

@@ -1,0 +1,111 @@
+"""What is known or predicted of genomes that were never trained, in units for :mod:`evodiff.engine.acquisition`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import numpy as np
+
+from evodiff.engine.history import features_of
+from evodiff.engine.selection import nondominated
+from evodiff.engine.surrogate import Surrogate, Warp, rank_correlation
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from evodiff.engine.history import History
+    from evodiff.engine.space import SearchSpace
+
+    Floats = NDArray[np.float64]
+
+G = TypeVar("G")
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Of n genomes: ``mean``, (n, m), ``deviations``, (n,) each, by index of the objective, and ``features``, (n, d).
+
+    Mean and deviations are in units of the front's span, 0 at the reference point.
+    """
+
+    mean: Floats
+    deviations: Mapping[int, Floats]
+    features: Floats
+
+
+class Forecaster(Generic[G]):
+    """A model for each objective that ``space.costs`` does not supply, and the front they are to enlarge.
+
+    Args:
+        history: closed generations.
+        space: the space of the generation to plan.
+        evaluated: ids of the candidates to learn from, one of them feasible at least.
+    """
+
+    def __init__(self, history: History[G], space: SearchSpace[G], evaluated: Sequence[str]) -> None:
+        self._space = space
+        self._objectives = history.objectives
+        self._signs = np.array([-1.0 if objective.maximise else 1.0 for objective in history.objectives])
+        values, violations = history.values(evaluated), history.violations(evaluated)
+        # Who failed, or breaks a constraint, is as bad as the worst: what is like it is not worth a training.
+        values[violations > 0] = values[violations == 0].max(axis=0)
+        known = space.costs(history.genome(evaluated[0]))
+        features = history.features(evaluated)
+        self.models = {
+            index: Surrogate(features, values[:, index])
+            for index, objective in enumerate(history.objectives)
+            if objective.name not in known
+        }
+        self._warps = [
+            self.models[index].warp if index in self.models else Warp(values[:, index])
+            for index in range(len(history.objectives))
+        ]
+        warped = np.column_stack([warp(values[:, index]) for index, warp in enumerate(self._warps)])
+        front = warped[nondominated(values, violations)]
+        # 0 is the median of what was evaluated: beyond it only what is on the front has a place in the box.
+        worst = np.maximum(front.max(axis=0), 0.0)
+        self._span = np.maximum(worst - front.min(axis=0), 1e-9)
+        self._reference = worst + 0.1 * self._span
+        self.front = (front - self._reference) / self._span
+
+    @property
+    def noises(self) -> dict[int, float]:
+        """Variance of one more evaluation, by index of the objective."""
+        return {index: model.noise / self._span[index] ** 2 for index, model in self.models.items()}
+
+    def rank_correlations(self) -> list[float]:
+        """Return Kendall's tau of each model, between what it predicts of an evaluation left out and its value."""
+        return [rank_correlation(model.left_out(), model.values) for model in self.models.values()]
+
+    def forecast(self, genomes: Sequence[G]) -> Forecast:
+        """Return what is known and predicted of genomes."""
+        features = features_of(self._space, genomes)
+        warped = np.empty((len(genomes), len(self._objectives)))
+        deviations = {}
+        for index, model in self.models.items():
+            warped[:, index], deviation = model.predict(features)
+            deviations[index] = deviation / self._span[index]
+        if len(self.models) < len(self._objectives):
+            costs = [self._space.costs(genome) for genome in genomes]
+            for index, objective in enumerate(self._objectives):
+                if index not in self.models:
+                    values = np.array([cost[objective.name] for cost in costs], dtype=np.float64)
+                    warped[:, index] = self._warps[index](self._signs[index] * values)
+        return Forecast((warped - self._reference) / self._span, deviations, features)
+
+    def covariances(self, features: Floats) -> dict[int, Floats]:
+        """Return how the predictions of genomes vary together, an (n, n) array by index of the objective."""
+        return {index: model.covariance(features) / self._span[index] ** 2 for index, model in self.models.items()}
+
+    def predicted(self, mean: Floats) -> dict[str, float]:
+        """Return a predicted point, (m,), in the objectives' own units, to six digits; what is known is left out."""
+        warped = mean * self._span + self._reference
+        return {
+            self._objectives[index].name: float(
+                f"{self._signs[index] * float(self._warps[index].inverse(warped[index])):.6g}"
+            )
+            for index in self.models
+        }

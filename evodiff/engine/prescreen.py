@@ -1,0 +1,220 @@
+"""Surrogate prescreen: many more children than are needed are made, and models pick whom to train.
+
+1. A pool of children is made in rounds: the first from parents that are good at one objective or on the front, with
+   samples among them; the others from the children that promise most, so that a child may be several mutations away.
+2. Objectives that ``space.costs`` does not supply are predicted (:mod:`evodiff.engine.surrogate`).
+3. The batch is what is expected to enlarge the front most (:mod:`evodiff.engine.acquisition`).
+
+How well the models rank is on record: each plan holds what was predicted, each result how that agreed with what came.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import chain, islice
+from typing import TYPE_CHECKING, ClassVar, Final, Generic, TypeVar
+
+import numpy as np
+
+from evodiff.engine.acquisition import expected_improvements, pick_batch
+from evodiff.engine.baselines import keep_elite
+from evodiff.engine.candidate import candidate_id
+from evodiff.engine.forecast import Forecaster
+from evodiff.engine.selection import best_first, tournament
+from evodiff.engine.surrogate import chance
+from evodiff.engine.variation import CROSSOVER, Proposal, mutant, offspring, samples
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from evodiff.engine.forecast import Forecast
+    from evodiff.engine.history import History
+    from evodiff.engine.space import SearchSpace
+
+G = TypeVar("G")
+
+FEWEST: Final = 8  # feasible evaluations; fewer teach nothing
+SAMPLED: Final = 0.15  # share of samples in the first round
+# Parents of the others: the best by one objective, members of the front; else any that was evaluated.
+GOOD_AT_ONE, ON_FRONT = 0.5, 0.3
+BEST_SHARE, BEST_COUNT = 0.25, 10  # how many count as the best by one objective: the larger of the two
+CROSSED: Final = 0.3  # of the later rounds
+LOOKED_AT: Final = 10  # candidates of the pool that are looked at together, for each place in the batch
+
+
+@dataclass(frozen=True)
+class SurrogateSearch:
+    """Surrogate-assisted evolution: Gaussian processes pick each generation from a pool of ``pool`` children.
+
+    The models learn from at most ``memory`` evaluations: the best, and the latest. Where none of them ranks what it has
+    not seen better than chance does, they step aside for a generation, and the first children are taken.
+    """
+
+    name: ClassVar[str] = "surrogate"
+    pool: int = 600
+    rounds: int = 3
+    memory: int = 1000
+    crossover_rate: float = 0.5
+    mutation_rate: float = 0.5
+
+    def propose(
+        self, history: History[G], space: SearchSpace[G], rng: np.random.Generator, generation: int, n: int
+    ) -> Iterable[Proposal[G]]:
+        """Yield the batch that promises most, then children of the survivors."""
+        parents = history.survivors
+        children = (
+            self._offspring(history, space, rng, lambda: parents[tournament(len(parents), 2, rng)])
+            if parents
+            else samples(space, rng)
+        )
+        evaluated = remembered(history, self.memory)
+        if (history.violations(evaluated) == 0).sum() < FEWEST:
+            return children
+        forecaster = Forecaster(history, space, evaluated)
+        ranked = forecaster.rank_correlations()
+        if ranked and max(ranked) <= chance(len(evaluated)):
+            return children
+        return chain(self._screened(history, space, rng, forecaster, evaluated, n), children)
+
+    def survivors(self, history: History[G], size: int) -> Sequence[str]:
+        """Keep the best of parents and children, as NSGA-II does."""
+        return keep_elite(history, size)
+
+    def _offspring(
+        self, history: History[G], space: SearchSpace[G], rng: np.random.Generator, select: Callable[[], str]
+    ) -> Iterator[Proposal[G]]:
+        return offspring(
+            history, space, rng, select, crossover_rate=self.crossover_rate, mutation_rate=self.mutation_rate
+        )
+
+    def _screened(
+        self,
+        history: History[G],
+        space: SearchSpace[G],
+        rng: np.random.Generator,
+        forecaster: Forecaster[G],
+        evaluated: Sequence[str],
+        n: int,
+    ) -> list[Proposal[G]]:
+        share = -(-self.pool // self.rounds)
+        pool = _Pool(history, space)
+        parents = _parents(history, forecaster, evaluated, rng)
+        children, fresh = self._offspring(history, space, rng, parents), samples(space, rng)
+        pool.fill(_mixed(children, fresh, rng), share)
+        for _ in range(self.rounds - 1):
+            proposals = pool.sorted()
+            if not proposals:
+                break
+            _, order = _promising(forecaster, proposals)
+            pool.fill(_descendants(space, rng, [proposals[i] for i in order[: 2 * n]]), share)
+        return _pick(forecaster, pool.sorted(), n)
+
+
+class _Pool(Generic[G]):
+    """Different candidates that were never asked."""
+
+    def __init__(self, history: History[G], space: SearchSpace[G]) -> None:
+        self._proposals: dict[str, Proposal[G]] = {}
+        self._history = history
+        self._space = space
+
+    def fill(self, stream: Iterator[Proposal[G]], count: int) -> None:
+        """Take ``count`` new ones from ``stream``, or what four times as many proposals give."""
+        full = len(self._proposals) + count
+        for proposal in islice(stream, 4 * count):
+            name = candidate_id(self._space.canonical(proposal.genome))
+            if not self._history.asked(name):
+                self._proposals.setdefault(name, proposal)
+            if len(self._proposals) >= full:
+                return
+
+    def sorted(self) -> list[Proposal[G]]:
+        """Return the proposals in the order of their ids: of equals the first one wins."""
+        return [self._proposals[name] for name in sorted(self._proposals)]
+
+
+def remembered(history: History[G], count: int) -> list[str]:
+    """Return at most ``count`` candidates, in the order asked: half of them the best by rank, then the latest."""
+    names = history.ids
+    if len(names) <= count:
+        return names
+    best = best_first(history.values(names), history.violations(names))[: count // 2]
+    kept = set(best.tolist())
+    for index in range(len(names) - 1, -1, -1):
+        if len(kept) >= count:
+            break
+        kept.add(index)
+    return [names[index] for index in sorted(kept)]
+
+
+def _parents(
+    history: History[G], forecaster: Forecaster[G], evaluated: Sequence[str], rng: np.random.Generator
+) -> Callable[[], str]:
+    values = history.values(evaluated)
+    count = max(BEST_COUNT, int(len(evaluated) * BEST_SHARE))
+    best = [
+        [evaluated[i] for i in np.argsort(values[:, column], kind="stable")[:count]]  # NaN goes last
+        for column in list(forecaster.models) or range(values.shape[1])
+    ]
+    front = history.front
+
+    def select() -> str:
+        kind = rng.random()
+        if kind < GOOD_AT_ONE:
+            ordered = best[int(rng.integers(len(best)))]
+            return str(ordered[tournament(len(ordered), 2, rng)])
+        among: Sequence[str] = front if front and kind < GOOD_AT_ONE + ON_FRONT else evaluated
+        return among[int(rng.integers(len(among)))]
+
+    return select
+
+
+def _mixed(
+    children: Iterator[Proposal[G]], fresh: Iterator[Proposal[G]], rng: np.random.Generator
+) -> Iterator[Proposal[G]]:
+    while True:
+        yield next(fresh if rng.random() < SAMPLED else children)
+
+
+def _descendants(
+    space: SearchSpace[G], rng: np.random.Generator, leaders: Sequence[Proposal[G]]
+) -> Iterator[Proposal[G]]:
+    """Yield mutants of children, and of crossovers of two of them, for ever."""
+    while True:
+        first = leaders[int(rng.integers(len(leaders)))]
+        proposal = first
+        if rng.random() < CROSSED:
+            second = leaders[int(rng.integers(len(leaders)))]
+            mixed, _ = space.crossover(first.genome, second.genome, rng)
+            parents = tuple(dict.fromkeys([*first.parents, *second.parents]))
+            proposal = replace(first, genome=mixed, parents=parents, operator=_joined(first.operator, CROSSOVER))
+        genome, operator = mutant(space, proposal.genome, rng)
+        yield replace(proposal, genome=genome, operator=_joined(proposal.operator, operator))
+
+
+def _joined(*operators: str | None) -> str | None:
+    names = [name for operator in operators if operator for name in operator.split("+")]
+    return "+".join(dict.fromkeys(names)) or None
+
+
+def _promising(forecaster: Forecaster[G], pool: Sequence[Proposal[G]]) -> tuple[Forecast, NDArray[np.int64]]:
+    """Return what is predicted of a pool, and its order: by expected improvement, then as NSGA-II would."""
+    forecast = forecaster.forecast([proposal.genome for proposal in pool])
+    gains = expected_improvements(forecast.mean, forecast.deviations, forecaster.front)
+    ranks = np.argsort(best_first(np.round(forecast.mean, 9), np.zeros(len(pool))), kind="stable")
+    return forecast, np.lexsort((ranks, -gains))
+
+
+def _pick(forecaster: Forecaster[G], pool: Sequence[Proposal[G]], count: int) -> list[Proposal[G]]:
+    """Return the ``count`` of a pool that promise most together, with what is predicted of each."""
+    if not pool:
+        return []
+    forecast, order = _promising(forecaster, pool)
+    shortlist = np.sort(order[: LOOKED_AT * count])
+    covariances = forecaster.covariances(forecast.features[shortlist])
+    batch = pick_batch(forecast.mean[shortlist], covariances, forecaster.noises, forecaster.front, count)
+    picked = [int(shortlist[i]) for i in batch]
+    picked += [int(i) for i in order if int(i) not in set(picked)][: count - len(picked)]
+    return [replace(pool[i], predicted=forecaster.predicted(forecast.mean[i])) for i in picked]

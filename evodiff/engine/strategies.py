@@ -1,0 +1,48 @@
+"""The strategies by name."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from evodiff.engine.baselines import NSGA2, RandomSearch, RegularisedEvolution, Strategy
+from evodiff.engine.prescreen import SurrogateSearch
+from evodiff.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+DEFAULT: Final = SurrogateSearch.name
+
+STRATEGIES: dict[str, Callable[..., Strategy]] = {
+    strategy.name: strategy for strategy in (SurrogateSearch, NSGA2, RegularisedEvolution, RandomSearch)
+}
+
+
+def find_strategy(strategy: str | Strategy, settings: Mapping[str, Any] | None = None) -> Strategy:
+    """Return a strategy by its name and settings, or the strategy itself.
+
+    Raises:
+        SettingsError: there is none of that name, or it has no such settings.
+    """
+    if not isinstance(strategy, str):
+        return strategy
+    if strategy not in STRATEGIES:
+        raise SettingsError(
+            f"strategy: expected one of {sorted(STRATEGIES)}, found {strategy!r}.",
+            remedy="Name one of these, or give a Strategy object of your own.",
+        )
+    try:
+        return STRATEGIES[strategy](**(settings or {}))
+    except TypeError as error:
+        raise SettingsError(
+            f"strategy: expected settings of {strategy!r}, found {dict(settings or {})}.",
+            remedy="Open the run with the version of evodiff that wrote it.",
+        ) from error
+
+
+def describe_strategy(strategy: Strategy) -> dict[str, Any]:
+    """Return the name and the settings of a strategy, to be frozen with the run."""
+    plain: Any = strategy
+    settings = {item.name: getattr(strategy, item.name) for item in fields(plain)} if is_dataclass(plain) else {}
+    return {"name": strategy.name, "settings": settings}

@@ -1,0 +1,279 @@
+"""The surrogate predicts, the acquisition picks, the prescreen plans: each by itself, then together."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import moocore
+import numpy as np
+import pytest
+from scipy.stats import kendalltau
+from toy_space import DigitSpace, close, error, evolution, tree
+
+from evodiff.engine import Evolution, SurrogateSearch
+from evodiff.engine.acquisition import expected_improvements, improvements, pick_batch
+from evodiff.engine.history import GenerationResult
+from evodiff.engine.prescreen import remembered
+from evodiff.engine.surrogate import Surrogate, Warp, chance, rank_correlation
+
+RNG = np.random.default_rng
+
+
+def one_hot(count: int, layers: int, choices: int, seed: int) -> np.ndarray:
+    return np.eye(choices)[RNG(seed).integers(choices, size=(count, layers))].reshape(count, -1)
+
+
+def test_the_surrogate_is_the_gaussian_process_of_the_textbook():
+    features = one_hot(30, 5, 3, 0)
+    values = features @ RNG(1).normal(size=15) + RNG(2).normal(size=30)
+    model = Surrogate(features, values)
+    query = one_hot(7, 5, 3, 3)
+    mean, deviation = model.predict(query)
+
+    rows, asked = model._scale(features), model._scale(query)
+    own = model._kernels.mixed(rows, model.kernel) + model.kernel.noise * np.eye(30)
+    cross = model._kernels.mixed(asked, model.kernel)
+    centred = model.values - model.values.mean()
+    expected = model.values.mean() + cross @ np.linalg.solve(own, centred)
+    covariance = model.variance * (
+        model._kernels.mixed(asked, model.kernel, asked) - cross @ np.linalg.solve(own, cross.T)
+    )
+    assert np.allclose(mean, expected)
+    assert np.allclose(model.covariance(query), covariance)
+    assert np.allclose(deviation, np.sqrt(np.diag(covariance)))
+
+
+def test_what_is_left_out_is_predicted_by_the_others():
+    features = one_hot(25, 6, 3, 4)
+    model = Surrogate(features, features @ RNG(5).normal(size=18))
+    rows = model._scale(features)
+    own = model._kernels.mixed(rows, model.kernel) + model.kernel.noise * np.eye(25)
+    centred = model.values - model.values.mean()
+    for left in (0, 11, 24):
+        others = np.delete(np.arange(25), left)
+        weights = np.linalg.solve(own[np.ix_(others, others)], centred[others])
+        # the mean is that of all: its own share in it is what equation 5.12 leaves in
+        assert model.left_out()[left] == pytest.approx(model.values.mean() + own[left, others] @ weights)
+
+
+def test_it_ranks_what_it_has_not_seen_by_what_genes_add_and_what_pairs_add():
+    features = one_hot(160, 6, 3, 6)
+    weights, pairs = RNG(7).normal(size=18), RNG(8).normal(size=(18, 18)) / 4
+    values = features @ weights + np.einsum("ni,ij,nj->n", features, pairs, features)
+    model = Surrogate(features[:120], values[:120])
+    assert kendalltau(model.predict(features[120:])[0], values[120:]).statistic > 0.8
+
+
+def test_noise_alone_is_ranked_no_better_than_chance_in_most_samples():
+    lucky = 0
+    for seed in range(20):
+        features = one_hot(40, 6, 3, seed)
+        model = Surrogate(features, RNG(100 + seed).normal(size=40))
+        lucky += rank_correlation(model.left_out(), model.values) > chance(40)
+    assert lucky <= 4
+
+
+@pytest.mark.parametrize("values", [[3.0, 3.0, 3.0], [1.0, 2.0, 900.0, -4.0, 2.5]])
+def test_a_warp_keeps_the_order_and_is_undone_by_its_inverse(values):
+    values = np.array(values)
+    warp = Warp(values)
+    assert np.allclose(warp.inverse(warp(values)), values)
+    assert (np.argsort(warp(values), kind="stable") == np.argsort(values, kind="stable")).all()
+
+
+def test_features_that_never_vary_leave_a_model_that_knows_nothing():
+    model = Surrogate(np.ones((9, 3)), np.arange(9.0))
+    mean, deviation = model.predict(np.zeros((2, 3)))
+    assert np.allclose(mean, model.values.mean(), atol=1e-6)
+    assert np.isfinite(deviation).all()
+
+
+def test_tau_is_scipys():
+    first, second = RNG(9).integers(6, size=(2, 40)).astype(float)
+    assert rank_correlation(first, second) == pytest.approx(kendalltau(first, second).statistic)
+    assert rank_correlation(first, np.ones(40)) == 0.0
+
+
+@pytest.mark.parametrize("objectives", [2, 3, 4])
+def test_improvements_are_differences_of_hypervolumes(objectives):
+    rng = RNG(objectives)
+    front = rng.uniform(-1, 0.2, size=(12, objectives))
+    points = rng.uniform(-1.2, 0.2, size=(40, objectives))
+    points[:3] = front[:3]
+    origin = np.zeros(objectives)
+
+    def volume(rows):
+        inside = rows[(rows < 0).all(axis=1)]
+        return moocore.hypervolume(inside, ref=origin) if len(inside) else 0.0
+
+    expected = [volume(np.vstack([front, point])) - volume(front) for point in points]
+    assert np.allclose(improvements(points, front), expected)
+    assert np.allclose(improvements(points, front[:0]), [volume(point[None]) for point in points])
+
+
+def test_expected_improvements_are_near_those_of_many_draws():
+    rng = RNG(10)
+    front = np.array([[-0.9, -0.1], [-0.5, -0.5], [-0.1, -0.8]])
+    mean = rng.uniform(-0.9, 0.0, size=(30, 2))
+    deviations = {0: np.full(30, 0.15)}
+    draws = [
+        improvements(mean + np.outer(np.full(30, 0.15) * node, [1.0, 0.0]), front) for node in rng.normal(size=4000)
+    ]
+    found = expected_improvements(mean, deviations, front)
+    assert np.corrcoef(found, np.mean(draws, axis=0))[0, 1] > 0.99
+    assert np.allclose(expected_improvements(mean, {}, front), np.round(improvements(mean, front), 9))
+
+
+def test_a_batch_is_the_one_that_looking_at_everybody_each_time_picks():
+    rng = RNG(11)
+    front = np.array([[-0.6, -0.2], [-0.2, -0.6]])
+    mean = rng.uniform(-1.0, 0.1, size=(25, 2))
+    root = rng.normal(size=(25, 25)) / 30
+    covariance, noise = root @ root.T, 0.001
+
+    picked, known, rest = [], front, covariance.copy()
+    for _ in range(6):
+        gains = expected_improvements(mean, {0: np.sqrt(np.maximum(np.diag(rest), 0))}, known)
+        gains[picked] = -1
+        best = int(np.argmax(gains))
+        picked.append(best)
+        known = np.vstack([known, mean[best]])
+        rest = rest - np.outer(rest[:, best], rest[:, best]) / (rest[best, best] + noise)
+    before = covariance.copy()
+    assert pick_batch(mean, {0: covariance}, {0: noise}, front, 6) == picked
+    assert (covariance == before).all()
+
+
+def test_a_batch_ends_where_nothing_is_gained():
+    assert pick_batch(np.array([[0.5, -0.5], [-0.2, -0.2]]), {}, {}, np.zeros((0, 2)), 2) == [1]
+
+
+def test_alike_candidates_do_not_fill_a_batch():
+    mean = np.array([[-0.5, -0.5], [-0.5, -0.5], [-0.45, -0.5]])
+    covariance = 0.04 * np.array([[1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    assert pick_batch(mean, {0: covariance}, {0: 1e-9}, np.zeros((0, 2)), 2) == [0, 2]
+
+
+def surrogate(**settings):
+    return evolution(strategy="surrogate", population_size=12, space=DigitSpace(8), **settings)
+
+
+def test_it_is_the_default():
+    assert evolution().experiment["strategy"]["name"] == "surrogate"
+
+
+def test_plans_hold_what_was_predicted_and_results_how_that_agreed():
+    search = close(surrogate(), 5)
+    predicted = [trial.get("predicted") for trial in search.ledger.plan(3)]
+    assert all(values and values.keys() == {"error"} for values in predicted), "cost is known"
+    assert all(trial.get("predicted") is None for trial in search.ledger.plan(0))
+    told = [search.evaluation(record["id"]).objectives["error"] for record in search.ledger.plan(3)]
+    tau = kendalltau([values["error"] for values in predicted], told).statistic
+    assert search.results()[3].surrogate == {"error": {"trials": 12, "rank_correlation": pytest.approx(tau)}}
+    assert search.results()[0].surrogate is None
+    assert "surrogate" not in search.results()[0].to_json()
+    stored = json.loads(json.dumps(search.results()[3].to_json()))
+    assert GenerationResult.from_json(stored) == search.results()[3]
+
+
+def test_parents_were_evaluated_before_and_lineage_names_every_operator():
+    search = close(surrogate(), 5)
+    known: set[str] = set()
+    for generation in range(5):
+        plan = search.ledger.plan(generation)
+        for record in plan:
+            assert set(record["parents"]) <= known
+            operators = record["operator"].split("+")
+            assert record["parents"] or operators[0] == "sample"
+            assert set(operators) <= {"sample", "crossover", *DigitSpace.operators}
+            assert len(operators) == len(set(operators))
+        known |= {record["candidate"] for record in plan}
+
+
+def test_it_finds_the_front_with_fewer_evaluations_than_nsga2():
+    def found(strategy):
+        return [
+            close(
+                Evolution(
+                    DigitSpace(10), objectives=["error", "cost"], population_size=12, seed=seed, strategy=strategy
+                ),
+                5,
+            )
+            .results()[-1]
+            .hypervolume
+            for seed in range(4)
+        ]
+
+    assert all(ours > theirs for ours, theirs in zip(found("surrogate"), found("nsga2"), strict=True))
+
+
+def test_objectives_that_nobody_knows_beforehand_are_all_predicted():
+    class Unpriced(DigitSpace):
+        def costs(self, genome):
+            return {}
+
+    search = evolution(space=Unpriced(8), population_size=12, strategy="surrogate")
+    for _ in range(3):
+        for trial in search.ask(12):
+            search.tell(trial.id, {"error": error(trial.genome), "cost": float(sum(trial.genome))})
+    assert search.results()[2].surrogate.keys() == {"error", "cost"}
+
+
+def test_values_that_genes_do_not_explain_let_it_step_aside():
+    search = surrogate()
+    noise = RNG(12)
+    for _ in range(6):
+        for trial in search.ask(12):
+            search.tell(trial.id, {"error": float(noise.normal())})
+    aside = [result.surrogate is None for result in search.results()[1:]]
+    assert sum(aside) >= 3
+
+
+def test_failures_and_broken_constraints_are_learnt_from():
+    search = surrogate()
+    for _ in range(6):
+        for trial in search.ask(12):
+            if trial.genome[0] == 2:
+                search.tell_failure(trial.id, "non_finite_loss")
+            else:
+                violation = 1.0 if trial.genome[1] == 2 else 0.0
+                search.tell(trial.id, {"error": error(trial.genome)}, violations={"memory": violation})
+    last = [record["genome"]["digits"] for record in search.ledger.plan(5)]
+    first = [record["genome"]["digits"] for record in search.ledger.plan(0)]
+    assert sum(2 in digits[:2] for digits in last) < sum(2 in digits[:2] for digits in first)
+
+
+def test_a_run_that_was_reopened_is_the_same_bytes(tmp_path):
+    close(surrogate(ledger=tmp_path / "whole"), 5)
+    for _ in range(5):
+        close(surrogate(ledger=tmp_path / "parts"), 1)
+    assert tree(tmp_path / "parts") == tree(tmp_path / "whole")
+
+
+def test_of_a_long_history_the_best_and_the_latest_are_remembered():
+    search = close(surrogate(), 6)
+    history = search._history
+    kept = remembered(history, 30)
+    assert len(kept) == 30
+    assert kept == [name for name in history.ids if name in set(kept)], "in the order asked"
+    assert set(history.ids[-10:]) <= set(kept)
+    assert set(history.front) <= set(kept)
+    assert remembered(history, 1000) == history.ids
+
+
+def test_a_space_that_is_exhausted_ends_the_search():
+    search = Evolution(
+        DigitSpace(2), objectives=["error", "cost"], population_size=4, strategy=SurrogateSearch(pool=20), seed=1
+    )
+    asked = set()
+    for _ in itertools.repeat(None, 10):
+        trials = search.ask(4)
+        if not trials:
+            break
+        for trial in trials:
+            assert trial.candidate not in asked
+            asked.add(trial.candidate)
+            search.tell(trial.id, {"error": error(trial.genome)})
+    assert search.exhausted
+    assert len(asked) == len({DigitSpace(2).canonical([a, b]) for a in range(3) for b in range(3)})
