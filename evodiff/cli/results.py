@@ -79,6 +79,7 @@ def compare(
 ) -> None:
     """Compare runs, or strategies over several runs each, by evaluations and by compute, in one box; show fronts."""
     from evodiff.reporting.comparison import write_comparison
+    from evodiff.reporting.strategies import doubts, strategies
     from evodiff.reporting.tables import comparison_tables
 
     if tracking_uri is None:
@@ -90,6 +91,8 @@ def compare(
 
         views = views_from_tracking(tracking_uri, runs)
     print_tables(*comparison_tables(views))
+    for doubt in doubts(views, strategies(views)):
+        typer.echo(f"warning: {doubt}")
     typer.echo(write_comparison(views, out))
 
 

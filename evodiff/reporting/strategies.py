@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import accumulate, combinations
+from math import comb
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
@@ -24,6 +25,9 @@ COSTS: Final[tuple[Cost, ...]] = ("evaluations", "compute")
 # What two runs may not differ in if their numbers are to mean the same: digests of inputs, and settings.
 _INPUTS = ("dataset", "feature_net", "calibration")
 _PROTOCOL = ("training", "evaluation", "target")
+
+_ENOUGH: Final = 5  # runs, from which on the interval of their median says what its name says
+_SIGNIFICANT: Final = 0.05
 
 
 @dataclass(frozen=True)
@@ -82,8 +86,8 @@ class Contest:
 def strategies(views: Sequence[RunView]) -> list[Strategy]:
     """Group runs by strategy, in the order of their first runs.
 
-    Where runs of one strategy differ in its settings, sizes or training, these are part of its name; the seed is not. A
-    run that tells no strategy is one by itself.
+    Where runs of one strategy differ in its settings, sizes, training or whether another run's front started them,
+    these are part of its name; the seed is not. A run that tells no strategy is one by itself.
     """
     kinds = [str((view.settings.get("strategy") or {}).get("name") or view.name) for view in views]
     methods = [_method(view) for view in views]
@@ -119,6 +123,29 @@ def doubts(views: Sequence[RunView], found: Sequence[Strategy]) -> list[str]:
         seeds = [views[index].settings.get("seed") for index in strategy.runs]
         if None not in seeds and len(set(seeds)) < len(seeds):
             said.append(f"Runs of {strategy.name} share a seed: they are not independent.")
+    return [*said, *_of_few_runs(found)] if repeated(found) else said
+
+
+def _of_few_runs(found: Sequence[Strategy]) -> list[str]:
+    """Return what so few runs cannot show.
+
+    An interval of the median that draws n runs again lies within their range, which holds the true median with
+    probability 1 - 2^(1 - n); the least two-sided p-value of n runs against m is 2 / binomial(n + m, n).
+    """
+    sizes = [(strategy.name, len(strategy.runs)) for strategy in found if len(strategy.runs) > 1]
+    said = [
+        f"{name} has {runs} runs: what is called its 95 % interval holds the true median in {1 - 2 ** (1 - runs):.0%} "
+        "of cases at most."
+        for name, runs in sizes
+        if runs < _ENOUGH
+    ]
+    for (first, runs), (second, others) in combinations(sizes, 2):
+        least = 2 / comb(runs + others, runs)
+        if least > _SIGNIFICANT:
+            said.append(
+                f"{first} against {second}: p cannot be less than {least:.2g} with {runs} against {others} runs, so no "
+                "p found here speaks for them being equal."
+            )
     return said
 
 
@@ -148,6 +175,8 @@ def _method(view: RunView) -> dict[str, Any]:
     """Return the settings that say how a run searched, by dotted names."""
     settings = view.settings
     flat: dict[str, Any] = {name: settings[name] for name in ("population_size", "rungs") if name in settings}
+    if "warm_start" in settings:
+        flat["warm_start"] = "no" if settings["warm_start"] is None else "yes"
     flat |= _flat("strategy", (settings.get("strategy") or {}).get("settings") or {})
     return flat | _flat("training", settings.get("training") or {})
 

@@ -13,34 +13,35 @@ if TYPE_CHECKING:
 
     from evodiff.engine.statistics import Interval
     from evodiff.reporting.markup import Child, Markup
-    from evodiff.reporting.strategies import Contest, Cost, Difference
+    from evodiff.reporting.strategies import Contest, Cost, Difference, Standing
 
 HEADINGS: Final[dict[Cost, str]] = {"evaluations": "Evaluations", "compute": "Training compute (FLOPs)"}
 
 
 def bands_figure(found: Contest | None) -> Figure | None:
-    """Return the median course of each strategy with its interval, in the form of a Plotly figure."""
+    """Return the median course of each strategy, with its interval if it was repeated, as a Plotly figure."""
     if found is None:
         return None
     traces: list[Figure] = []
     for index, band in enumerate(found.bands):
         colour = SERIES[index % len(SERIES)]
         name = inert(band.strategy.name)
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "lines",
-                "x": [*band.spent, *reversed(band.spent)],
-                "y": [*band.high, *reversed(band.low)],
-                "fill": "toself",
-                "fillcolor": colour,
-                "opacity": 0.15,
-                "line": {"width": 0, "color": colour},
-                "hoverinfo": "skip",
-                "showlegend": False,
-                "legendgroup": name,
-            }
-        )
+        if len(band.strategy.runs) > 1:
+            traces.append(
+                {
+                    "type": "scatter",
+                    "mode": "lines",
+                    "x": [*band.spent, *reversed(band.spent)],
+                    "y": [*band.high, *reversed(band.low)],
+                    "fill": "toself",
+                    "fillcolor": colour,
+                    "opacity": 0.15,
+                    "line": {"width": 0, "color": colour},
+                    "hoverinfo": "skip",
+                    "showlegend": False,
+                    "legendgroup": name,
+                }
+            )
         traces.append(
             {
                 "type": "scatter",
@@ -62,15 +63,15 @@ def strategies_section(contests: Sequence[Contest]) -> Markup:
         [
             standing.strategy.name,
             len(standing.hypervolumes),
-            *(interval_text(item.standings[index].median) for item in contests),
+            *(standing_text(item.standings[index]) for item in contests),
         ]
         for index, standing in enumerate(contests[0].standings)
     ]
     return section(
         "strategies",
         "Strategies",
-        "Median over the runs of a strategy, with the 95 % interval that drawing the runs again gives, where every run "
-        "has spent as much.",
+        "Median over the runs of a strategy, with the 95 % interval that drawing the runs again gives if there are "
+        "several, where every run has spent as much.",
         data_table(head, rows, numeric={*range(1, len(head))}),
     )
 
@@ -97,6 +98,11 @@ def differences_section(contests: Sequence[Contest]) -> Markup | None:
         "adjusted for the number of pairs (Holm).",
         data_table(["Pair", "At", "A12", "p"], rows, numeric={2, 3}),
     )
+
+
+def standing_text(standing: Standing) -> str:
+    """Return the median with its interval, which one run alone has none of."""
+    return interval_text(standing.median) if len(standing.hypervolumes) > 1 else number(standing.median.value)
 
 
 def interval_text(interval: Interval) -> str:

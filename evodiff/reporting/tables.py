@@ -13,7 +13,7 @@ from evodiff.reporting.hypervolume import final_hypervolumes
 from evodiff.reporting.notation import number, operator_title, short, title, with_error
 from evodiff.reporting.statistics import ranked
 from evodiff.reporting.strategies import COSTS, Contest, contest, repeated, strategies
-from evodiff.reporting.strategy_sections import budget_text, interval_text, p_value_text
+from evodiff.reporting.strategy_sections import budget_text, interval_text, p_value_text, standing_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -80,7 +80,7 @@ def strategies_table(found: Contest) -> Table:
     table.add_column("hypervolume, median [95 %]", justify="right")
     for standing in found.standings:
         runs = str(len(standing.hypervolumes))
-        table.add_row(Text(standing.strategy.name), runs, interval_text(standing.median))
+        table.add_row(Text(standing.strategy.name), runs, standing_text(standing))
     if found.differences:
         table.add_section()
         table.add_row(Text("first over second", style="dim"), Text("p", style="dim"), Text("A12 [95 %]", style="dim"))

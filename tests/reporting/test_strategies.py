@@ -16,6 +16,7 @@ from rich.console import Console
 
 from evodiff.reporting import ObjectiveView, RunView, view_from_ledger, write_comparison
 from evodiff.reporting.strategies import contest, doubts, repeated, strategies
+from evodiff.reporting.strategy_sections import bands_figure, standing_text
 from evodiff.reporting.tables import comparison_tables
 
 ERROR = [ObjectiveView("error")]
@@ -25,6 +26,10 @@ def run(name: str, strategy: str, seed: int, *errors: float, flops: float = 10.0
     rows = [{"objectives": {"error": error}, "training_flops": flops, "on_front": True} for error in errors]
     known = {"strategy": {"name": strategy, "settings": {}}, "seed": seed, **settings}
     return plain_view(ERROR, rows, name=name, settings=known)
+
+
+def of_seeds(strategy: str, count: int, **settings: Any) -> list[RunView]:
+    return [run(f"{strategy}{seed}", strategy, seed, 11.0, float(seed), **settings) for seed in range(count)]
 
 
 def six(*, flops: float = 10.0) -> list[RunView]:
@@ -46,6 +51,16 @@ def test_a_size_that_differs_within_a_strategy_parts_it() -> None:
     other = run("b", "old", 0, 1.0, population_size=4)
     names = [strategy.name for strategy in strategies([small, large, other])]
     assert names == ["new, population_size 8", "new, population_size 16", "old"]
+
+
+def test_runs_that_started_from_another_front_are_no_repetitions_of_those_that_did_not() -> None:
+    cold, warm = of_seeds("new", 2, warm_start=None), of_seeds("new", 2, warm_start="0123456789abcdef" * 4)
+    found = strategies([*cold, *warm])
+    assert [(strategy.name, strategy.runs) for strategy in found] == [
+        ("new, warm_start no", (0, 1)),
+        ("new, warm_start yes", (2, 3)),
+    ]
+    assert [strategy.name for strategy in strategies([*warm, *of_seeds("old", 2)])] == ["new", "old"]
 
 
 def test_runs_that_tell_no_strategy_stand_by_themselves() -> None:
@@ -90,12 +105,16 @@ def test_bands_hold_their_median_and_end_at_the_standing() -> None:
         assert (band.median[-1], band.spent[-1]) == (standing.median.value, found.budget)
 
 
-def test_a_strategy_run_once_has_a_standing_but_no_difference() -> None:
+def test_a_strategy_run_once_has_a_standing_but_no_interval_and_no_difference() -> None:
     views = six()[:4]
     found = contest(views, strategies(views), "evaluations")
     assert found is not None
     assert [len(standing.hypervolumes) for standing in found.standings] == [3, 1]
     assert found.differences == ()
+    assert ["[" in standing_text(standing) for standing in found.standings] == [True, False]
+    figure = bands_figure(found)
+    assert figure is not None
+    assert [trace.get("name") for trace in figure["data"]] == [None, "new (3)", "old (1)"]
 
 
 def test_an_unknown_cost_leaves_the_contest_out() -> None:
@@ -105,7 +124,7 @@ def test_an_unknown_cost_leaves_the_contest_out() -> None:
 
 
 def test_what_speaks_against_a_comparison_is_said() -> None:
-    views = six()
+    views = [*of_seeds("new", 5), *of_seeds("old", 5)]
     assert doubts(views, strategies(views)) == []
     twin = replace(views[1], settings=views[0].settings, digests={"dataset": "1"})
     said = doubts([views[0], twin, *views[2:]], strategies(views))
@@ -113,6 +132,25 @@ def test_what_speaks_against_a_comparison_is_said() -> None:
         "The runs differ in their dataset: their values do not mean the same.",
         "Runs of new share a seed: they are not independent.",
     ]
+
+
+@pytest.mark.parametrize(("runs", "held"), [(2, "50%"), (3, "75%"), (4, "88%")])
+def test_what_few_runs_cannot_show_is_said_by_closed_forms(runs: int, held: str) -> None:
+    views = [*of_seeds("new", runs), *of_seeds("old", 9)]
+    assert [text for text in doubts(views, strategies(views)) if "true median" in text] == [
+        f"new has {runs} runs: what is called its 95 % interval holds the true median in {held} of cases at most."
+    ]
+    alone = views[: runs + 1]  # beside a strategy that was run once
+    assert [text for text in doubts(alone, strategies(alone)) if text.startswith("old")] == []
+
+
+@pytest.mark.parametrize(("first", "second", "least"), [(2, 2, "0.33"), (3, 3, "0.1"), (3, 4, "0.057")])
+def test_a_test_that_cannot_find_anything_is_said_to_be_one(first: int, second: int, least: str) -> None:
+    views = [*of_seeds("new", first), *of_seeds("old", second)]
+    (said,) = [text for text in doubts(views, strategies(views)) if "against" in text]
+    assert f"p cannot be less than {least} with {first} against {second} runs" in said
+    enough = [*of_seeds("new", 4), *of_seeds("old", 4)]
+    assert [text for text in doubts(enough, strategies(enough)) if "against" in text] == []
 
 
 def test_the_page_of_searches_over_seeds_shows_bands_standings_and_differences(tmp_path: Path) -> None:
@@ -125,6 +163,7 @@ def test_the_page_of_searches_over_seeds_shows_bands_standings_and_differences(t
     page = read_page(path.read_text(encoding="utf-8"))
     assert {"strategies", "differences", "hypervolume", "fronts", "runs"} <= set(page.ids)
     assert "nsga2 over random" in page.text
+    assert "nsga2 has 3 runs" in page.text
     graph_objects = pytest.importorskip("plotly.graph_objects")
     for name in ("evaluations-figure", "compute-figure"):
         figure = page.data["figures"][name]
