@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MOST_IMAGES = 1024  # of one row
+MOST_STEPS = 100  # a solver of ordinary differential equations gains nothing by more
 DEFAULTS = {"count": 1, "seed": 0, "label": None, "steps": 20, "guidance": 1.0}
 
 
@@ -42,9 +43,11 @@ class ServedPipeline(PythonModel):
     def _images(self, row: dict[str, Any]) -> NDArray[np.uint8]:
         given = {name: value for name, value in row.items() if value is not None and value == value}  # not NaN
         request: dict[str, Any] = {**DEFAULTS, **given}
-        if not 1 <= request["count"] <= MOST_IMAGES or request["seed"] < 0 or request["steps"] < 2:
+        bounded = 1 <= request["count"] <= MOST_IMAGES and 2 <= request["steps"] <= MOST_STEPS
+        if not bounded or request["seed"] < 0:
             raise SettingsError(
-                f"Not a request: expected 1 to {MOST_IMAGES} images, a seed from 0 and 2 steps or more, found {given}.",
+                f"Not a request: expected 1 to {MOST_IMAGES} images, a seed from 0, at least 2 steps and at most "
+                f"{MOST_STEPS}, found {given}.",
                 remedy="Correct the row, or ask for more images in several rows.",
             )
         label = request["label"]
