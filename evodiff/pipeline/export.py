@@ -32,10 +32,14 @@ def export_candidate(run: Run, candidate: str, folder: Path, *, stock: bool = Fa
         LedgerError: its weights were pruned, or ``folder`` is in use.
         InvalidGenome: ``stock`` is asked for and the genome is not one.
     """
+    return export_weights(run, trained_folder(run, candidate), folder, stock=stock)
+
+
+def export_weights(run: Run, source: Path, folder: Path, *, stock: bool = False) -> int:
+    """Write the network whose weights are published in ``source``, as :func:`export_candidate` does; raises as it."""
     from evodiff.architecture.export import export_pipeline  # imports diffusers' pipelines, which takes seconds
     from evodiff.pipeline.trial import load_network
 
-    source = trained_folder(run, candidate)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise LedgerError(f"{folder} is in use: expected a new or empty folder.", remedy="Give another --out.")
     network, config = load_network(source)

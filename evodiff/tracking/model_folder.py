@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from evodiff.engine.experiment import code_version
-from evodiff.pipeline.export import export_candidate
+from evodiff.pipeline.export import export_weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,16 +20,16 @@ CODE: Final = Path(__file__).with_name("served_model.py")
 _REQUIRED = ("diffusers", "mlflow", "numpy", "safetensors", "torch")
 
 
-def write_model(run: Run, candidate: str, folder: Path, metadata: Mapping[str, Any]) -> None:
-    """Write a trained candidate into the new ``folder``; the diffusers pipeline is its ``artifacts/pipeline``.
+def write_model(run: Run, weights: Path, folder: Path, metadata: Mapping[str, Any]) -> None:
+    """Write the network of a folder of weights into the new ``folder``; its ``artifacts/pipeline`` is diffusers'.
 
     Raises:
-        LedgerError: the candidate's weights were pruned.
+        LedgerError: the weights are missing or damaged.
     """
     import mlflow.pyfunc
 
     pipeline = folder.with_name(PIPELINE)
-    export_candidate(run, candidate, pipeline)
+    export_weights(run, weights, pipeline)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*input example.*", UserWarning)  # the signature is given
         mlflow.pyfunc.save_model(

@@ -1,13 +1,14 @@
 """The model registry: members of the front as versions of a model named for the experiment, and aliases of releases.
 
-A version is a folder in the artifacts of its candidate's run: an MLflow model made from code, and in it the diffusers
-pipeline as ``artifacts/pipeline``. Numbers of versions are given out by the server, so of two versions of one candidate
-with the same weights the lower one stays.
+A version is a folder in the artifacts of its candidate's run, named for the weights: an MLflow model made from code,
+and in it the diffusers pipeline as ``artifacts/pipeline``. Numbers of versions are given out by the server, so of two
+versions of one candidate with the same weights the lower one stays.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +18,11 @@ from typing import TYPE_CHECKING, Any, Final
 from evodiff.engine.experiment import code_version
 from evodiff.errors import LedgerError
 from evodiff.pipeline.export import trained_folder
-from evodiff.pipeline.final import trained_steps
 from evodiff.tracking.model_folder import write_model
 from evodiff.tracking.records import RunRecords, candidate_key
 from evodiff.tracking.runs import run_of_key
 from evodiff.tracking.server import TrackingUnreachable, connected, is_error
+from evodiff.training.digests import published_steps, weights_damage, weights_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 MOST_A_GENERATION: Final = 3
 ALIASES: Final = ("champion", "challenger", "previous")
 REMOVED: Final = "evodiff.artifacts_removed"  # tag of a version whose model is gone; see evodiff.tracking.retention
-_MODEL = "model"
+MODEL: Final = "model"  # the folder of a version was called so, and is this with a hyphen and digits of its weights
 _PAGE = 1000
 
 
@@ -60,7 +61,7 @@ def register_new_members(client: Any, experiment: str, run: Run, generation: int
         if registered is not None:
             found.append(registered)
         else:
-            warnings.warn(f"{run.name}/{candidate} is not registered: its weights are gone.", stacklevel=4)
+            warnings.warn(f"{run.name}/{candidate} is not registered: its weights are gone or damaged.", stacklevel=4)
     return found
 
 
@@ -111,36 +112,52 @@ def project_aliases(release: Mapping[str, Any], tracking_uri: str) -> bool:
 def _register(
     client: Any, experiment: str, records: RunRecords, generation: int, candidate: str
 ) -> RegisteredCandidate | None:
-    """Register a candidate, or return what is registered; None where neither can be, for its weights are gone."""
+    """Register a candidate, or return what is registered; None where neither can be for want of its weights."""
     run = records.run
-    digest = _trained_digest(run, candidate)
-    version = _registered_version(client, run.name, candidate, digest)
-    new = version is None and digest is not None
-    if new:
-        born = records.first_trial(candidate)["generation"]
-        home = run_of_key(client, experiment, candidate_key(born, candidate))
-        tags = _version_tags(records, generation, candidate, digest or "")
-        _create_model(client, run)
-        with TemporaryDirectory(prefix="evodiff-") as folder:
-            write_model(run, candidate, Path(folder) / _MODEL, tags)
-            client.log_artifacts(home.info.run_id, str(Path(folder) / _MODEL), _MODEL)
-        source = f"{home.info.artifact_uri}/{_MODEL}"
-        client.create_model_version(run.name, source, run_id=home.info.run_id, tags=tags, await_creation_for=0)
+    with TemporaryDirectory(prefix="evodiff-") as scratch:
+        weights = _held_weights(run, candidate, Path(scratch) / "weights")
+        digest = None if weights is None else weights_digest(weights)
         version = _registered_version(client, run.name, candidate, digest)
+        new = version is None and weights is not None
+        if weights is not None and new:
+            _add_version(client, experiment, weights, _version_tags(records, generation, candidate, weights), run)
+            version = _registered_version(client, run.name, candidate, digest)
     if version is None:
         return None
-    weights = version.tags["evodiff.weights"]
-    return RegisteredCandidate(run.name, str(version.version), candidate, generation, weights, new)
+    held = version.tags["evodiff.weights"]
+    return RegisteredCandidate(run.name, str(version.version), candidate, generation, held, new)
 
 
-def _trained_digest(run: Run, candidate: str) -> str | None:
-    """Return the digest of the weights that an export of the candidate takes, None where they are gone."""
-    from evodiff.training import weights_digest
+def _add_version(client: Any, experiment: str, weights: Path, tags: Mapping[str, str], run: Run) -> None:
+    """Upload a model of these weights, and make a version of it.
 
+    Another version's model stays what it is: the folder has digits of the weights in its name.
+    """
+    home = run_of_key(client, experiment, candidate_key(int(tags["evodiff.generation"]), tags["evodiff.candidate"]))
+    name = f"{MODEL}-{tags['evodiff.weights'][:12]}"
+    write_model(run, weights, weights.with_name(name), tags)
+    _create_model(client, run)
+    client.log_artifacts(home.info.run_id, str(weights.with_name(name)), name)
+    source = f"{home.info.artifact_uri}/{name}"
+    client.create_model_version(run.name, source, run_id=home.info.run_id, tags=dict(tags), await_creation_for=0)
+
+
+def _held_weights(run: Run, candidate: str, copy: Path) -> Path | None:
+    """Copy the weights that an export of a candidate takes, for longer ones may replace them meanwhile.
+
+    None stands for weights that are gone or damaged.
+    """
     try:
-        return weights_digest(trained_folder(run, candidate))
+        source = trained_folder(run, candidate)
     except LedgerError:
         return None
+    try:
+        shutil.copytree(source, copy)
+    except (OSError, shutil.Error):
+        if source.exists():
+            raise
+        return None  # pruned meanwhile
+    return None if weights_damage(copy) else copy
 
 
 def _registered_version(client: Any, model: str, candidate: str, digest: str | None) -> Any | None:
@@ -176,7 +193,7 @@ def _create_model(client: Any, run: Run) -> None:
             raise
 
 
-def _version_tags(records: RunRecords, generation: int, candidate: str, weights: str) -> dict[str, str]:
+def _version_tags(records: RunRecords, generation: int, candidate: str, weights: Path) -> dict[str, str]:
     run, row = records.run, records.first_trial(candidate)
     standing = records.standing(generation, candidate)
     return {
@@ -186,9 +203,9 @@ def _version_tags(records: RunRecords, generation: int, candidate: str, weights:
         "evodiff.entered_front": str(generation),
         "evodiff.parents": ", ".join(row["parents"]),
         "evodiff.operator": row["operator"] or "",
-        "evodiff.weights": weights,
+        "evodiff.weights": weights_digest(weights),
         "evodiff.evaluated_weights": standing.weights or "",
-        "evodiff.training_steps": str(trained_steps(run, candidate) or run.steps(row["rung"])),
+        "evodiff.training_steps": str(published_steps(weights)),
         "evodiff.objectives": json.dumps(dict(standing.objectives), sort_keys=True),
         "evodiff.fitness_score": repr(records.fitness_score(generation, candidate)),
         "evodiff.target": run.settings["target"],

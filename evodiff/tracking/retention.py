@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from evodiff.tracking.generations import open_experiment
 from evodiff.tracking.records import RunRecords
-from evodiff.tracking.registry import REMOVED, registered_versions
+from evodiff.tracking.registry import MODEL, REMOVED, registered_versions
 from evodiff.tracking.runs import search_runs
 from evodiff.tracking.server import check_address, connected
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from evodiff.pipeline.run import Run
 
-LARGE: Final = ("model", "samples.png")
+SAMPLES: Final = "samples.png"
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def expire_artifacts(
             if candidate not in left or item.info.end_time > limit_ms:
                 continue
             repository = _artifacts(item, tracking_uri)
-            large = [file for file in repository.list_artifacts() if file.path in LARGE]
+            large = [file for file in repository.list_artifacts() if _is_large(file.path)]
             if not large:
                 continue
             expired.add(candidate)
@@ -96,6 +96,10 @@ def _aliased(client: Any, model: str, versions: Collection[Any]) -> set[str]:
         return set()
     aliased = {str(version) for version in client.get_registered_model(model).aliases.values()}
     return {item.tags.get("evodiff.candidate", "") for item in versions if str(item.version) in aliased}
+
+
+def _is_large(path: str) -> bool:
+    return path in (SAMPLES, MODEL) or path.startswith(f"{MODEL}-")
 
 
 def _artifacts(item: Any, tracking_uri: str) -> Any:

@@ -20,11 +20,11 @@ from mlflow_server import ENVIRONMENT, MlflowServer
 from tracked_runs import close_generation, told_run
 
 from evodiff.errors import LedgerError
-from evodiff.pipeline.export import export_candidate, sample_folder
+from evodiff.pipeline.export import export_candidate, load_pipeline, sample_folder
 from evodiff.pipeline.run import Run
 from evodiff.tracking import TrackingError, project_aliases, register_front, track_run
 from evodiff.tracking.records import RunRecords
-from evodiff.training import load_weights, weights_digest
+from evodiff.training import load_weights, save_weights, weights_digest
 
 pytestmark = pytest.mark.e2e
 
@@ -118,6 +118,26 @@ def test_registering_again_returns_the_same_versions_and_adds_none(server: Mlflo
     assert [item.candidate for item in again] == RunRecords(registered).new_members(1)[:3]
     assert not any(item.new for item in again)
     assert {version.version for version in versions_of(server, "registered")} == before
+
+
+def test_a_longer_training_is_a_version_beside_the_shorter_which_stays_what_it_was(
+    server: MlflowServer, tmp_path: Path
+) -> None:
+    run = told_run(tmp_path / "longer", generations=1, weights=True)
+    best = register_front(run, 0, server.uri)[0].candidate
+    row = next(row for row in run.ledger.plan(0) if row["candidate"] == best)
+    tensors, config = load_weights(run.ledger.weights_folder(row))
+    longer = {name: tensor + 1 for name, tensor in tensors.items()}
+    digest = save_weights(run.path / "final" / best, longer, {**config, "steps": 400})
+    again = register_front(run, 0, server.uri)
+    assert [item.weights for item in again if item.new] == [digest]
+    ours = [item for item in versions_of(server, "longer") if item.tags["evodiff.candidate"] == best]
+    assert {item.tags["evodiff.training_steps"] for item in ours} == {"40", "400"}
+    for version in ours:
+        expected = longer if version.tags["evodiff.weights"] == digest else tensors
+        folder = Path(client_of(server).download_artifacts(version.run_id, Path(version.source).name, str(tmp_path)))
+        held = load_pipeline(folder / "artifacts" / "pipeline").unet.network.state_dict()
+        assert all(held[name].equal(tensor) for name, tensor in expected.items())
 
 
 def test_what_is_registered_stays_so_when_its_weights_are_gone_and_others_are_named(

@@ -44,9 +44,9 @@ def held(server: MlflowServer, run: Run) -> dict[str, set[str]]:
 
     client = MlflowClient(server.uri)
     experiment = client.get_experiment_by_name(run.name).experiment_id
-    found: dict[str, set[str]] = {}
+    found: dict[str, set[str]] = {}  # a model is named for its weights, which no test here needs
     for item in client.search_runs([experiment], "tags.evodiff.kind = 'candidate'", max_results=1000):
-        names = {file.path for file in client.list_artifacts(item.info.run_id)}
+        names = {file.path.partition("-")[0] for file in client.list_artifacts(item.info.run_id)}
         found.setdefault(item.data.tags["evodiff.candidate"], set()).update(names)
     return found
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 PATIENCE_SECONDS = 120.0
 
-# A person's own settings must not stop a commit, nor change what is read: a hook, a passphrase, a global list of ignored
-# files or of files without a patch.
+# A person's own settings must not stop a commit, nor change what is read: a hook, a passphrase, a global list of
+# ignored files, or of files without a patch.
 _GIT = (
     "git",
     *("-c", "user.name=evodiff", "-c", "user.email=evodiff@localhost", "-c", "commit.gpgSign=false"),
