@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -50,19 +51,29 @@ def told_run(
 
 
 def close_generation(run: Run, *, weights: bool = False) -> None:
-    """Plan the next generation of a run, and tell all its trials."""
+    """Plan the next generation of a run, tell all its trials, and drop the weights that nothing needs."""
+    tell_generation(run, publish_weights if weights else no_weights)
+    for folder in run.evolution().prunable_weights():
+        shutil.rmtree(folder)
+
+
+def tell_generation(run: Run, publish: Callable[[Run, PlannedTrial], str]) -> None:
+    """Plan the next generation of a run, and tell all its trials; ``publish`` leaves weights and returns a digest."""
     evolution = run.evolution()
     trials = evolution.ask(evolution.population_size)
     for number, trial in enumerate(trials):
         if trial.generation and trial is trials[-1]:
             evolution.tell_failure(trial.id, "non-finite loss", detail="at step 17")
             continue
-        digest = _publish_weights(run, trial) if weights else "0" * 64
+        digest = publish(run, trial)
         details = {"kid_standard_error": 0.01, "loss_curve": [0.4, 0.2]}
         evolution.tell(trial.id, {"kid": _kid(run, trial)}, weights=digest, details=details)
         run.ledger.telemetry("trial", trial=trial.id, step="train_and_evaluate_trial", seconds=1.0 + number)
-    for folder in evolution.prunable_weights():
-        shutil.rmtree(folder)
+
+
+def no_weights(run: Run, trial: PlannedTrial) -> str:
+    """Leave none, and name some."""
+    return "0" * 64
 
 
 def _kid(run: Run, trial: PlannedTrial) -> float:
@@ -72,7 +83,8 @@ def _kid(run: Run, trial: PlannedTrial) -> float:
     return 0.004 + 0.006 / (0.05 + millions) * (0.4 + luck)
 
 
-def _publish_weights(run: Run, trial: PlannedTrial) -> str:
+def publish_weights(run: Run, trial: PlannedTrial) -> str:
+    """Leave weights of the trial's network, drawn by chance."""
     import torch
 
     from evodiff.architecture.network import build_network

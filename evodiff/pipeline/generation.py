@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,8 @@ from evodiff.architecture.genome import ArchitectureGenome
 from evodiff.engine import Evaluation, Evolution, Trial
 from evodiff.errors import Interrupted, LedgerError, SettingsError
 from evodiff.pipeline.disk import require_free_space
+from evodiff.pipeline.prune import remove_weights, superfluous_weights
+from evodiff.settings import load_settings
 from evodiff.training.digests import weights_damage
 from evodiff.workers import Outcome, Task, WorkerPool
 
@@ -109,6 +110,7 @@ def select(run: Run, generation: int) -> dict[str, Any]:
     """
     evolution = run.evolution()
     _check_turn(run, generation)
+    _ask_registration(run, generation)
     evolution.close_generation()
     result = run.ledger.result(generation)
     if result is None:
@@ -117,10 +119,17 @@ def select(run: Run, generation: int) -> dict[str, Any]:
             f"Generation {generation} is not done: {len(left)} trials have no result, such as {left[:3]}.",
             remedy=f"Run `evodiff generation train` and `evaluate` with --run {run.path} --generation {generation}.",
         )
-    for folder in evolution.prunable_weights():
-        shutil.rmtree(folder, ignore_errors=True)
+    remove_weights(run, superfluous_weights(run))
     drop_checkpoints(run, keep={candidate.id for candidate in evolution.front()})
     return result
+
+
+def _ask_registration(run: Run, generation: int) -> None:
+    """Say, where models are registered, that those of a generation are to be, before its weights may be dropped."""
+    if load_settings({}).tracking_uri is not None:
+        from evodiff.tracking.outbox import ask_registration
+
+        ask_registration(run, generation)
 
 
 def take_shard(run: Run, trials: Sequence[PlannedTrial], shard: str) -> list[PlannedTrial]:

@@ -10,7 +10,7 @@ from evodiff.tracking import outbox
 from evodiff.tracking.generations import open_experiment, track_generation, tracked_generations
 from evodiff.tracking.records import RunRecords
 from evodiff.tracking.registry import RegisteredCandidate, register_new_members
-from evodiff.tracking.server import TrackingUnreachable, connected
+from evodiff.tracking.server import TrackingError, TrackingUnreachable, check_address, connected
 
 if TYPE_CHECKING:
     from evodiff.pipeline.run import Run
@@ -37,7 +37,8 @@ class TrackingResult:
 def track_run(run: Run, tracking_uri: str) -> TrackingResult:
     """Log every closed generation that MLflow does not hold whole, and what else waits in the outbox.
 
-    Where MLflow cannot be reached a note stays in ``RUN/outbox``, and a later call does what is missing, once.
+    Where MLflow cannot be reached a note stays in ``RUN/outbox``, and a later call does what is missing, once. A
+    registration waits there until it is done, whatever keeps it from that.
 
     Raises:
         SettingsError: ``tracking_uri`` is no address of a server.
@@ -50,8 +51,8 @@ def register_front(run: Run, generation: int, tracking_uri: str) -> list[Registe
     """Register the new members of a closed generation's front, at most three, those of largest fitness first.
 
     What is registered already is returned, not registered again. Members whose weights are gone are left out with a
-    warning. Where MLflow cannot be reached a note stays in ``RUN/outbox``, the list is empty, and a later call of this
-    function or of :func:`track_run` does it.
+    warning. Until it is done a note stays in ``RUN/outbox``, so that a later call of this function or of
+    :func:`track_run` does it; where MLflow cannot be reached the list is empty.
 
     Raises:
         LedgerError: the generation is not closed.
@@ -66,24 +67,41 @@ def register_front(run: Run, generation: int, tracking_uri: str) -> list[Registe
 
 
 def _deliver(run: Run, tracking_uri: str, registrations: tuple[int, ...]) -> TrackingResult:
+    check_address(tracking_uri)
+    for generation in registrations:
+        outbox.ask_registration(run, generation)
     tracked: list[int] = []
     registered: list[RegisteredCandidate] = []
-    with outbox.delivering(run):
-        wanted = sorted({*registrations, *outbox.waiting_registrations(run)})
-        pending = [outbox.TRACK, *map(outbox.register_note, wanted)]
-        try:
-            with connected(tracking_uri) as client:
-                experiment = open_experiment(client, run)
-                _track(client, experiment, run, tracked)
-                outbox.take_away(run, pending.pop(0))
-                for generation in wanted:
-                    registered += register_new_members(client, experiment, run, generation)
-                    outbox.take_away(run, pending.pop(0))
-        except TrackingUnreachable as error:
-            for note in pending:
-                outbox.leave(run, note, error.headline)
-            return TrackingResult(tuple(tracked), tuple(registered), error.headline)
+    untracked = True
+    try:
+        with outbox.delivering(run), connected(tracking_uri) as client:
+            experiment = open_experiment(client, run)
+            _track(client, experiment, run, tracked)
+            outbox.take_away(run, outbox.TRACK)
+            untracked = False
+            _register(client, experiment, run, registered)
+    except TrackingUnreachable as error:
+        if untracked:
+            outbox.leave(run, outbox.TRACK, error.headline)
+        return TrackingResult(tuple(tracked), tuple(registered), error.headline)
     return TrackingResult(tuple(tracked), tuple(registered))
+
+
+def _register(client: Any, experiment: str, run: Run, registered: list[RegisteredCandidate]) -> None:
+    """Do the registrations that wait; one that is refused waits on, and does not keep back the others.
+
+    Raises:
+        TrackingError: the first refusal.
+    """
+    refusals = []
+    for generation in outbox.waiting_registrations(run):
+        try:
+            registered += register_new_members(client, experiment, run, generation)
+            outbox.take_away(run, outbox.register_note(generation))
+        except TrackingError as error:
+            refusals.append(error)
+    if refusals:
+        raise refusals[0]
 
 
 def _track(client: Any, experiment: str, run: Run, tracked: list[int]) -> None:

@@ -1,7 +1,8 @@
-"""What MLflow has yet to hear of a run, while it cannot be reached: files so small because the ledger has the rest.
+"""What MLflow has yet to hear of a run: files so small because the ledger has the rest.
 
-``RUN/outbox/track.json`` says that closed generations are missing, ``RUN/outbox/register-0003.json`` that the new
-members of that generation's front are. Each tells since when, and why. ``RUN/outbox/lock`` is held by whoever delivers:
+``RUN/outbox/track.json`` says that closed generations are missing, for MLflow cannot be reached;
+``RUN/outbox/register-0003.json`` that the new members of that generation's front are not registered, from the moment
+when it is closed until they are. Each tells since when, and why. ``RUN/outbox/lock`` is held by whoever delivers:
 processes on this machine take turns, and the kernel frees it when its holder dies.
 """
 
@@ -12,7 +13,10 @@ import json
 import re
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Final
+
+from evodiff.pipeline.archive.commands import again
+from evodiff.tracking.server import TrackingUnreachable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +25,13 @@ if TYPE_CHECKING:
 
 FOLDER = "outbox"
 TRACK = "track.json"
+PATIENCE_SECONDS: Final = 900.0  # a first delivery of a long run takes minutes
 _REGISTER = re.compile(r"register-(\d{4,})\.json")
+
+
+def ask_registration(run: Run, generation: int) -> None:
+    """Leave a note that the new members of a generation's front are to be registered, once it is closed."""
+    leave(run, register_note(generation), "nobody has registered its new members yet")
 
 
 def register_note(generation: int) -> str:
@@ -41,17 +51,35 @@ def take_away(run: Run, name: str) -> None:
 
 
 def waiting_registrations(run: Run) -> list[int]:
-    """Return the generations whose registration waits, oldest first."""
+    """Return the closed generations whose registration waits, oldest first."""
     folder = run.path / FOLDER
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    return sorted(int(match[1]) for name in names if (match := _REGISTER.fullmatch(name)))
+    noted = sorted(int(match[1]) for name in names if (match := _REGISTER.fullmatch(name)))
+    return [generation for generation in noted if generation < run.ledger.closed]
 
 
 @contextmanager
 def delivering(run: Run) -> Iterator[None]:
-    """Wait for other processes that deliver for this run, and keep them out."""
+    """Wait for other processes that deliver for this run, and keep them out.
+
+    Raises:
+        TrackingUnreachable: one of them went on delivering for longer than anybody waits.
+    """
     folder = run.path / FOLDER
     folder.mkdir(exist_ok=True)
     with (folder / "lock").open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+        _take(stream, run.name)
         yield
+
+
+def _take(stream: IO[str], name: str) -> None:
+    for _ in again(PATIENCE_SECONDS):
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
+        return
+    raise TrackingUnreachable(
+        f"Another process has been delivering for {name} for more than {PATIENCE_SECONDS:g} seconds.",
+        remedy=f"End it if it hangs: its process holds {stream.name}; then run `evodiff track` again.",
+    )

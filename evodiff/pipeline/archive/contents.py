@@ -118,8 +118,16 @@ def export_weights(ledger: Ledger, generation: int, folder: Path, wanted: Iterab
     By default they are those of the front and the survivors that the generation decided on. Weights that were pruned,
     or are being pruned meanwhile, are left out.
     """
-    names = _kept_weights(ledger, generation) if wanted is None else wanted
+    names = kept_weights(ledger, generation) if wanted is None else wanted
     return [name for name in names if _copy_weights(ledger, generation, folder, name)]
+
+
+def kept_weights(ledger: Ledger, generation: int) -> list[str]:
+    """Return the names of the weights of a closed generation's trials that an archive keeps."""
+    result = _result(ledger, generation)
+    kept = {*result["front"], *result["survivors"]}
+    rows = (row for row in ledger.plan(generation) if row["candidate"] in kept)
+    return sorted({ledger.weights_folder(row).name for row in rows})
 
 
 def encode_history(ledger: Ledger, generation: int) -> bytes:
@@ -133,13 +141,6 @@ def encode_history(ledger: Ledger, generation: int) -> bytes:
         files = {Path(name).name: content_digest(_content(ledger, name)) for name in names}
         before = encode_document({"generation": index, "before": content_digest(before), "files": files})
     return before
-
-
-def _kept_weights(ledger: Ledger, generation: int) -> list[str]:
-    result = _result(ledger, generation)
-    kept = {*result["front"], *result["survivors"]}
-    rows = (row for row in ledger.plan(generation) if row["candidate"] in kept)
-    return sorted({ledger.weights_folder(row).name for row in rows})
 
 
 def _copy_weights(ledger: Ledger, generation: int, folder: Path, name: str) -> bool:
