@@ -129,7 +129,7 @@ def test_nothing_goes_where_a_list_that_a_commit_names_is_missing(archive: Path)
         ("", "*.lock -diff\n"),
         ("", "*.lock binary\n"),
         ("[diff]\n external = true\n noprefix = true\n renames = copies\n[log]\n showRoot = false\n", ""),
-        ("[diff \"lock\"]\n textconv = true\n command = true\n", "*.lock diff=lock\n"),
+        ('[diff "lock"]\n textconv = true\n command = true\n', "*.lock diff=lock\n"),
     ],
 )
 def test_a_persons_settings_of_git_do_not_change_what_is_named(
