@@ -5,7 +5,9 @@ with their CIFAR-10 accuracy, parameters and FLOPs. Objectives are the error, wh
 parameters, which are known. The reference point is (median error, largest parameter count), each objective normalised
 to [best, reference].
 
-    python benchmarks/search_efficiency.py --table nas-bench-macro_cifar10.json --seeds 20 --rivals
+    python benchmarks/search_efficiency.py --table nas-bench-macro_cifar10.json --seeds 100 --rivals
+
+``--unknown-cost`` hides the parameters from the space: both objectives have to be asked.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import moocore
 import numpy as np
 
 from evodiff.engine import STRATEGIES, Evolution
+from evodiff.engine.statistics import bootstrap_interval
 from evodiff.engine.testing import check_space
 
 LAYERS, CHOICES = 8, 3
@@ -40,8 +43,9 @@ class NasBenchMacro:
     operators = ("change_layer", "swap_layers")
     stages = ((0, 2), (2, 5), (5, 8))
 
-    def __init__(self, table):
+    def __init__(self, table, *, priced=True):
         self.table = table
+        self.priced = priced
         self.largest = max(row["params"] for row in table.values())
 
     def sample(self, rng):
@@ -73,7 +77,7 @@ class NasBenchMacro:
         return np.eye(CHOICES)[[int(digit) for digit in genome]].ravel()
 
     def costs(self, genome):
-        return {"params": self.table[genome]["params"] / self.largest}
+        return {"params": self.size(genome)} if self.priced else {}
 
     def distance(self, first, second):
         return sum(a != b for a, b in zip(first, second, strict=True)) / LAYERS
@@ -84,6 +88,10 @@ class NasBenchMacro:
     def from_json(self, data):
         return data["layers"]
 
+    def size(self, genome):
+        """Parameters, as a share of the largest network's."""
+        return self.table[genome]["params"] / self.largest
+
     def error(self, genome):
         """Percent of test images that the network gets wrong, the mean of the table's three trainings."""
         return 100.0 - self.table[genome]["mean_acc"]
@@ -93,7 +101,7 @@ class Yardstick:
     """Share of the hypervolume of the whole table."""
 
     def __init__(self, space):
-        points = np.array([[space.error(key), space.costs(key)["params"]] for key in space.table])
+        points = np.array([[space.error(key), space.size(key)] for key in space.table])
         self.best = points.min(axis=0)
         self.reference = np.array([np.median(points[:, 0]), points[:, 1].max()])
         self.whole = self._hypervolume(points)
@@ -116,8 +124,9 @@ def search(space, strategy, seed, batch, evaluations):
         if not trials:
             break
         for trial in trials:
-            evolution.tell(trial.id, {"error": space.error(trial.genome)})
-            points.append([space.error(trial.genome), space.costs(trial.genome)["params"]])
+            point = {"error": space.error(trial.genome), "params": space.size(trial.genome)}
+            evolution.tell(trial.id, point)
+            points.append(list(point.values()))
     return points[:evaluations]
 
 
@@ -129,7 +138,7 @@ class UniqueEvaluations(dict):
         self.space = space
 
     def evaluate(self, genome):
-        point = [self.space.error(genome), self.space.costs(genome)["params"]]
+        point = [self.space.error(genome), self.space.size(genome)]
         return self.setdefault(self.space.canonical(genome), point)
 
 
@@ -212,22 +221,43 @@ def report(name, shares, seconds):
     print(f"| {name} | " + " | ".join(cells) + f" | {seconds / len(shares):.2f} |", flush=True)
 
 
+def report_differences(ours, rivals):
+    """Print how far ``ours`` is ahead of each rival on the same seeds: mean differences with 95 % intervals."""
+    rng = np.random.default_rng(0)
+    print(f"\n| {ours[0]} less ... on the same seeds | " + " | ".join(map(str, MARKS)) + " |")
+    print("|---" * (len(MARKS) + 1) + "|")
+    for name, shares in rivals.items():
+        count = min(len(shares), len(ours[1]))
+        differences = np.array(ours[1][:count]) - np.array(shares[:count])
+        cells = []
+        for column in differences.T:
+            paired = column[~np.isnan(column)]
+            if len(paired) < 2:
+                cells.append("-")
+                continue
+            found = bootstrap_interval([paired], lambda values: float(np.mean(values)), rng)
+            cells.append(f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]")
+        print(f"| {name} ({count} seeds) | " + " | ".join(cells) + " |", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--table", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument(
-        "--strategies", nargs="*", default=["random", "regularised", "nsga2"], choices=sorted(STRATEGIES)
+        "--strategies", nargs="*", default=list(STRATEGIES), choices=list(STRATEGIES), help="the first one is compared"
     )
     parser.add_argument("--batch", type=int, default=20)
     parser.add_argument("--evaluations", type=int, default=400)
     parser.add_argument(
         "--rivals", nargs="*", choices=sorted(RIVALS), help="also run these, or all, where they are installed"
     )
+    parser.add_argument("--rival-seeds", type=int, help="fewer seeds for the rivals")
+    parser.add_argument("--unknown-cost", action="store_true", help="the parameters have to be asked as well")
     arguments = parser.parse_args()
     print(" ".join(f"{name}={value}" for name, value in vars(arguments).items()))
 
-    space = NasBenchMacro(json.loads(arguments.table.read_text()))
+    space = NasBenchMacro(json.loads(arguments.table.read_text()), priced=not arguments.unknown_cost)
     check_space(space)
     yardstick = Yardstick(space)
     print("\n| share of the hypervolume after N unique evaluations | " + " | ".join(map(str, MARKS)) + " | s a run |")
@@ -237,14 +267,20 @@ def main():
         for name in arguments.strategies
     }
     rivals = [] if arguments.rivals is None else arguments.rivals or list(RIVALS)
+    shares = {}
     for name, run in {**searches, **{name: RIVALS[name] for name in rivals}}.items():
         start = time.perf_counter()
+        seeds = (arguments.rival_seeds or arguments.seeds) if name in rivals else arguments.seeds
         try:
-            found = [run(space, seed, arguments.batch, arguments.evaluations) for seed in range(arguments.seeds)]
+            found = [run(space, seed, arguments.batch, arguments.evaluations) for seed in range(seeds)]
         except ImportError as error:
             print(f"| {name} | not installed: {error.name} |")
             continue
-        report(name, [yardstick.shares(points) for points in found], time.perf_counter() - start)
+        shares[name] = [yardstick.shares(points) for points in found]
+        report(name, shares[name], time.perf_counter() - start)
+    if len(shares) > 1:
+        first, *others = shares
+        report_differences((first, shares[first]), {name: shares[name] for name in others})
 
 
 if __name__ == "__main__":

@@ -25,15 +25,31 @@ G = TypeVar("G")
 
 
 @dataclass(frozen=True)
-class Forecast:
-    """Of n genomes: ``mean``, (n, m), ``deviations``, (n,) each, by index of the objective, and ``features``, (n, d).
+class Described:
+    """What is known of n genomes: ``features``, (n, d), and ``costs``, (n, m), NaN for objectives to be predicted."""
 
-    Mean and deviations are in units of the front's span, 0 at the reference point.
+    features: Floats
+    costs: Floats
+
+    def __getitem__(self, chosen: NDArray[np.int64]) -> Described:
+        """Return the rows ``chosen``."""
+        return Described(self.features[chosen], self.costs[chosen])
+
+    @classmethod
+    def joined(cls, parts: Sequence[Described]) -> Described:
+        """Return one or more, one after the other."""
+        return cls(np.concatenate([part.features for part in parts]), np.concatenate([part.costs for part in parts]))
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What is predicted of n genomes: ``mean``, (n, m), and ``deviations``, (n,) each, by index of the objective.
+
+    In units of the front's span, 0 at the reference point.
     """
 
     mean: Floats
     deviations: Mapping[int, Floats]
-    features: Floats
 
 
 class Forecaster(Generic[G]):
@@ -80,25 +96,33 @@ class Forecaster(Generic[G]):
         """Return Kendall's tau of each model, between what it predicts of an evaluation left out and its value."""
         return [rank_correlation(model.left_out(), model.values) for model in self.models.values()]
 
-    def forecast(self, genomes: Sequence[G]) -> Forecast:
-        """Return what is known and predicted of genomes."""
-        features = features_of(self._space, genomes)
-        warped = np.empty((len(genomes), len(self._objectives)))
-        deviations = {}
-        for index, model in self.models.items():
-            warped[:, index], deviation = model.predict(features)
-            deviations[index] = deviation / self._span[index]
+    def describe(self, genomes: Sequence[G]) -> Described:
+        """Return what is known of genomes without training; all that takes time for each of them."""
+        costs = np.full((len(genomes), len(self._objectives)), np.nan)
         if len(self.models) < len(self._objectives):
-            costs = [self._space.costs(genome) for genome in genomes]
-            for index, objective in enumerate(self._objectives):
-                if index not in self.models:
-                    values = np.array([cost[objective.name] for cost in costs], dtype=np.float64)
-                    warped[:, index] = self._warps[index](self._signs[index] * values)
-        return Forecast((warped - self._reference) / self._span, deviations, features)
+            for row, genome in enumerate(genomes):
+                known = self._space.costs(genome)
+                for index, objective in enumerate(self._objectives):
+                    if index not in self.models:
+                        costs[row, index] = self._signs[index] * known[objective.name]
+        return Described(features_of(self._space, genomes), costs)
 
-    def covariances(self, features: Floats) -> dict[int, Floats]:
+    def forecast(self, described: Described) -> Forecast:
+        """Return what is predicted of genomes, or known."""
+        warped, deviations = np.empty_like(described.costs), {}
+        for index, warp in enumerate(self._warps):
+            if index in self.models:
+                warped[:, index], deviation = self.models[index].predict(described.features)
+                deviations[index] = deviation / self._span[index]
+            else:
+                warped[:, index] = warp(described.costs[:, index])
+        return Forecast((warped - self._reference) / self._span, deviations)
+
+    def covariances(self, described: Described) -> dict[int, Floats]:
         """Return how the predictions of genomes vary together, an (n, n) array by index of the objective."""
-        return {index: model.covariance(features) / self._span[index] ** 2 for index, model in self.models.items()}
+        return {
+            index: model.covariance(described.features) / self._span[index] ** 2 for index, model in self.models.items()
+        }
 
     def predicted(self, mean: Floats) -> dict[str, float]:
         """Return a predicted point, (m,), in the objectives' own units, to six digits; what is known is left out."""

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, ClassVar, Final, Generic, TypeVar
 
 import numpy as np
 
-from evodiff.engine.acquisition import expected_improvements, pick_batch
+from evodiff.engine.acquisition import PLACES, expected_improvements, pick_batch
 from evodiff.engine.baselines import keep_elite
 from evodiff.engine.candidate import candidate_id
-from evodiff.engine.forecast import Forecaster
+from evodiff.engine.forecast import Described, Forecaster
 from evodiff.engine.selection import best_first, tournament
 from evodiff.engine.surrogate import chance
 from evodiff.engine.variation import CROSSOVER, Proposal, mutant, offspring, samples
@@ -99,40 +99,70 @@ class SurrogateSearch:
         n: int,
     ) -> list[Proposal[G]]:
         share = -(-self.pool // self.rounds)
-        pool = _Pool(history, space)
+        pool = _Pool(history, space, forecaster)
         parents = _parents(history, forecaster, evaluated, rng)
         children, fresh = self._offspring(history, space, rng, parents), samples(space, rng)
         pool.fill(_mixed(children, fresh, rng), share)
         for _ in range(self.rounds - 1):
-            proposals = pool.sorted()
-            if not proposals:
-                break
-            _, order = _promising(forecaster, proposals)
-            pool.fill(_descendants(space, rng, [proposals[i] for i in order[: 2 * n]]), share)
-        return _pick(forecaster, pool.sorted(), n)
+            leaders = pool.leaders(2 * n)
+            if leaders:
+                pool.fill(_descendants(space, rng, leaders), share)
+        return pool.pick(n)
 
 
 class _Pool(Generic[G]):
     """Different candidates that were never asked."""
 
-    def __init__(self, history: History[G], space: SearchSpace[G]) -> None:
-        self._proposals: dict[str, Proposal[G]] = {}
+    def __init__(self, history: History[G], space: SearchSpace[G], forecaster: Forecaster[G]) -> None:
         self._history = history
         self._space = space
+        self._forecaster = forecaster
+        self._proposals: dict[str, Proposal[G]] = {}
+        self._described: list[Described] = []
 
     def fill(self, stream: Iterator[Proposal[G]], count: int) -> None:
         """Take ``count`` new ones from ``stream``, or what four times as many proposals give."""
-        full = len(self._proposals) + count
+        fresh: dict[str, Proposal[G]] = {}
         for proposal in islice(stream, 4 * count):
             name = candidate_id(self._space.canonical(proposal.genome))
-            if not self._history.asked(name):
-                self._proposals.setdefault(name, proposal)
-            if len(self._proposals) >= full:
-                return
+            if name not in self._proposals and not self._history.asked(name):
+                fresh.setdefault(name, proposal)
+            if len(fresh) >= count:
+                break
+        if fresh:
+            self._described.append(self._forecaster.describe([proposal.genome for proposal in fresh.values()]))
+            self._proposals.update(fresh)
 
-    def sorted(self) -> list[Proposal[G]]:
-        """Return the proposals in the order of their ids: of equals the first one wins."""
-        return [self._proposals[name] for name in sorted(self._proposals)]
+    def leaders(self, count: int) -> list[Proposal[G]]:
+        """Return the ``count`` that promise most, each by itself."""
+        if not self._proposals:
+            return []
+        proposals, _, _, order = self._ordered()
+        return [proposals[i] for i in order[:count]]
+
+    def pick(self, count: int) -> list[Proposal[G]]:
+        """Return the ``count`` that promise most together, with what is predicted of each."""
+        if not self._proposals:
+            return []
+        proposals, described, forecast, order = self._ordered()
+        shortlist = np.sort(order[: LOOKED_AT * count])
+        covariances = self._forecaster.covariances(described[shortlist])
+        mean, front = forecast.mean[shortlist], self._forecaster.front
+        picked = [int(shortlist[i]) for i in pick_batch(mean, covariances, self._forecaster.noises, front, count)]
+        taken = set(picked)
+        picked += [int(i) for i in order if int(i) not in taken][: count - len(picked)]
+        return [replace(proposals[i], predicted=self._forecaster.predicted(forecast.mean[i])) for i in picked]
+
+    def _ordered(self) -> tuple[list[Proposal[G]], Described, Forecast, NDArray[np.int64]]:
+        """Return everybody by id, so that of equals the first one wins, what is predicted of them, and their order:
+        by expected improvement, then as NSGA-II would."""
+        by_name = sorted(range(len(self._proposals)), key=list(self._proposals).__getitem__)
+        every = list(self._proposals.values())
+        described = Described.joined(self._described)[np.array(by_name)]
+        forecast = self._forecaster.forecast(described)
+        gains = expected_improvements(forecast.mean, forecast.deviations, self._forecaster.front)
+        places = np.argsort(best_first(np.round(forecast.mean, PLACES), np.zeros(len(every))), kind="stable")
+        return [every[i] for i in by_name], described, forecast, np.lexsort((places, -gains))
 
 
 def remembered(history: History[G], count: int) -> list[str]:
@@ -197,24 +227,3 @@ def _descendants(
 def _joined(*operators: str | None) -> str | None:
     names = [name for operator in operators if operator for name in operator.split("+")]
     return "+".join(dict.fromkeys(names)) or None
-
-
-def _promising(forecaster: Forecaster[G], pool: Sequence[Proposal[G]]) -> tuple[Forecast, NDArray[np.int64]]:
-    """Return what is predicted of a pool, and its order: by expected improvement, then as NSGA-II would."""
-    forecast = forecaster.forecast([proposal.genome for proposal in pool])
-    gains = expected_improvements(forecast.mean, forecast.deviations, forecaster.front)
-    ranks = np.argsort(best_first(np.round(forecast.mean, 9), np.zeros(len(pool))), kind="stable")
-    return forecast, np.lexsort((ranks, -gains))
-
-
-def _pick(forecaster: Forecaster[G], pool: Sequence[Proposal[G]], count: int) -> list[Proposal[G]]:
-    """Return the ``count`` of a pool that promise most together, with what is predicted of each."""
-    if not pool:
-        return []
-    forecast, order = _promising(forecaster, pool)
-    shortlist = np.sort(order[: LOOKED_AT * count])
-    covariances = forecaster.covariances(forecast.features[shortlist])
-    batch = pick_batch(forecast.mean[shortlist], covariances, forecaster.noises, forecaster.front, count)
-    picked = [int(shortlist[i]) for i in batch]
-    picked += [int(i) for i in order if int(i) not in set(picked)][: count - len(picked)]
-    return [replace(pool[i], predicted=forecaster.predicted(forecast.mean[i])) for i in picked]
