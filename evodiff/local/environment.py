@@ -67,12 +67,13 @@ class Site:
 
 
 def service_environment(site: Site, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the environment of the services; what ``environment`` says of any of these variables comes first."""
+    """Return the environment of the services; what ``environment`` says of any of these variables comes first.
+
+    The ports alone are those of the site, which read them: an empty variable means the default.
+    """
     airflow, mlflow = site.home / "airflow", site.home / "mlflow"
     keys = _keys(site)
     defaults = {
-        "EVODIFF_AIRFLOW_PORT": str(site.airflow_port),
-        "EVODIFF_MLFLOW_PORT": str(site.mlflow_port),
         "AIRFLOW_HOME": str(airflow),
         "AIRFLOW__CORE__DAGS_FOLDER": str(site.project / "dags"),
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(site.project / "plugins"),
@@ -100,7 +101,8 @@ def service_environment(site: Site, environment: Mapping[str, str] = os.environ)
         "OMP_NUM_THREADS": "1",
     }
     path = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
-    return {**defaults, **environment, **paths(site, environment), "PATH": path}
+    ports = {"EVODIFF_AIRFLOW_PORT": str(site.airflow_port), "EVODIFF_MLFLOW_PORT": str(site.mlflow_port)}
+    return {**defaults, **environment, **ports, **paths(site, environment), "PATH": path}
 
 
 def paths(site: Site, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -121,6 +123,13 @@ def known_environment(environment: Mapping[str, str] = os.environ) -> Mapping[st
     return service_environment(site, environment) if (site.home / "airflow").is_dir() else environment
 
 
+def make_private(folder: Path) -> None:
+    """Make a folder that its owner alone can look into: Airflow writes its login into a log and a file of its own."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if folder.stat().st_mode & 0o077:
+        folder.chmod(0o700)
+
+
 def _port(environment: Mapping[str, str], name: str) -> int:
     text = environment.get(name) or str(PORTS[name])
     if not text.isdigit() or not 1 <= int(text) <= 65535:
@@ -130,9 +139,9 @@ def _port(environment: Mapping[str, str], name: str) -> int:
 
 def _keys(site: Site) -> dict[str, str]:
     """Return the secrets by which the services know each other, made once, readable by the owner alone."""
+    make_private(site.home)
     file = site.home / "keys.json"
     if not file.exists():
-        site.home.mkdir(parents=True, exist_ok=True)
         keys = {
             "fernet": urlsafe_b64encode(secrets.token_bytes(32)).decode(),
             "jwt": secrets.token_hex(32),

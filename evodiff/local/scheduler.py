@@ -101,19 +101,23 @@ class Scheduler:
     ) -> Any:
         """Send a request and return the JSON of the answer, None for a status in ``tolerate``.
 
-        An answer of 5xx is asked for again, a few times: every request here may be made twice.
+        An answer of 5xx is asked for again, a few times. What was to be made may be there in spite of such an answer:
+        then the repeated request is refused with 409, which counts as done.
 
         Raises:
             SchedulerError: Airflow does not answer, or answers with an error.
         """
+        unsure = False
         for wait_seconds in _WAITS_SECONDS:
             answer = self._send(method, path, content, params)
             if answer.status_code == 401:
                 self._token = ""  # it has run out
             elif answer.status_code < 500:
                 break
+            else:
+                unsure = True
             time.sleep(wait_seconds)  # SQLite was locked for longer than Airflow waits
-        if answer.status_code in tolerate:
+        if answer.status_code in tolerate or (unsure and answer.status_code == 409):
             return None
         if answer.is_error:
             raise SchedulerError(

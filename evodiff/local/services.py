@@ -1,7 +1,8 @@
-"""Start and end what the Procfile names, in process groups of their own, and remember which ones they are."""
+"""Start and end what the Procfile names, each service in a session of its own, and remember which ones they are."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -9,20 +10,24 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import psutil
 
 from evodiff.errors import EvodiffError
-from evodiff.local.environment import LOOPBACK, Site, service_environment
+from evodiff.local.environment import LOOPBACK, Site, make_private, service_environment
 from evodiff.local.scheduler import Scheduler
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
 START_SECONDS = 240.0
 GRACE_SECONDS = 20.0
+SAME_SECONDS = 60.0  # when a process began is told by the wall clock, which may be set meanwhile
 LOG_BYTES = 10_000_000  # a longer log of the services before is set aside
 
 
@@ -32,92 +37,123 @@ class ServiceError(EvodiffError):
 
 @dataclass(frozen=True)
 class Started:
-    """The process that holds the services, and when the system says it began, so that a reused id is not mistaken."""
+    """The process that holds the services, and when the system says it began, so that a reused id is not mistaken.
+
+    ``sessions`` says the same of the first process of each session that belongs to it: its own, and one a service. A
+    process stays in its session whatever becomes of its parents, so it is found even if they were killed.
+    """
 
     process_id: int
     created: float
+    sessions: Mapping[int, float] = field(default_factory=dict)
 
     def alive(self) -> bool:
         """Tell whether it still runs."""
-        import psutil
+        return _began(self.process_id, self.created) is True
 
-        try:
-            process = psutil.Process(self.process_id)
-            return bool(process.create_time() == self.created and process.status() != psutil.STATUS_ZOMBIE)
-        except psutil.NoSuchProcess:
-            return False
+    def of_now(self) -> Started:
+        """Return it with the sessions that its descendants lead now beside those that were known."""
+        sessions = {self.process_id: self.created, **self.sessions}
+        if self.alive():
+            for process in members({self.process_id}):
+                with suppress(OSError, psutil.Error):
+                    leader = os.getsid(process.pid)
+                    sessions.setdefault(leader, psutil.Process(leader).create_time())
+        return replace(self, sessions=sessions)
+
+    def ours(self) -> set[int]:
+        """Return the sessions that are still those of the services: not a number that somebody else got meanwhile."""
+        if psutil.boot_time() > self.created + SAME_SECONDS:
+            return set()  # the machine was started since
+        return {leader for leader, created in self.of_now().sessions.items() if _began(leader, created) is not False}
 
 
 def up(site: Site, say: Callable[[str], None]) -> bool:
     """Start the services and wait until they are healthy; return False where they ran already.
 
+    Of two calls at once the second waits for the first.
+
     Raises:
         ServiceError: a port is taken, or a service does not start.
     """
-    running = started(site)
-    if running is not None and running.alive():
-        return False
-    for port in (site.airflow_port, site.mlflow_port):
-        _require_free(port)
-    environment = service_environment(site)
-    say("Preparing the databases ...")
-    migrate(site, environment)
-    say(f"Starting Airflow on {site.airflow_url} and MLflow on {site.mlflow_url} ...")
-    if site.log.exists() and site.log.stat().st_size > LOG_BYTES:
-        site.log.replace(site.log.with_name("services.log.1"))
-    with site.log.open("a", encoding="utf-8") as log:
-        process = subprocess.Popen(  # noqa: S603 - a command of ours
-            [sys.executable, "-m", "honcho", "start", "--no-prefix", "-f", str(site.project / "Procfile")],
-            env=environment,
-            cwd=site.project,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    holder = _remember(site, process.pid)
-    try:
-        _wait(site, holder)
-        make_pools(Scheduler(site))
-    except BaseException:  # Ctrl-C too leaves nothing behind
-        down(site)
-        raise
-    return True
+    with _starting(site, say):
+        running = started(site)
+        if running is not None and running.alive():
+            return False
+        if down(site):
+            say("Ended what was left of services whose holder is gone.")
+        for port in (site.airflow_port, site.mlflow_port):
+            _require_free(port)
+        environment = service_environment(site)
+        say("Preparing the databases ...")
+        migrate(site, environment)
+        say(f"Starting Airflow on {site.airflow_url} and MLflow on {site.mlflow_url} ...")
+        holder = _start(site, environment)
+        try:
+            _wait(site, holder)
+            make_pools(Scheduler(site))
+        except BaseException:  # Ctrl-C too leaves nothing behind
+            down(site)
+            raise
+        return True
 
 
 def down(site: Site) -> bool:
-    """End exactly what :func:`up` started, groups and all; return False where nothing ran."""
+    """End exactly what :func:`up` started, with everything that it started in turn; return False where nothing ran.
+
+    Raises:
+        ServiceError: a process does not end.
+    """
     running = started(site)
     if running is None:
         return False
-    if running.alive():
-        end_tree(running.process_id)
+    found = end_sessions(running.ours())
     _file(site).unlink(missing_ok=True)
-    return True
+    return found
 
 
-def end_tree(process_id: int, grace_seconds: float = GRACE_SECONDS) -> None:
-    """End a process, its descendants, and the groups that they lead: asked first, killed after ``grace_seconds``."""
-    import psutil
+def end_sessions(leaders: Collection[int], grace_seconds: float = GRACE_SECONDS) -> bool:
+    """End all processes of sessions and their descendants: asked first, killed after ``grace_seconds``.
 
-    try:
-        root = psutil.Process(process_id)
-        tree = [root, *root.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return
-    for process in tree:
-        _signal(process, signal.SIGTERM)
-    _, left = psutil.wait_procs(tree, timeout=grace_seconds)
-    for process in left:
-        _signal(process, signal.SIGKILL)
-    psutil.wait_procs(left, timeout=grace_seconds)
+    They are looked for anew each time, as the last act of a process may be to start another. Returns whether there were
+    any.
+
+    Raises:
+        ServiceError: a process does not end even when it is killed.
+    """
+    found = False
+    for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGKILL):
+        if not (processes := members(leaders)):
+            return found
+        found = True
+        for process in processes:
+            with suppress(psutil.Error):
+                process.send_signal(number)
+        psutil.wait_procs(processes, timeout=grace_seconds)
+    if left := [process.pid for process in members(leaders)]:
+        raise ServiceError(f"Expected all services to end, found processes {left}.", remedy="Ask again, or restart.")
+    return found
+
+
+def members(leaders: Collection[int]) -> list[psutil.Process]:
+    """Return the living processes of sessions, with their descendants wherever these went."""
+    everyone: dict[int, tuple[psutil.Process, int, int]] = {}
+    for process in psutil.process_iter():
+        with suppress(OSError, psutil.Error):  # it has ended meanwhile
+            if process.status() != psutil.STATUS_ZOMBIE:
+                everyone[process.pid] = (process, os.getsid(process.pid), process.ppid())
+    found = {identifier for identifier, (_, leader, _) in everyone.items() if leader in leaders}
+    while more := {identifier for identifier, (*_, parent) in everyone.items() if parent in found} - found:
+        found |= more
+    return [everyone[identifier][0] for identifier in found]
 
 
 def started(site: Site) -> Started | None:
     """Return what :func:`up` remembered, None where nothing was started or it was ended."""
     try:
         content = json.loads(_file(site).read_text(encoding="utf-8"))
-        return Started(int(content["process_id"]), float(content["created"]))
+        sessions = {int(leader): float(created) for leader, created in content.get("sessions", {}).items()}
+        return Started(int(content["process_id"]), float(content["created"]), sessions)
     except (OSError, ValueError, KeyError):
         return None
 
@@ -164,6 +200,25 @@ def _run_all(commands: Sequence[Sequence[str]], environment: dict[str, str]) -> 
             )
 
 
+def _start(site: Site, environment: Mapping[str, str]) -> Started:
+    """Start the processes of the Procfile; return the one that holds them."""
+    if site.log.exists() and site.log.stat().st_size > LOG_BYTES:
+        site.log.replace(site.log.with_name("services.log.1"))
+    # It reads a file of variables by itself, which would win over ours: `.env` holds those of the containers.
+    arguments = ["start", "--no-prefix", "--env", os.devnull, "--procfile", str(site.project / "Procfile")]
+    with site.log.open("a", encoding="utf-8") as log:
+        process = subprocess.Popen(  # noqa: S603 - a command of ours
+            [sys.executable, "-m", "honcho", *arguments],
+            env=environment,
+            cwd=site.project,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    return _remember(site, Started(process.pid, psutil.Process(process.pid).create_time()))
+
+
 def _wait(site: Site, holder: Started) -> None:
     import httpx
 
@@ -175,6 +230,7 @@ def _wait(site: Site, holder: Started) -> None:
         "its DAGs": lambda: "evolve_architecture" in scheduler.dags(),
     }
     while waiting:
+        holder = _remember(site, holder)
         name, ready = next(iter(waiting.items()))
         try:
             if ready():
@@ -189,26 +245,41 @@ def _wait(site: Site, holder: Started) -> None:
         time.sleep(0.5)
 
 
-def _remember(site: Site, process_id: int) -> Started:
-    import psutil
-
-    holder = Started(process_id, psutil.Process(process_id).create_time())
-    content: dict[str, Any] = {"process_id": holder.process_id, "created": holder.created}
-    _file(site).write_text(json.dumps(content), encoding="utf-8")
+def _remember(site: Site, holder: Started) -> Started:
+    """Write down what :func:`down` is to end, with the services that there are by now."""
+    holder = holder.of_now()
+    temporary = _file(site).with_name("up.json.new")
+    temporary.write_text(json.dumps(asdict(holder)), encoding="utf-8")
+    temporary.replace(_file(site))
     return holder
+
+
+@contextmanager
+def _starting(site: Site, say: Callable[[str], None]) -> Iterator[None]:
+    """Keep others from starting the services of this site meanwhile."""
+    make_private(site.home)
+    with (site.home / "up.lock").open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("They are being started already; waiting for that ...")
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
 
 
 def _file(site: Site) -> Path:
     return site.home / "up.json"
 
 
-def _signal(process: Any, number: signal.Signals) -> None:
-    import psutil
-
+def _began(process_id: int, created: float) -> bool | None:
+    """Tell whether the process of an id is the one that began at ``created``; None where there is none."""
     try:
-        process.send_signal(number)
+        process = psutil.Process(process_id)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        return bool(abs(process.create_time() - created) < SAME_SECONDS)
     except psutil.NoSuchProcess:
-        return
+        return None
 
 
 def _require_free(port: int) -> None:
