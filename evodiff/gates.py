@@ -1,6 +1,6 @@
-"""Gates with their pages: what a driver calls before it goes on with data.
+"""Gates with their pages: what a driver calls before it goes on with data, and how the tracking server hears of it.
 
-Each writes ``index.html`` and ``result.json`` into the folder of its result, also where it raises
+Each gate writes ``index.html`` and ``result.json`` into the folder of its result, also where it raises
 :class:`~evodiff.errors.GateFailed`, whose ``folder`` is that one.
 """
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from evodiff.data import gates as dataset_gate
 from evodiff.data.gate_result import GateResult
-from evodiff.errors import GateFailed
+from evodiff.errors import EvodiffError, GateFailed
 from evodiff.reporting.gate_page import write_gate_page
 
 if TYPE_CHECKING:
@@ -73,6 +73,31 @@ def prepare(settings: Settings, pool: WorkerPool, announce: Announce = lambda na
         prepared = preparing.prepare(settings, pool, announce)
     _with_page(prepared.gate)
     return prepared
+
+
+def track(result: GateResult, settings: Settings, say: Callable[[str], None]) -> None:
+    """Show what a gate found to the tracking server that is set, if one is; where it refuses, that is said.
+
+    What was found matters more than whether a server takes it: it is in the result's folder whatever becomes of this.
+    """
+    if settings.tracking_uri is None:
+        return
+    from evodiff.tracking import gates as tracking
+
+    try:
+        tracking.track_gate(result, settings.tracking_uri)
+    except EvodiffError as error:
+        say(f"The {result.gate} {result.subject} is not tracked: {error}")
+
+
+@contextmanager
+def failure_tracked(settings: Settings, say: Callable[[str], None]) -> Iterator[None]:
+    """Track a gate that fails here, as :func:`track` does, and let it fail."""
+    try:
+        yield
+    except GateFailed as failure:
+        track(GateResult.load(failure.folder), settings, say)
+        raise
 
 
 def _with_page(result: GateResult) -> GateResult:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from evodiff.cli.common import open_run, print_tables, with_workers
+from evodiff.cli.common import open_run, print_tables, settings_from, with_workers
 from evodiff.cli.options import RunPath, WorkersOption
 
 
@@ -128,10 +128,16 @@ def audit(
     run: RunPath,
     out: Annotated[Path | None, typer.Option(help="Folder of page and result.  [default: RUN/report/audit]")] = None,
 ) -> None:
-    """Audit everything that a run has on record: schema, ids, lineage, finite values, digests, replayed decisions."""
-    from evodiff.gates import audit_run
+    """Audit everything that a run has on record: schema, ids, lineage, finite values, digests, replayed decisions.
 
-    result = audit_run(open_run(run), out=out)
+    Where EVODIFF_TRACKING_URI is set, what was found is tracked.
+    """
+    from evodiff.gates import audit_run, failure_tracked, track
+
+    opened, settings = open_run(run), settings_from({})
+    with failure_tracked(settings, typer.echo):
+        result = audit_run(opened, out=out)
+    track(result, settings, typer.echo)
     typer.echo(
         f"{result.subject}: {len(result.checks) - len(result.warnings)} of {len(result.checks)} expectations met"
     )

@@ -155,15 +155,25 @@ def prepare(
     workers: WorkersOption = None,
     device: DeviceOption = None,
 ) -> None:
-    """Judge a dataset by its gate, then make the feature nets and operator times that searches over it start from."""
+    """Judge a dataset by its gate, then make the feature nets and operator times that searches over it start from.
+
+    Where EVODIFF_TRACKING_URI is set, what the gate found is tracked.
+    """
+    from evodiff.gates import failure_tracked, track
     from evodiff.gates import prepare as prepare_inputs
     from evodiff.pipeline.session import open_workers
     from evodiff.reporting.progress import ProgressDisplay
 
     given = given_options(dataset=dataset, image_size=image_size, target=target, workers=workers, device=device)
     settings = settings_from(given)
-    with ProgressDisplay() as display, open_workers(settings, display.say) as pool:
-        prepared = prepare_inputs(settings, pool, display.stage).to_json()
+    with (
+        ProgressDisplay() as display,
+        open_workers(settings, display.say) as pool,
+        failure_tracked(settings, typer.echo),
+    ):
+        found = prepare_inputs(settings, pool, display.stage)
+    track(found.gate, settings, typer.echo)
+    prepared = found.to_json()
     counts = ", ".join(f"{count} {name}" for name, count in prepared["counts"].items())
     typer.echo(f"{prepared['dataset']} is ready: {counts}\ndigest {prepared['digest']}\nGate: {prepared['page']}")
     for warning in prepared["warnings"]:
