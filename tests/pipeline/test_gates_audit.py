@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,93 @@ def rewrite(path: Path, change: Callable[[list[Any]], Any]) -> None:
 
 def generation(run: Path, number: int) -> Path:
     return run / "generations" / f"{number:04d}"
+
+
+def planned(change: Callable[[list[Any]], Any]) -> Callable[[Path], None]:
+    """Spoil the plan of generation 1."""
+    return lambda run: rewrite(generation(run, 1) / "plan.jsonl", change)
+
+
+def evaluated(change: Callable[[list[Any]], Any]) -> Callable[[Path], None]:
+    """Spoil what the trials of generation 1 brought back."""
+    return lambda run: rewrite(generation(run, 1) / "evaluations.jsonl", change)
+
+
+def concluded(**changes: Any) -> Callable[[Path], None]:
+    """Spoil the result of generation 1."""
+
+    def spoil(run: Path) -> None:
+        path = generation(run, 1) / "result.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return spoil
+
+
+def some_weights(run: Path) -> Path:
+    return next(run.glob("generations/*/weights/*"))
+
+
+def forget_an_evaluation(run: Path) -> str:
+    lost = json.loads((generation(run, 1) / "plan.jsonl").read_text().splitlines()[0])["id"]
+    (generation(run, 1) / "evaluations" / f"{lost}.json").unlink()
+    evaluated(lambda rows: rows.pop(0))(run)
+    return str(lost)
+
+
+def begin_too_early(run: Path) -> None:
+    later = generation(run, GENERATIONS + 1)
+    later.mkdir()
+    shutil.copy(generation(run, GENERATIONS - 1) / "plan.jsonl", later)
+
+
+def replace_weights(run: Path) -> None:
+    folder = some_weights(run)
+    shutil.rmtree(folder)
+    save_weights(folder, {"weight": torch.zeros(3)}, {"steps": 1})
+
+
+NOBODY = "f" * 16
+
+SPOILED: dict[str, Callable[[Path], object]] = {
+    "readable files": lambda run: (generation(run, 1) / "result.json").write_text("{"),
+    "inputs as frozen": lambda run: (run / "inputs" / "feature_net.safetensors").write_bytes(b"another net"),
+    "each trial once": planned(lambda rows: rows.append(rows[0])),
+    "names of trials": planned(lambda rows: rows[0].update(id=f"{NOBODY}.r0.0")),
+    "names of candidates": planned(lambda rows: rows[0].update(genome=rows[1]["genome"])),
+    "seeds": planned(lambda rows: rows[0].update(seed=rows[0]["seed"] + 1)),
+    "trials in place": planned(lambda rows: rows[0].update(generation=0)),
+    "closed lineage": planned(lambda rows: rows[0].update(parents=[NOBODY])),
+    "known origin": planned(lambda rows: rows[0].update(inherits_from=f"{NOBODY}.r0.0")),
+    "planned evaluations": evaluated(lambda rows: rows.append({**rows[0], "trial": f"{NOBODY}.r0.0"})),
+    "evaluations agree": evaluated(lambda rows: rows[0]["objectives"].update(kid=2.0)),
+    "whole evaluations": evaluated(lambda rows: rows[0]["objectives"].clear()),
+    "judged by the run's net": evaluated(lambda rows: rows[0]["details"].update(feature_net="another")),
+    "finite objectives": evaluated(lambda rows: rows[0]["objectives"].update(kid=float("inf"))),
+    "generations in turn": begin_too_early,
+    "results in place": concluded(generation=0),
+    "every trial told": forget_an_evaluation,
+    "in the plan's order": evaluated(lambda rows: rows.reverse()),
+    "known survivors": concluded(survivors=[NOBODY]),
+    "whole weights": lambda run: (some_weights(run) / "weights.safetensors").write_bytes(b"others"),
+    "weights as judged": replace_weights,
+    "weights kept": lambda run: [shutil.rmtree(folder) for folder in run.glob("generations/*/weights")],
+    "decisions replay": concluded(front=[]),
+}
+
+
+def test_every_expectation_has_a_way_of_being_spoiled(run: Path, tmp_path: Path) -> None:
+    checks = audit_run(Run.open(run), out=tmp_path / "audit").checks
+    assert [check.expectation.name for check in checks] == list(SPOILED)
+
+
+@pytest.mark.parametrize("name", SPOILED)
+def test_each_kind_of_damage_is_told_by_its_expectation(name: str, run: Path, tmp_path: Path) -> None:
+    SPOILED[name](run)
+    opened = Run.open(run)
+    with suppress(GateFailed):
+        audit_run(opened, out=tmp_path / "audit")
+    result = GateResult.load(tmp_path / "audit")
+    assert name in [check.expectation.name for check in (*result.failed, *result.warnings)]
 
 
 def test_a_sound_run_passes_with_its_decisions_made_once_more(run: Path, tmp_path: Path) -> None:
@@ -182,14 +270,12 @@ def test_a_genome_that_is_not_its_candidates_is_named(run: Path, tmp_path: Path)
 
 
 def test_a_missing_evaluation_of_a_closed_generation_is_named(run: Path, tmp_path: Path) -> None:
-    lost = json.loads((generation(run, 1) / "plan.jsonl").read_text().splitlines()[0])["id"]
-    (generation(run, 1) / "evaluations" / f"{lost}.json").unlink()
-    rewrite(generation(run, 1) / "evaluations.jsonl", lambda rows: rows.pop(0))
+    lost = forget_an_evaluation(run)
     assert failures(run, tmp_path / "audit")["every trial told"].examples == ({"generation": 1, "untold": lost},)
 
 
 def test_weights_that_were_changed_are_named(run: Path, tmp_path: Path) -> None:
-    folder = next(run.glob("generations/*/weights/*"))
+    folder = some_weights(run)
     (folder / "weights.safetensors").write_bytes(b"others")
     found = failures(run, tmp_path / "audit")
     assert set(found) == {"whole weights"}
@@ -197,15 +283,12 @@ def test_weights_that_were_changed_are_named(run: Path, tmp_path: Path) -> None:
 
 
 def test_weights_other_than_those_that_were_judged_are_named(run: Path, tmp_path: Path) -> None:
-    folder = next(run.glob("generations/*/weights/*"))
-    shutil.rmtree(folder)
-    save_weights(folder, {"weight": torch.zeros(3)}, {"steps": 1})
+    replace_weights(run)
     assert set(failures(run, tmp_path / "audit")) == {"weights as judged"}
 
 
 def test_weights_that_are_gone_are_a_warning(run: Path, tmp_path: Path) -> None:
-    for folder in run.glob("generations/*/weights"):
-        shutil.rmtree(folder)
+    SPOILED["weights kept"](run)
     result = audit_run(Run.open(run), out=tmp_path / "audit")
     assert [check.expectation.name for check in result.warnings] == ["weights kept"]
 
