@@ -69,4 +69,4 @@ class Interrupted(EvodiffError):  # noqa: N818 - not an error: the work was aske
 
 
 class PoolError(EvodiffError):
-    """The workers cannot be started: a module to preload is missing, say, or the device is not there."""
+    """Workers cannot be had: the device is not there, say, or one was killed or ended for the time that it took."""

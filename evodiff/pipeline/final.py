@@ -9,7 +9,7 @@ import numpy as np
 
 from evodiff.architecture.cost import training_flops
 from evodiff.architecture.graph import resolve
-from evodiff.errors import CandidateNotFound, EvodiffError, Interrupted
+from evodiff.errors import CandidateNotFound, EvodiffError, Interrupted, PoolError
 from evodiff.pipeline.generation import QUIET, Listener, resume_hint
 from evodiff.pipeline.inputs import PATIENCE_SECONDS
 from evodiff.pipeline.preference import parse_preference
@@ -181,6 +181,7 @@ def run_one(run: Run, pool: WorkerPool, task: Task, listener: Listener) -> dict[
 
     Raises:
         Interrupted: the pool was asked to stop.
+        PoolError: its worker was lost; another try may do.
         EvodiffError: the task failed.
     """
     (outcome,) = pool.run([task], on_progress=listener.progress)
@@ -191,7 +192,7 @@ def _value(run: Run, outcome: Outcome) -> dict[str, Any]:
     if outcome.interrupted:
         raise Interrupted(f"{run.name} was stopped; what it had done is stored.", remedy=resume_hint(run))
     if outcome.failure is not None:
-        raise EvodiffError(
+        raise (PoolError if outcome.failure.kind == "environment" else EvodiffError)(
             f"{outcome.id}: {outcome.failure.cause}. {outcome.failure.detail}".strip(), remedy=resume_hint(run)
         )
     return outcome.value or {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from evodiff.data import ImageDataset, open_dataset
-from evodiff.errors import EvodiffError, Interrupted
+from evodiff.errors import EvodiffError, Interrupted, PoolError
 from evodiff.hardware.calibration import LOCAL, Calibration, load_or_calibrate, roofline
 from evodiff.hardware.memory import working_set_mb
 from evodiff.hardware.profiles import target_profile
@@ -56,6 +57,7 @@ def gather_inputs(
 
     Raises:
         DatasetError: the dataset is unknown, empty or too damaged.
+        PoolError: a worker was lost; another try may do.
         Interrupted: the pool was asked to stop.
     """
     cache = settings.cache_dir.expanduser()
@@ -125,14 +127,21 @@ def prepare_feature_net(payload: Mapping[str, Any], context: WorkerContext) -> d
 
 
 def prepare_calibration(payload: Mapping[str, Any], context: WorkerContext) -> dict[str, Any]:
-    """Time the operators of the device at hand, or fetch the table; derive one for hardware that is not in the room."""
+    """Time the operators of the device at hand, or fetch the table; derive one for hardware that is not in the room.
+
+    Of several at once on a machine one times, the others wait and fetch: beside each other their times would be wrong.
+    """
     if payload["target"] == LOCAL:
-        calibration = load_or_calibrate(
-            Path(payload["cache"]),
-            context.device,
-            budget_seconds=payload["seconds"],
-            progress=lambda share: context.report({"done": round(100 * share), "total": 100}),
-        )
+        cache = Path(payload["cache"])
+        cache.mkdir(parents=True, exist_ok=True)
+        with (cache / "calibration.lock").open("w") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            calibration = load_or_calibrate(
+                cache,
+                context.device,
+                budget_seconds=payload["seconds"],
+                progress=lambda share: context.report({"done": round(100 * share), "total": 100}),
+            )
     else:
         calibration = roofline(target_profile(payload["target"]))
     return {
@@ -159,7 +168,7 @@ def _value(outcome: Outcome) -> dict[str, Any]:
     if outcome.interrupted:
         raise Interrupted("Stopped while the inputs were prepared.", remedy="Start again: what was made is cached.")
     if outcome.failure is not None:
-        raise EvodiffError(
+        raise (PoolError if outcome.failure.kind == "environment" else EvodiffError)(
             f"Preparing {outcome.id} failed: {outcome.failure.cause}. {outcome.failure.detail}",
             remedy="Look at the cause above; nothing was stored.",
         )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from evodiff.errors import Interrupted
 from evodiff.hardware.memory import physical_memory_mb
 from evodiff.workers import WorkerPool
+from evodiff.workers.pool import DEVICE_MEMORY_SHARE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,14 +28,20 @@ def worker_count(settings: Settings) -> int:
 
 
 @contextmanager
-def open_workers(settings: Settings, say: Callable[[str], None]) -> Iterator[WorkerPool]:
-    """Open the workers; the first Ctrl-C or SIGTERM asks them to leave checkpoints."""
+def open_workers(settings: Settings, say: Callable[[str], None], *, at_most: int | None = None) -> Iterator[WorkerPool]:
+    """Open the workers, or ``at_most`` as many of them; the first Ctrl-C or SIGTERM asks them to leave checkpoints.
+
+    Each may take its share of the memory and no more, however few are opened: the others may be at work elsewhere.
+    """
     count = worker_count(settings)
-    share_mb = MEMORY_SHARE * physical_memory_mb() / count
-    with (
-        WorkerPool(count, device=settings.device, preload=PRELOAD, memory_limit_mb=share_mb) as pool,
-        _stopping(pool, say),
-    ):
+    pool = WorkerPool(
+        min(count, at_most or count),
+        device=settings.device,
+        preload=PRELOAD,
+        memory_limit_mb=MEMORY_SHARE * physical_memory_mb() / count,
+        device_memory_share=DEVICE_MEMORY_SHARE / count,
+    )
+    with pool, _stopping(pool, say):
         yield pool
 
 

@@ -10,11 +10,12 @@ from evodiff.settings import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
 
     from evodiff.engine import Evaluation
     from evodiff.pipeline.generation import PlannedTrial
     from evodiff.pipeline.run import Run
-    from evodiff.settings import Settings
+    from evodiff.workers import WorkerPool
 
 
 def deal_shards(run: Run, generation: int) -> list[dict[str, Any]]:
@@ -32,7 +33,7 @@ def deal_shards(run: Run, generation: int) -> list[dict[str, Any]]:
 def train_shard(run: Run, generation: int, shard: str, say: Callable[[str], None]) -> None:
     """Train the trials of a shard, in one worker, until each has weights or has failed for good."""
     if _untrained(run, generation, shard):
-        with open_workers(_one_worker(run), say) as pool:
+        with _one_worker(run, say) as pool:
             while _untrained(run, generation, shard):
                 train(run, generation, pool, shard=shard, listener=log_listener(say))
 
@@ -40,7 +41,7 @@ def train_shard(run: Run, generation: int, shard: str, say: Callable[[str], None
 def evaluate_shard(run: Run, generation: int, shard: str, say: Callable[[str], None]) -> None:
     """Judge the trials of a shard, in one worker, until each has a result."""
     if _untold_of(run, generation, shard):
-        with open_workers(_one_worker(run), say) as pool:
+        with _one_worker(run, say) as pool:
             while _untold_of(run, generation, shard):
                 evaluate(run, generation, pool, shard=shard, listener=log_listener(say))
 
@@ -72,5 +73,6 @@ def _untold_of(run: Run, generation: int, shard: str) -> list[PlannedTrial]:
     return untold(run, take_shard(run, planned_trials(run, generation), shard))
 
 
-def _one_worker(run: Run) -> Settings:
-    return load_settings({"device": run.settings["device"], "workers": 1})
+def _one_worker(run: Run, say: Callable[[str], None]) -> AbstractContextManager[WorkerPool]:
+    """Open a worker with one worker's share of the memory: those of the other shards run beside it."""
+    return open_workers(load_settings({"device": run.settings["device"]}), say, at_most=1)

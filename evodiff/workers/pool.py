@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 OnProgress = Callable[[str, dict[str, Any]], None]
 _Arrival = Outcome | EvodiffError | tuple[str, dict[str, Any]]
 
+DEVICE_MEMORY_SHARE = 0.9  # of an accelerator's memory, for all workers together
 _TICK_SECONDS = 0.1  # how often a stop, a time-out or a close is noticed
 _START_SECONDS = 180.0  # imports of torch by several processes at once, on a cold disk
 _START_ATTEMPTS = 3
@@ -49,7 +50,8 @@ class WorkerPool:
     failure of the task that met it: it ends the batch.
 
     ``preload`` names modules that workers import at their start, not during the first task. ``memory_limit_mb`` (10^6
-    bytes) bounds what a worker on the CPU may take beyond what it has when it is ready (Linux).
+    bytes) bounds what a worker on the CPU may take beyond what it has when it is ready (Linux), ``device_memory_share``
+    the part of an accelerator's memory that each may take: by default these workers share it.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class WorkerPool:
         minimum_timeout_seconds: float = 60.0,
         timeout_factor: float = 10.0,
         memory_limit_mb: float | None = None,
+        device_memory_share: float | None = None,
         fresh_process: bool | None = None,
     ) -> None:
         if workers < 1:
@@ -68,7 +71,7 @@ class WorkerPool:
         self._setup = {
             "device": device,
             "preload": list(preload),
-            "device_memory_share": 0.9 / workers,
+            "device_memory_share": device_memory_share or DEVICE_MEMORY_SHARE / workers,
             "memory_limit_mb": memory_limit_mb,
         }
         self._minimum_timeout_seconds = minimum_timeout_seconds
