@@ -105,9 +105,9 @@ def _register(client: Any, experiment: str, run: Run, registered: list[Registere
 
 
 def _track(client: Any, experiment: str, run: Run, tracked: list[int]) -> None:
-    known = tracked_generations(client, experiment)
-    missing = [generation for generation in range(run.ledger.closed) if generation not in known]
     records = RunRecords(run)
-    for generation in missing:
-        track_generation(client, experiment, records, generation)
-        tracked.append(generation)
+    known = tracked_generations(client, experiment, records)
+    for generation in range(run.ledger.closed):
+        if generation not in known:
+            track_generation(client, experiment, records, generation)
+            tracked.append(generation)

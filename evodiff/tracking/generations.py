@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from evodiff.tracking.artifacts import candidate_files, generation_files
-from evodiff.tracking.records import Record, RunRecords, experiment_tags, generation_key
+from evodiff.tracking.records import RESULT, Record, RunRecords, experiment_tags, generation_key
 from evodiff.tracking.runs import create_run, fill_run, find_experiment, going_on, runs_by_key, search_runs
 from evodiff.tracking.server import TrackingError
 
@@ -36,10 +36,24 @@ def open_experiment(client: Any, run: Run) -> str:
     return str(found.experiment_id)
 
 
-def tracked_generations(client: Any, experiment: str) -> set[int]:
-    """Return the generations of an experiment that are in MLflow whole."""
+def tracked_generations(client: Any, experiment: str, records: RunRecords) -> set[int]:
+    """Return the generations of a run that are in MLflow whole.
+
+    Raises:
+        TrackingError: MLflow has other results of the last of them: the run was begun anew.
+    """
     found = search_runs(client, experiment, "tags.evodiff.kind = 'generation' and attributes.status = 'FINISHED'")
-    return {int(item.data.tags["evodiff.generation"]) for item in found}
+    tags = {int(item.data.tags["evodiff.generation"]): item.data.tags for item in found}
+    last = max((generation for generation in tags if generation < records.run.ledger.closed), default=None)
+    if last is not None:
+        expected, held = records.result_digest(last), tags[last].get(RESULT)
+        if held not in (None, expected):
+            raise TrackingError(
+                f"Experiment {records.run.name} in MLflow is another run's: of generation {last} expected {RESULT} "
+                f"{expected[:12]}, found {held[:12]}.",
+                remedy=f"If the run was begun anew, rename the folder {records.run.path}, or that experiment.",
+            )
+    return set(tags)
 
 
 def track_generation(client: Any, experiment: str, records: RunRecords, generation: int) -> None:

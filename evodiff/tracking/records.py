@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections import Counter
@@ -14,6 +15,7 @@ from evodiff.architecture.genome import GLOBALS, ArchitectureGenome
 from evodiff.architecture.graph import resolve
 from evodiff.engine.candidate import combine_replicates
 from evodiff.engine.fitness import FitnessBox
+from evodiff.engine.layout import result_name
 from evodiff.errors import LedgerError
 from evodiff.tracking.innovations import Innovation, innovations
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from evodiff.pipeline.run import Run
 
 LONGEST_TAG = 7900
+RESULT = "evodiff.result"  # tag of a generation: digest of its result
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,7 @@ class RunRecords:
                 "evodiff.front": _list(result["front"]),
                 "evodiff.survivors": _list(result["survivors"]),
                 "evodiff.innovations": _list(item.name for item in new),
+                RESULT: self.result_digest(generation),
             },
             params={
                 "strategy": run.experiment["strategy"]["name"],
@@ -166,6 +170,10 @@ class RunRecords:
                 )
             self._results[generation] = result
         return self._results[generation]
+
+    def result_digest(self, generation: int) -> str:
+        """Return the SHA-256 of ``result.json`` of a closed generation."""
+        return hashlib.sha256(self.run.ledger.read(result_name(generation)) or b"").hexdigest()
 
     def evaluations(self, generation: int) -> dict[str, Evaluation]:
         """Return what the trials of a closed generation brought back, by trial id."""

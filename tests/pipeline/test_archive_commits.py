@@ -106,6 +106,31 @@ def test_another_experiment_of_the_same_name_is_refused(archived: tuple[Run, Pat
     assert git(archive, "rev-parse", "HEAD").strip() == commit
 
 
+def test_a_run_that_was_begun_anew_is_not_taken_for_the_one_before(
+    archived: tuple[Run, Path, str | None], tmp_path: Path
+) -> None:
+    _, archive, commit = archived
+    for generations in (1, 3):
+        other = new_run(tmp_path / str(generations) / "told")
+        evolve(other, TellingPool(lambda row: {"kid": 0.5}), generations=generations, holder="test")
+        with pytest.raises(EvodiffError, match="another run of the experiment told"):
+            archive_run(other, archive)
+    assert git(archive, "rev-parse", "HEAD").strip() == commit
+
+
+def test_what_a_killed_process_left_of_another_run_keeps_nobody_out(tmp_path: Path) -> None:
+    archive = tmp_path / "archive"
+    create_archive(archive)
+    left = close_generations(new_run(tmp_path / "other" / "told", seed=1), 1)
+    (archive / "archive" / "told").mkdir()
+    shutil.copyfile(left.path / "experiment.json", archive / "archive" / "told" / "experiment.json")
+    run = close_generations(new_run(tmp_path / "told"), 1)
+    archive_run(run, archive)
+    kept = git(archive, "show", "HEAD:archive/told/experiment.json").encode()
+    assert kept == (run.path / "experiment.json").read_bytes()
+    assert_clean(archive)
+
+
 def test_what_was_computed_on_cuda_is_fetched_and_not_rebuilt(tmp_path: Path) -> None:
     run = close_generations(new_run(tmp_path / "told", given={"device": "cuda"}), 2)
     archive = tmp_path / "archive"

@@ -15,6 +15,8 @@ from told_runs import TellingPool, new_run
 from evodiff.errors import EvodiffError
 from evodiff.pipeline.archive import archive_run, collect_garbage, create_archive
 from evodiff.pipeline.archive.commands import Commands
+from evodiff.pipeline.archive.garbage import Garbage
+from evodiff.pipeline.archive.repository import opened
 from evodiff.pipeline.evolve import evolve
 
 STORES = (".dvc/cache", ".remote")
@@ -59,6 +61,10 @@ def stored(archive: Path) -> set[str]:
     ]
     assert found[0] == found[1]
     return found[0]
+
+
+def places(digests: set[str]) -> list[str]:
+    return [f"files/md5/{digest[:2]}/{digest[2:]}" for digest in digests]
 
 
 def test_what_no_commit_names_goes_and_the_rest_stays(archive: Path) -> None:
@@ -177,6 +183,25 @@ def test_no_archive_is_made(tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
+def test_cache_and_own_remote_share_their_files_but_those_that_differ(archive: Path) -> None:
+    same, damaged = store(archive, b"same" * 1000), store(archive, b"right")
+    place = archive / ".dvc" / "cache" / places({damaged})[0]
+    place.write_bytes(b"wrong")
+    with opened(archive) as repository:
+        repository.share_remote()
+        repository.share_remote()
+    one, other = ((archive / name / places({same})[0]) for name in STORES)
+    assert one.samefile(other)
+    assert (archive / ".remote" / places({damaged})[0]).read_bytes() == b"right"
+    assert {path.parent.name + path.name for path in (archive / ".remote" / "files").rglob("*") if path.is_file()} == {
+        same,
+        damaged,
+    }
+    place.write_bytes(b"right")
+    commit(archive, damaged)
+    assert collect_garbage(archive) == Garbage(files=2, size=4000)  # two names of one file
+
+
 @pytest.mark.e2e
 def test_dvc_agrees_and_finds_everything(tmp_path: Path) -> None:
     archive = tmp_path / "archive"
@@ -184,6 +209,7 @@ def test_dvc_agrees_and_finds_everything(tmp_path: Path) -> None:
     evolve(run, TellingPool(lambda trial: {"kid": 0.1}), generations=1, holder="test")
     archive_run(run, archive)
     kept = stored(archive)
+    assert all((archive / STORES[0] / name).samefile(archive / STORES[1] / name) for name in places(kept))
     store(archive, b"stray")
     garbage = collect_garbage(archive)
     assert garbage is not None

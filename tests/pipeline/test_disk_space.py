@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from told_runs import TellingPool, new_run
@@ -48,3 +49,22 @@ def test_what_a_generation_takes_is_predicted_from_the_networks_before_it(tmp_pa
     parameters = sum(parameter_count(resolve(trial.genome, run.shape)) for trial in planned_trials(run, 0))
     # Five float32 numbers a parameter, and a little for each trial.
     assert 20 * parameters < 1e6 * generation_mb(run, 1) < 20 * parameters + 1e6
+
+
+def test_an_archive_on_the_same_disk_takes_its_part_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = new_run(tmp_path / "run")
+    archive = tmp_path / "archive"
+    monkeypatch.setenv("EVODIFF_ARCHIVE", str(archive))
+    alone, archived = generation_mb(run, 0), generation_mb(run, 0, archived=True)
+    assert archived > 1.2 * alone
+
+    def room(free_mb: float) -> None:
+        monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1e6 * free_mb))
+
+    monkeypatch.setenv("EVODIFF_MIN_FREE_MB", "0")
+    archive.mkdir()
+    room((alone + archived) / 2)
+    with pytest.raises(LedgerError, match="generation 0 needs about"):
+        plan(run, 0)
+    archive.rmdir()
+    assert len(plan(run, 0)) == 4

@@ -61,10 +61,11 @@ def archive_run(run: Run, archive: Path, *, patience_seconds: float = PATIENCE_S
         return None
     experiment = experiment_key(run.name)
     with opened(archive, patience_seconds=patience_seconds) as repository:
-        _check_same_experiment(run, repository, experiment)
         known = read_entries(repository.path).generations
         closed = range(run.ledger.closed)
         pending = [item for item in closed if generation_key(experiment, item) not in known]
+        _check_same_experiment(run, repository, experiment)
+        _check_same_history(run, repository, experiment, [item for item in closed if item not in pending])
         if pending:
             _archive_generations(run, experiment, pending, Staging.create(repository))
         return repository.last_commit(f"{ROOT}/{experiment}")
@@ -89,12 +90,29 @@ def archive_dataset(file: Path, archive: Path, *, patience_seconds: float = PATI
 
 
 def _check_same_experiment(run: Run, repository: Repository, experiment: str) -> None:
-    archived = repository.path / ROOT / experiment / "experiment.json"
-    if archived.exists() and archived.read_bytes() != (run.path / "experiment.json").read_bytes():
+    name = f"{ROOT}/{experiment}/experiment.json"
+    archived = repository.path / name
+    # What no commit holds, a process left there that was killed before its first.
+    if not repository.tracks(name) or not archived.exists():
+        return
+    if archived.read_bytes() != (run.path / "experiment.json").read_bytes():
         raise EvodiffError(
             f"{repository.path} holds another experiment called {experiment}: its experiment.json is not that of "
             f"{run.path}.",
             remedy="Rename the folder of the run, or archive it elsewhere.",
+        )
+
+
+def _check_same_history(run: Run, repository: Repository, experiment: str, known: Sequence[int]) -> None:
+    """Check that a run did what is archived of it: one that was begun anew has the same ``experiment.json``."""
+    if not known:
+        return
+    archived = repository.path / ROOT / experiment / history_file(known[-1] + 1)
+    if archived.exists() and archived.read_bytes() != contents.encode_history(run.ledger, known[-1]):
+        raise EvodiffError(
+            f"{repository.path} holds another run of the experiment {experiment}: up to generation {known[-1]} it did "
+            f"not do what {run.path} did.",
+            remedy="If that run was begun anew, rename its folder, or archive it elsewhere; else restore its files.",
         )
 
 

@@ -51,7 +51,7 @@ def collect_garbage(
         return None
     with opened(archive, patience_seconds=patience_seconds) as repository:
         named = _named(repository)
-        stores = [repository.cache, repository.path / ".remote"]
+        stores = [repository.cache, repository.own_remote]
         left = [path for store in stores for path in _stored(store) if _digest(path) not in named]
         garbage = Garbage(len(left), _size(left))
         if not dry_run:

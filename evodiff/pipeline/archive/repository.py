@@ -7,9 +7,11 @@ it wait for each other.
 from __future__ import annotations
 
 import fcntl
+import filecmp
 import json
+import os
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -53,16 +55,35 @@ class Repository:
     @property
     def remote(self) -> str:
         """Where its data are pushed to: the URL it was created with, by default a folder of its own."""
-        return _read_marker(self.path)["remote"] or str(self.path / ".remote")
+        return _read_marker(self.path)["remote"] or str(self.own_remote)
 
     @property
     def cache(self) -> Path:
         """Where DVC keeps the data."""
         return self.path / ".dvc" / "cache"
 
+    @property
+    def own_remote(self) -> Path:
+        """The folder of its own that data are pushed to where no other remote is named."""
+        return self.path / ".remote"
+
+    def share_remote(self) -> None:
+        """Make one file of what lies both in the cache and in the archive's own remote, where the disk can.
+
+        Neither is ever written to in place: DVC and :mod:`.garbage` put whole files there and take them away.
+        """
+        for file in (self.own_remote / "files" / "md5").glob("[0-9a-f][0-9a-f]/*"):
+            twin = self.cache / file.relative_to(self.own_remote)
+            if twin.is_file() and not file.samefile(twin) and filecmp.cmp(file, twin, shallow=False):
+                _link(twin, file)
+
     def last_commit(self, path: str) -> str | None:
         """Return the id of the last commit that touched ``path``, None where there is none."""
         return self.commands.git("log", "-1", "--format=%H", "--", path).strip() or None
+
+    def tracks(self, path: str) -> bool:
+        """Tell whether git knows a file."""
+        return bool(self.commands.git("ls-files", "--", path))
 
     def commit(self, message: str, *paths: str) -> None:
         """Commit what is at ``paths``."""
@@ -207,6 +228,15 @@ def _mend(repository: Repository, *, killed: bool) -> None:
 def _has_commit(path: Path) -> bool:
     heads = path / ".git" / "refs" / "heads"
     return (path / ".git" / "packed-refs").exists() or (heads.is_dir() and any(heads.iterdir()))
+
+
+def _link(source: Path, target: Path) -> None:
+    """Put a second name of ``source`` in the place of ``target``, unless the file system has none."""
+    partial = target.with_name(f".{target.name}.partial")
+    partial.unlink(missing_ok=True)
+    with suppress(OSError):
+        os.link(source, partial)
+        partial.replace(target)
 
 
 def _git_locks(path: Path) -> list[Path]:

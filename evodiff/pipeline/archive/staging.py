@@ -43,6 +43,7 @@ class Staging:
         commands = replace(self.archive.commands, folder=self.path)
         commands.dvc("commit", "--force", "--quiet")
         commands.dvc("push", "--quiet")
+        self.archive.share_remote()
         return read_lock(self.path)
 
     def move(self, name: str) -> None:
