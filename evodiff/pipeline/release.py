@@ -16,7 +16,7 @@ from evodiff.errors import LedgerError
 from evodiff.pipeline.final import champion
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from evodiff.pipeline.run import Run
@@ -33,20 +33,30 @@ EMPTY: dict[str, Any] = {
 
 
 def request_release(run: Run, generation: int, file: Path) -> dict[str, Any]:
-    """Write the champion of a run as pending, unless it serves or waits already; return what the file holds then."""
+    """Write the champion of a run as pending, unless it serves or waits already; return what the file holds then.
+
+    Where it serves, an older candidate of the same run that waits is wanted no longer.
+    """
     best = champion(run)
     with _locked(file):
         release = read_release(file)
         if best is None:
             return release
         wanted = {"run": run.name, "candidate": best.id, "generation": generation}
-        known = (release[role] for role in ("champion", "challenger", "pending"))
-        if any(entry and all(entry.get(key) == wanted[key] for key in ("run", "candidate")) for entry in known):
+        serves = any(_same(release[role], wanted, "run", "candidate") for role in ("champion", "challenger"))
+        pending = None if serves and _same(release["pending"], wanted, "run") else release["pending"]
+        if not serves and not _same(pending, wanted, "run", "candidate"):
+            pending = wanted
+        if pending == release["pending"]:
             return release
-        release = {**release, "revision": release["revision"] + 1, "pending": wanted}
+        release = {**release, "revision": release["revision"] + 1, "pending": pending}
         content = json.dumps(release, sort_keys=True, indent=1).encode() + b"\n"
         FolderStorage(file.parent).replace(file.name, content)
         return release
+
+
+def _same(entry: Mapping[str, Any] | None, wanted: Mapping[str, Any], *keys: str) -> bool:
+    return entry is not None and all(entry.get(key) == wanted[key] for key in keys)
 
 
 def read_release(file: Path) -> dict[str, Any]:
