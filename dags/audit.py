@@ -26,9 +26,10 @@ def audit() -> None:
 
     @task
     def find_runs() -> list[str]:
+        from evodiff.pipeline.chain import experiments
         from evodiff.settings import load_settings
 
-        return [str(path.parent) for path in sorted(load_settings({}).runs_dir.glob("*/experiment.json"))]
+        return [str(path) for path in experiments(load_settings({}).runs_dir)]
 
     @task(map_index_template="{{ run_name }}", max_active_tis_per_dagrun=1)
     def audit_run(run: str) -> str:

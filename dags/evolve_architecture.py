@@ -20,9 +20,10 @@ default for a new experiment, and *as it is* for one that exists. What an experi
 population, steps, objectives, target, seed) cannot change; policy, generations and budgets can.
 
 The last task asks for the next generation and starts its run, `EXPERIMENT-g0007`; a failed or lost run is begun again
-by `keep_evolving`, three times at most.
+by `keep_evolving`, until three runs for one generation failed.
 
-* `evodiff pause RUN`, `evodiff resume RUN` and `evodiff stop RUN` hold or end one experiment between generations.
+* `evodiff pause RUN`, `evodiff resume RUN` and `evodiff stop RUN` hold or end one experiment between generations; a
+  form for it has it go on.
 * Pausing this DAG freezes *every* experiment between two tasks, wherever they are; unpausing goes on in the middle.
 * A backfill is meaningless: generations follow each other, not the calendar.
 * Marking a run failed ends its workers; they leave checkpoints, and `keep_evolving` begins the generation again. To end
@@ -111,13 +112,13 @@ def evolve_architecture() -> None:
     def open_generation() -> dict[str, Any]:
         from airflow.sdk.exceptions import AirflowSkipException
 
-        from evodiff.pipeline import opening
+        from evodiff.pipeline import driver, opening
 
         context = get_current_context()
         form, asker = opening.Form.of(context["params"]), context["run_id"]
-        clock = {"now": scheduling.now(), "is_active": scheduling.is_active}
+        clock = {"now": scheduling.now(), "scheduler": scheduling.OWN_RUNS}
         if not (context["dag_run"].conf or {}).get("chain"):
-            return opening.open_form(form, asker, **clock, say=scheduling.say).to_json()
+            return driver.open_form(form, asker, **clock, say=scheduling.say).to_json()
         try:
             return opening.open_chained(form.experiment, asker, **clock).to_json()
         except (opening.NothingToDo, opening.AlreadyLooping) as answer:
@@ -132,19 +133,19 @@ def evolve_architecture() -> None:
 
     @task(pool="training", map_index_template="{{ shard_name }}")
     def train_proxy(opened: dict[str, Any], shard: dict[str, Any]) -> None:
-        from evodiff.pipeline import shards
+        from evodiff.pipeline import driver
         from evodiff.pipeline.run import Run
 
         name_shard(shard)
-        shards.train_shard(Run.open(opened["run"]), opened["generation"], shard["shard"], scheduling.say)
+        driver.train_shard(Run.open(opened["run"]), opened["generation"], shard["shard"], scheduling.say)
 
     @task(pool="mps", map_index_template="{{ shard_name }}")
     def evaluate(opened: dict[str, Any], shard: dict[str, Any]) -> None:
-        from evodiff.pipeline import shards
+        from evodiff.pipeline import driver
         from evodiff.pipeline.run import Run
 
         name_shard(shard)
-        shards.evaluate_shard(Run.open(opened["run"]), opened["generation"], shard["shard"], scheduling.say)
+        driver.evaluate_shard(Run.open(opened["run"]), opened["generation"], shard["shard"], scheduling.say)
 
     @task
     def select(opened: dict[str, Any]) -> dict[str, Any]:
@@ -180,15 +181,19 @@ def evolve_architecture() -> None:
         from evodiff.pipeline.run import Run
 
         run = Run.open(opened["run"])
-        known = {"is_active": scheduling.is_active, "is_known": scheduling.is_known}
-        run_id = driver.next_run(run, now=scheduling.now(), **known, say=scheduling.say)
+        run_id = driver.next_run(run, now=scheduling.now(), scheduler=scheduling.OWN_RUNS, say=scheduling.say)
         return [scheduling.trigger(run_id, run.name)] if run_id else []
 
-    @task(pool="training")
-    def report(opened: dict[str, Any]) -> str:
+    # Where nothing was left to try, all between plan and here is skipped, and the search has ended.
+    @task(pool="training", trigger_rule="none_failed")
+    def report(opened: dict[str, Any] | None) -> str:
+        from airflow.sdk.exceptions import AirflowSkipException
+
         from evodiff.pipeline import driver
         from evodiff.pipeline.run import Run
 
+        if opened is None:
+            raise AirflowSkipException("No generation was opened.")
         return driver.report(Run.open(opened["run"]), scheduling.say)
 
     opened = open_generation()

@@ -8,7 +8,8 @@ from typing import Any
 
 import scheduling
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
-from airflow.sdk import dag, task
+from airflow.sdk import dag, get_current_context, task
+from airflow.sdk.exceptions import AirflowFailException
 
 DOC = """
 ### Keeps experiments going
@@ -16,7 +17,7 @@ DOC = """
 Every few minutes it asks of each experiment whether it wants its next generation: by its policy (continuous, cron, on
 alert), by a request that waits, or because a generation was left unfinished by a failure or a pause. Where nothing
 works on it, the run is started. Pausing this DAG switches that off; generations that run now still start their
-successors.
+successors. `name_damage` fails where an experiment could not be asked; the others are not held up by it.
 """
 
 
@@ -36,19 +37,25 @@ def keep_evolving() -> None:
 
     @task
     def survey() -> list[dict[str, Any]]:
-        from evodiff.pipeline.chain import wanted_runs
+        from evodiff.pipeline import chain
         from evodiff.settings import load_settings
 
-        wanted, lines = wanted_runs(
-            load_settings({}), now=scheduling.now(), is_active=scheduling.is_active, is_known=scheduling.is_known
-        )
-        for line in lines:
+        found = chain.survey(load_settings({}), now=scheduling.now(), scheduler=scheduling.OWN_RUNS)
+        for line in found.lines:
             scheduling.say(line)
-        return [scheduling.trigger(run["run_id"], run["experiment"]) for run in wanted]
+        get_current_context()["ti"].xcom_push("damaged", found.damaged)
+        return [scheduling.trigger(run["run_id"], run["experiment"]) for run in found.wanted]
 
+    @task
+    def name_damage(damaged: list[str]) -> None:
+        if damaged:
+            raise AirflowFailException("\n".join(damaged))
+
+    surveyed = survey()
     TriggerDagRunOperator.partial(
         task_id="start", trigger_dag_id=scheduling.EVOLVE, skip_when_already_exists=True
-    ).expand_kwargs(survey())
+    ).expand_kwargs(surveyed)
+    name_damage(surveyed["damaged"])
 
 
 keep_evolving()

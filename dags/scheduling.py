@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule, get_current_context
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 EVOLVE = "evolve_architecture"
 ALIVE = ["queued", "running"]
@@ -44,16 +44,6 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def is_active(run_id: str) -> bool:
-    """Tell whether a run of ``evolve_architecture`` is running or waits to."""
-    return _count(run_ids=[run_id], states=ALIVE) > 0
-
-
-def is_known(run_id: str) -> bool:
-    """Tell whether there ever was a run of ``evolve_architecture`` with that id."""
-    return _count(run_ids=[run_id]) > 0
-
-
 def say(text: str) -> None:
     """Write a line into the log of the task."""
     print(text, flush=True)
@@ -64,6 +54,25 @@ def trigger(run_id: str, experiment: str) -> dict[str, Any]:
     return {"trigger_run_id": run_id, "conf": {"experiment": experiment, "chain": True}}
 
 
-def _count(**which: Any) -> int:
+class OwnRuns:
+    """What Airflow knows of the runs of ``evolve_architecture``: an :class:`evodiff.pipeline.chain.Scheduler`."""
+
+    def known(self, run_ids: Sequence[str]) -> int:
+        """Count those that were ever started."""
+        return _count(run_ids)
+
+    def active(self, run_ids: Sequence[str]) -> int:
+        """Count those that are running or wait to."""
+        return _count(run_ids, ALIVE)
+
+    def failed(self, run_ids: Sequence[str]) -> int:
+        """Count those that failed."""
+        return _count(run_ids, ["failed"])
+
+
+OWN_RUNS = OwnRuns()
+
+
+def _count(run_ids: Sequence[str], states: list[str] | None = None) -> int:
     count: Callable[..., int] = get_current_context()["ti"].get_dr_count
-    return count(dag_id=EVOLVE, **which)
+    return count(dag_id=EVOLVE, run_ids=list(run_ids), states=states)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from evodiff.errors import LedgerError
-from evodiff.pipeline.lease import leases
+from evodiff.pipeline.lease import holders
 from evodiff.pipeline.requests import pending, requests, submit
-from evodiff.pipeline.steering import Policy, Steering, end_reason, steering
+from evodiff.pipeline.steering import Policy, Steering, end_reason, is_exhausted, last_tick, steering
 
 if TYPE_CHECKING:
     from evodiff.pipeline.run import Run
@@ -63,8 +63,9 @@ def set_state(run: Run, wanted: State) -> None:
 def next_step(run: Run, now: datetime) -> NextStep:
     """Decide whether a run wants its next generation, and write the request where its policy makes one.
 
-    In this order: what a person said; an unfinished generation, which is always finished; the ends; requests that
-    wait; the policy. A run without any request belongs to whoever started it and is never continued from here.
+    In this order: what a person said; an unfinished generation, which is always finished, unless it is one for which
+    nothing is left to try; the ends; requests that wait; the policy. A run without any request belongs to whoever
+    started it and is never continued from here.
     """
     generation = run.ledger.closed
     said = state(run)
@@ -72,17 +73,25 @@ def next_step(run: Run, now: datetime) -> NextStep:
         return NextStep(False, f"{run.name} is {said}", generation)
     if not requests(run):
         return NextStep(False, f"nobody asked for {run.name} to be continued", generation)
-    if any(lease.generation == generation for lease in leases(run)):
+    if is_unfinished(run):
         return NextStep(True, f"generation {generation} is unfinished", generation)
     steered = steering(run)
     ended = end_reason(run, steered)
     if ended is not None:
         return NextStep(False, ended, generation)
-    if pending(run) or (cause := _due(run, steered, now)) is None:
-        waiting = ", ".join(request.id for request in pending(run))
-        return NextStep(bool(waiting), f"asked for by {waiting}" if waiting else _waiting(steered), generation)
+    waiting = ", ".join(request.id for request in pending(run))
+    if waiting:
+        return NextStep(True, f"asked for by {waiting}", generation)
+    cause = _due(run, steered, now)
+    if cause is None:
+        return NextStep(False, _waiting(steered), generation)
     request = submit(run, cause, {}, now)
     return NextStep(True, f"asked for by {request.id} ({steered.policy})", generation)
+
+
+def is_unfinished(run: Run) -> bool:
+    """Return whether somebody took the next generation and something is left to try in it."""
+    return bool(holders(run, since=run.ledger.closed)) and not is_exhausted(run)
 
 
 def _due(run: Run, steered: Steering, now: datetime) -> dict[str, Any] | None:
@@ -90,17 +99,23 @@ def _due(run: Run, steered: Steering, now: datetime) -> dict[str, Any] | None:
     if steered.policy is Policy.CONTINUOUS:
         return {"predecessor": run.ledger.closed - 1}
     if steered.policy is Policy.CRON and steered.cron is not None:
-        tick = _last_tick(steered.cron, now)
-        newest = datetime.fromisoformat(requests(run)[-1].at)
-        return {"tick": tick.isoformat()} if tick > newest else None
+        tick = last_tick(steered.cron, now)
+        return {"tick": tick.isoformat()} if all(tick > moment for moment in _ticked(run, now)) else None
     return None
 
 
-def _last_tick(expression: str, now: datetime) -> datetime:
-    from croniter import croniter
+def _ticked(run: Run, now: datetime) -> list[datetime]:
+    """Return the times before which no tick counts: ticks that were followed, and when the cron was chosen.
 
-    tick: datetime = croniter(expression, now.astimezone(UTC)).get_prev(datetime)
-    return tick
+    One in the future was written while a clock was wrong; it stops nothing.
+    """
+    moments = []
+    for request in requests(run):
+        if "tick" in request.cause:
+            moments.append(datetime.fromisoformat(request.cause["tick"]))
+        elif "cron" in request.steering or "policy" in request.steering:
+            moments.append(datetime.fromisoformat(request.at))
+    return [moment for moment in moments if moment <= now]
 
 
 def _waiting(steered: Steering) -> str:

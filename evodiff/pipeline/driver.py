@@ -8,14 +8,15 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from evodiff.errors import GateFailed
+from evodiff.errors import EvodiffError, GateFailed, LedgerError
 from evodiff.pipeline import generation as steps
+from evodiff.pipeline import shards
 from evodiff.pipeline.chain import successor
 from evodiff.pipeline.control import next_step
 from evodiff.pipeline.release import request_release
 from evodiff.pipeline.session import open_workers
 from evodiff.pipeline.shards import deal_shards, log_listener
-from evodiff.pipeline.steering import end_reason, steering
+from evodiff.pipeline.steering import end_reason, record_exhausted, steering
 from evodiff.settings import load_settings
 
 if TYPE_CHECKING:
@@ -23,18 +24,69 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from evodiff.data.gate_result import GateResult
+    from evodiff.pipeline.chain import Scheduler
+    from evodiff.pipeline.inputs import Announce
+    from evodiff.pipeline.opening import Form, Opened
+    from evodiff.pipeline.prepare import Prepared
     from evodiff.pipeline.run import Run
     from evodiff.settings import Settings
+    from evodiff.workers import WorkerPool
 
     Say = Callable[[str], None]
+
+
+def open_form(form: Form, holder: str, *, now: datetime, scheduler: Scheduler, say: Say) -> Opened:
+    """Open the generation that a form asks for; the gate of a new experiment's dataset has a page and is tracked.
+
+    Raises:
+        EvodiffError: as :func:`evodiff.pipeline.opening.open_form`.
+    """
+    from evodiff.pipeline import opening
+
+    def prepare_tracked(settings: Settings, pool: WorkerPool, announce: Announce) -> Prepared:
+        from evodiff.gates import prepare as prepare_inputs
+
+        with _failure_tracked(settings, say):
+            prepared = prepare_inputs(settings, pool, announce)
+        _try_to_track(prepared.gate, settings, say)
+        return prepared
+
+    return opening.open_form(form, holder, now=now, scheduler=scheduler, say=say, prepare=prepare_tracked)
 
 
 def plan(run: Run, generation: int, say: Say) -> list[dict[str, Any]]:
     """Plan a generation; return the shards of its trials, none where the space has nothing left to try."""
     trials = steps.plan(run, generation)
+    if not trials:
+        say("nothing is left to try")
+        record_exhausted(run, generation)
+        return []
     for trial in trials:
         say(f"{trial.candidate} by {trial.operator or 'start'} from {' and '.join(trial.parents) or 'nobody'}")
-    return deal_shards(run, generation) if trials else []
+    return deal_shards(run, generation)
+
+
+def train_shard(run: Run, generation: int, shard: str, say: Say) -> None:
+    """Train the trials of a shard, unless another driver closes the generation meanwhile."""
+    with _unless_closed(run, generation, say):
+        shards.train_shard(run, generation, shard, say)
+
+
+def evaluate_shard(run: Run, generation: int, shard: str, say: Say) -> None:
+    """Judge the trials of a shard, unless another driver closes the generation meanwhile."""
+    with _unless_closed(run, generation, say):
+        shards.evaluate_shard(run, generation, shard, say)
+
+
+@contextmanager
+def _unless_closed(run: Run, generation: int, say: Say) -> Iterator[None]:
+    """Let nobody fail for weights that were dropped because their generation is done."""
+    try:
+        yield
+    except LedgerError as error:
+        if generation >= run.ledger.closed:
+            raise
+        say(f"Generation {generation} was closed by another driver meanwhile: {error.headline}")
 
 
 def select(run: Run, generation: int, say: Say) -> dict[str, Any]:
@@ -83,20 +135,13 @@ def release(run: Run, generation: int, say: Say) -> dict[str, Any]:
     return wanted
 
 
-def next_run(
-    run: Run,
-    *,
-    now: datetime,
-    is_active: Callable[[str], bool],
-    is_known: Callable[[str], bool],
-    say: Say,
-) -> str | None:
+def next_run(run: Run, *, now: datetime, scheduler: Scheduler, say: Say) -> str | None:
     """Ask for the next generation where the run wants one; return the id of the scheduler's run that is to do it."""
     step = next_step(run, now)
     say(f"{run.name}: {step.reason}")
     if not step.wanted:
         return None
-    run_id, reason = successor(run, is_active=is_active, is_known=is_known)
+    run_id, reason = successor(run, scheduler)
     say(reason)
     return run_id
 
@@ -125,14 +170,14 @@ def prepare(given: Mapping[str, Any], say: Say) -> dict[str, Any]:
     from evodiff.gates import prepare as prepare_inputs
 
     settings = load_settings(given)
-    with open_workers(settings, say) as pool, _failure_tracked(settings):
+    with open_workers(settings, say) as pool, _failure_tracked(settings, say):
         prepared = prepare_inputs(settings, pool, log_listener(say).progress)
-    _track_gate(prepared.gate, settings)
     if settings.dataset.startswith("folder:"):
         from evodiff.pipeline.archive import archive_dataset
 
         version = archive_dataset(prepared.inputs.files["dataset.safetensors"], settings.archive)
         say(f"archived as {version}")
+    _track_gate(prepared.gate, settings)
     return prepared.to_json()
 
 
@@ -141,22 +186,30 @@ def audit(run: Run, say: Say) -> str:
     from evodiff.gates import audit_run
 
     settings = load_settings({})
-    with _failure_tracked(settings):
+    with _failure_tracked(settings, say):
         result = audit_run(run)
-    _track_gate(result, settings)
     say(f"{len(result.checks)} expectations, {len(result.warnings)} warnings: {result.page}")
+    _track_gate(result, settings)
     return str(result.page)
 
 
 @contextmanager
-def _failure_tracked(settings: Settings) -> Iterator[None]:
+def _failure_tracked(settings: Settings, say: Say) -> Iterator[None]:
     try:
         yield
     except GateFailed as failure:
         from evodiff.data.gate_result import GateResult
 
-        _track_gate(GateResult.load(failure.folder), settings)
+        _try_to_track(GateResult.load(failure.folder), settings, say)
         raise
+
+
+def _try_to_track(result: GateResult, settings: Settings, say: Say) -> None:
+    """Track a gate where what it found matters more than whether MLflow takes it."""
+    try:
+        _track_gate(result, settings)
+    except EvodiffError as error:
+        say(f"The {result.gate} {result.subject} is not tracked: {error}")
 
 
 def _track_gate(result: GateResult, settings: Settings) -> None:

@@ -32,7 +32,7 @@ def contradictions(run: Run, settings: Settings, names: Iterable[str]) -> list[C
     """Return those of the settings called ``names`` that are not what ``run`` froze; others never contradict it.
 
     Different words for one thing agree: ``photos`` and ``photos:32`` of a run at 32 pixels, two paths of one folder, a
-    device ``auto``.
+    device ``auto``, objectives in another order.
     """
     frozen = run.options()
     asked = {name: _value(settings, name) for name in names if name in frozen}
@@ -79,6 +79,8 @@ def _value(settings: Settings, name: str) -> Any:
 def _agree(run: Run, name: str, frozen: Any, found: Any) -> bool:
     if name == "dataset":
         return _dataset(run, frozen) == _dataset(run, found)
+    if name == "objectives":
+        return sorted(frozen) == sorted(found)
     return bool(found == frozen) or (name, found) in (("device", "auto"), ("image_size", None))
 
 

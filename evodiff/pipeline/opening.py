@@ -1,39 +1,47 @@
 """Open a generation for a scheduler: by a form that a person filled in, or as the successor of the one before.
 
-A scheduler knows which of its own runs are alive, and says so by ``is_active``. Everything else is read from the run
-folder, so each function may be called again, by another process, at any time.
+A scheduler knows which of its own runs are alive (:class:`~evodiff.pipeline.chain.Scheduler`). Everything else is read
+from the run folder, so each function may be called again, by another process, at any time.
 """
 
 from __future__ import annotations
 
 import secrets
 import shutil
+import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from evodiff.errors import EvodiffError, LedgerError, SettingsError
-from evodiff.pipeline.chain import ATTEMPTS, generation_run_id
-from evodiff.pipeline.control import State, next_step, set_state, state
+from evodiff.pipeline.chain import first_active, started_runs
+from evodiff.pipeline.control import State, is_unfinished, next_step, set_state, state
 from evodiff.pipeline.create import check_settings, create_run
 from evodiff.pipeline.frozen import contradictions
-from evodiff.pipeline.lease import leases, open_generation
-from evodiff.pipeline.prepare import prepare
-from evodiff.pipeline.requests import submit, withdraw
+from evodiff.pipeline.lease import Lease, holders, leases, open_generation
+from evodiff.pipeline.prepare import prepare as prepare_inputs
+from evodiff.pipeline.requests import request_id, request_path, submit
 from evodiff.pipeline.run import Run
 from evodiff.pipeline.session import open_workers
 from evodiff.pipeline.shards import log_listener
 from evodiff.pipeline.steering import Steering, check_steering, end_reason, record_steering, steering
-from evodiff.pipeline.warm_start import open_source, starts_from
+from evodiff.pipeline.warm_start import check_source, open_source, starts_from
 from evodiff.settings import load_settings, setting_names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
-    from evodiff.pipeline.generation import Listener
+    from evodiff.pipeline.chain import Scheduler
+    from evodiff.pipeline.inputs import Announce
+    from evodiff.pipeline.prepare import Prepared
     from evodiff.settings import Settings
     from evodiff.workers import WorkerPool
+
+    Prepare = Callable[[Settings, WorkerPool, Announce], Prepared]
+
+# What was left of a creation that was killed; no creation takes as long.
+_ABANDONED_SECONDS = 24 * 3600.0
 
 
 class AlreadyLooping(EvodiffError):  # noqa: N818 - an answer, not a fault
@@ -88,11 +96,18 @@ def experiment_folder(name: str, settings: Settings) -> Path:
     """Return where the experiment of a name lies.
 
     Raises:
-        SettingsError: the name is none that a folder below ``runs_dir`` can have.
+        SettingsError: the name is none that a folder below ``runs_dir`` can have, where files such as
+            ``release.json`` lie too.
     """
-    if not name or name.startswith((".", "-")) or not all(part.isalnum() or part in "._-" for part in name):
+    if (
+        not name
+        or name.startswith((".", "-"))
+        or name.lower().endswith(".json")
+        or not all(part.isalnum() or part in "._-" for part in name)
+    ):
         raise SettingsError(
-            f"Not a name for an experiment: {name!r}.", remedy="Use letters, digits, dots, dashes and underscores."
+            f"Not a name for an experiment: {name!r}.",
+            remedy="Use letters, digits, dots, dashes and underscores, and no .json at the end.",
         )
     return settings.runs_dir / name
 
@@ -102,76 +117,113 @@ def open_form(
     holder: str,
     *,
     now: datetime,
-    is_active: Callable[[str], bool],
+    scheduler: Scheduler,
     say: Callable[[str], None],
+    prepare: Prepare = prepare_inputs,
 ) -> Opened:
     """Open the generation that a form asks for, creating its experiment where there is none.
 
-    ``holder`` is the scheduler's id of the run that asks; ``say`` gets a line for each thing that is prepared.
+    ``holder`` is the scheduler's id of the run that asks; ``say`` gets a line for each thing that is prepared, by
+    ``prepare``.
 
     Raises:
-        AlreadyLooping: a driver that is alive works on the experiment.
+        AlreadyLooping: a driver that is alive works on the experiment; nothing of the form was kept.
         NothingToDo: the experiment has ended, and the form does not extend it.
         SettingsError: the form contradicts what the experiment froze, or has a value that cannot be used.
+        GateFailed: the dataset is bad; nothing was created.
     """
     settings = load_settings(dict(form.frozen))
     path = experiment_folder(form.experiment, settings)
-    if (path / "experiment.json").exists():
-        run = Run.open(path)
-        check_frozen(run, settings, form.frozen)
-        check_steering(form.steering, [objective.name for objective in run.objectives])
-    else:
-        check_settings(settings)
-        check_steering(form.steering, settings.objectives)
-        source = None if form.transfer_from is None else open_source(experiment_folder(form.transfer_from, settings))
-        with open_workers(settings, say) as workers:
-            run = create_or_open(settings, path, workers, log_listener(say), source)
-    _refuse_when_looping(run, holder, is_active)
-    if all(lease.holder != holder for lease in leases(run)):
-        ended = end_reason(run, steering(run, form.steering))
-        if ended is not None:
-            raise NothingToDo(f"{run.name}: {ended}.", remedy="Ask for more generations or a larger budget.")
-        request = submit(run, {"form": holder}, form.steering, now)
+    if not (path / "experiment.json").exists():
+        _create(form, settings, path, say, prepare)
+    run = Run.open(path)
+    # Asked of a new one too: the form that was faster to create it may have had other values.
+    check_frozen(run, settings, form.frozen)
+    if form.transfer_from is not None:
+        check_source(run, form.transfer_from)
+    lease = next((lease for lease in leases(run) if lease.holder == holder), None)
+    if lease is None:
+        check_steering(form.steering, [objective.name for objective in run.objectives], steering(run))
+        lease = _take(run, form, holder, scheduler)
+    cause = {"form": holder}
+    if not request_path(run, request_id(cause)).exists():  # the lease names it already: who is refused leaves none
         if state(run) is not State.RUNNING:
+            say(f"{run.name} was {state(run)}; this form has it go on")
             set_state(run, State.RUNNING)
-        try:
-            return _open(run, holder, now, is_active)
-        except AlreadyLooping:  # another form was faster by a moment
-            withdraw(run, request)
-            raise
-    return _open(run, holder, now, is_active)
+        submit(run, cause, form.steering, now)
+    record_steering(run, lease.generation)
+    return Opened(str(run.path.resolve()), lease.generation)
 
 
-def open_chained(
-    experiment: str,
-    holder: str,
-    *,
-    now: datetime,
-    is_active: Callable[[str], bool],
-) -> Opened:
+def open_chained(experiment: str, holder: str, *, now: datetime, scheduler: Scheduler) -> Opened:
     """Open the generation that an experiment wants now, for a run that another run or a timer started.
 
     Raises:
         AlreadyLooping: another driver that is alive has it.
         NothingToDo: none is wanted.
     """
-    return _open(Run.open(experiment_folder(experiment, load_settings({}))), holder, now, is_active)
-
-
-def _open(run: Run, holder: str, now: datetime, is_active: Callable[[str], bool]) -> Opened:
-    """Take or adopt the generation that is wanted now."""
+    run = Run.open(experiment_folder(experiment, load_settings({})))
     if all(lease.holder != holder for lease in leases(run)):
         step = next_step(run, now)
         if not step.wanted:
             raise NothingToDo(f"{run.name}: {step.reason}.", remedy="Nothing has to be done.")
-    lease = open_generation(run, holder)
-    if lease.holder != holder and is_active(lease.holder):
+    lease = _lease(run, holder, scheduler)
+    record_steering(run, lease.generation)
+    return Opened(str(run.path.resolve()), lease.generation)
+
+
+def _create(form: Form, settings: Settings, path: Path, say: Callable[[str], None], prepare: Prepare) -> None:
+    check_settings(settings)
+    check_steering(form.steering, settings.objectives)
+    source = None if form.transfer_from is None else open_source(experiment_folder(form.transfer_from, settings))
+    with open_workers(settings, say) as workers:
+        inputs = prepare(settings, workers, log_listener(say).progress).inputs
+    starts = () if source is None else starts_from(source, settings, inputs)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path)
+    making = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        create_run(settings, making, inputs, warm_start=starts)
+        making.rename(path)
+    except OSError as error:
+        if not (path / "experiment.json").exists():  # no twin has created it meanwhile
+            raise LedgerError(f"Could not create {path}: {error.strerror}.", remedy="Free that name.") from error
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
+
+
+def _sweep(path: Path) -> None:
+    """Remove what creations of this experiment left behind that were killed."""
+    for making in path.parent.glob(f".{path.name}.*"):
+        if making.is_dir() and making.stat().st_mtime < time.time() - _ABANDONED_SECONDS:
+            shutil.rmtree(making, ignore_errors=True)
+
+
+def _take(run: Run, form: Form, holder: str, scheduler: Scheduler) -> Lease:
+    """Take or adopt a generation for a form, unless somebody works on the experiment or it has ended."""
+    closed = run.ledger.closed
+    # Whoever closed the generation before may be about to start the run for the next one.
+    drivers = [*holders(run, since=closed - 1), *started_runs(run, closed, scheduler)]
+    other = first_active(scheduler, [driver for driver in drivers if driver != holder])
+    if other is not None:
+        raise AlreadyLooping(
+            f"{run.name} is already looping: {other} is running or waits its turn.",
+            remedy=f"Let it go on, or end it first: evodiff stop {run.path}",
+        )
+    ended = end_reason(run, steering(run, form.steering))
+    if ended is not None and not is_unfinished(run):
+        raise NothingToDo(f"{run.name}: {ended}.", remedy="Ask for more generations or a larger budget.")
+    return _lease(run, holder, scheduler, asks=[request_id({"form": holder})])
+
+
+def _lease(run: Run, holder: str, scheduler: Scheduler, asks: Sequence[str] = ()) -> Lease:
+    lease = open_generation(run, holder, is_active=lambda other: scheduler.active([other]) > 0, asks=asks)
+    if lease.holder != holder:
         raise AlreadyLooping(
             f"{run.name}: generation {lease.generation} is being worked on by {lease.holder}.",
             remedy="Look at that run; this one has consumed nothing.",
         )
-    record_steering(run, lease.generation)
-    return Opened(str(run.path.resolve()), lease.generation)
+    return lease
 
 
 def check_frozen(run: Run, settings: Settings, given: Mapping[str, Any]) -> None:
@@ -189,39 +241,3 @@ def check_frozen(run: Run, settings: Settings, given: Mapping[str, Any]) -> None
             f"{run.name} exists with other values: {'; '.join(wrong)}.",
             remedy="Leave these fields blank to go on with it, or name another experiment.",
         )
-
-
-def create_or_open(
-    settings: Settings, path: Path, pool: WorkerPool, listener: Listener, source: Run | None = None
-) -> Run:
-    """Create a run whole, at once, or open the one that a twin has created meanwhile.
-
-    The front of ``source``, another run, is tried first.
-
-    Raises:
-        GateFailed: the dataset is bad; nothing was created.
-    """
-    inputs = prepare(settings, pool, listener.progress).inputs
-    starts = () if source is None else starts_from(source, settings, inputs)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    making = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        create_run(settings, making, inputs, warm_start=starts)
-        making.rename(path)
-    except OSError as error:
-        if not (path / "experiment.json").exists():
-            raise LedgerError(f"Could not create {path}: {error.strerror}.", remedy="Free that name.") from error
-    finally:
-        shutil.rmtree(making, ignore_errors=True)
-    return Run.open(path)
-
-
-def _refuse_when_looping(run: Run, holder: str, is_active: Callable[[str], bool]) -> None:
-    drivers = {lease.holder for lease in leases(run)}
-    drivers |= {generation_run_id(run, run.ledger.closed, attempt + 1) for attempt in range(ATTEMPTS)}
-    for other in sorted(drivers - {holder}):
-        if is_active(other):
-            raise AlreadyLooping(
-                f"{run.name} is already looping: {other} is running or waits its turn.",
-                remedy=f"Let it go on, or end it first: evodiff stop {run.path}",
-            )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from evodiff.errors import LedgerError
@@ -16,7 +17,7 @@ from evodiff.pipeline.lease import pending_requests
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
+    from pathlib import Path
 
     from evodiff.pipeline.run import Run
 
@@ -35,16 +36,18 @@ class Request:
 
 
 def submit(run: Run, cause: Mapping[str, Any], steering: Mapping[str, Any], now: datetime) -> Request:
-    """Write a request, or return the one that the same cause wrote before."""
+    """Write a request, or return the one that the same cause wrote before.
+
+    It comes after all that are there, though a clock was set back or is behind another's: the last word must be last.
+    """
     identifier = request_id(cause)
-    content = {"cause": dict(cause), "steering": dict(steering), "at": now.isoformat(timespec="milliseconds")}
+    written = requests(run)
+    at = now.astimezone(UTC)
+    if written:
+        at = max(at, datetime.fromisoformat(written[-1].at) + timedelta(milliseconds=1))
+    content = {"cause": dict(cause), "steering": dict(steering), "at": at.isoformat(timespec="milliseconds")}
     run.ledger.publish(_name(identifier), json.dumps(content, sort_keys=True).encode() + b"\n")
-    return _read(run, identifier)
-
-
-def withdraw(run: Run, request: Request) -> None:
-    """Take a request back, for one that was refused after it was written."""
-    (run.path / _name(request.id)).unlink(missing_ok=True)
+    return _read(run, identifier, run.ledger.read(_name(identifier)) or b"")
 
 
 def request_id(cause: Mapping[str, Any]) -> str:
@@ -56,7 +59,9 @@ def requests(run: Run) -> list[Request]:
     """Read every request of a run, in the order in which they were written."""
     folder = run.path / "requests"
     names = sorted(path.stem for path in folder.glob("*.json")) if folder.is_dir() else []
-    return sorted((_read(run, name) for name in names), key=lambda request: (request.at, request.id))
+    contents = [(name, run.ledger.read(_name(name))) for name in names]
+    found = [_read(run, name, content) for name, content in contents if content is not None]  # None: removed meanwhile
+    return sorted(found, key=lambda request: (request.at, request.id))
 
 
 def pending(run: Run) -> list[Request]:
@@ -65,16 +70,22 @@ def pending(run: Run) -> list[Request]:
     return [request for request in requests(run) if request.id in waiting]
 
 
+def request_path(run: Run, identifier: str) -> Path:
+    """Return the file of a request."""
+    return run.path / _name(identifier)
+
+
 def _name(identifier: str) -> str:
     return f"requests/{identifier}.json"
 
 
-def _read(run: Run, identifier: str) -> Request:
+def _read(run: Run, identifier: str, content: bytes) -> Request:
     try:
-        content = json.loads(run.ledger.read(_name(identifier)) or b"")
-        return Request(identifier, dict(content["cause"]), dict(content["steering"]), str(content["at"]))
+        found = json.loads(content)
+        at = datetime.fromisoformat(found["at"]).astimezone(UTC).isoformat(timespec="milliseconds")
+        return Request(identifier, dict(found["cause"]), dict(found["steering"]), at)
     except (ValueError, KeyError, TypeError) as error:
         raise LedgerError(
-            f"Damaged request {run.path / _name(identifier)}: expected cause, steering and at, found {error}.",
+            f"Damaged request {request_path(run, identifier)}: expected cause, steering and at, found {error}.",
             remedy="Remove the file and ask again.",
         ) from error

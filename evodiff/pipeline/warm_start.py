@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from evodiff.engine.transfer import Transferred, front_of_run
+from evodiff.engine.transfer import Transferred, front_of_run, read_warm_start
 from evodiff.errors import SettingsError
 from evodiff.pipeline.create import space_of
 from evodiff.pipeline.run import Run
@@ -45,14 +45,30 @@ def check_images(source: Run, dataset: ImageDataset) -> None:
         )
 
 
+def check_source(run: Run, name: str) -> None:
+    """Check that an existing run was begun from the front of the experiment called ``name``.
+
+    Raises:
+        SettingsError: it was begun from another one, or from none.
+    """
+    starts = read_warm_start(run.ledger, run.space, run.experiment.get("warm_start"))
+    sources = sorted({str(start.source).rpartition("/")[0] for start in starts})
+    if sources != [name]:
+        raise SettingsError(
+            f"transfer_from of {run.name} is frozen: expected {' and '.join(sources) or 'none'}, found {name!r}.",
+            remedy="Leave the field blank to go on with it, or name another experiment.",
+        )
+
+
 def starts_from(source: Run, settings: Settings, inputs: Inputs) -> list[Transferred[ArchitectureGenome]]:
     """Return the front of ``source`` for a run of these settings and inputs: the fittest first, at most a generation.
 
     Genomes over the new run's caps are left out, with a warning.
 
     Raises:
-        SettingsError: none of the front is under the caps.
+        SettingsError: its images have another shape, or none of the front is under the caps.
     """
+    check_images(source, inputs.dataset)
     fitness = {candidate.id: candidate.fitness_score or 0.0 for candidate in source.evolution().front()}
     starts = front_of_run(space_of(settings, inputs), source.path)
     starts.sort(key=lambda start: -fitness.get(str(start.source).rpartition("/")[2], 0.0))

@@ -38,6 +38,7 @@ for dag in bag.dags.values():
                 "downstream": sorted(task.downstream_task_ids),
                 "retries": task.retries,
                 "mapped": task.is_mapped,
+                "rule": str(task.trigger_rule.value),
             }
             for task in dag.tasks
         },
@@ -84,6 +85,18 @@ def test_one_run_is_one_generation_in_order(read: dict[str, Any]) -> None:
     assert tasks["register"]["downstream"] == ["canary_deploy"]
     assert "start_next" in tasks["request_next"]["downstream"]
     assert [name for name, task in tasks.items() if task["mapped"]] == ["train_proxy", "evaluate", "start_next"]
+
+
+def test_a_search_with_nothing_left_to_try_still_gets_its_report(read: dict[str, Any]) -> None:
+    tasks = read["dags"]["evolve_architecture"]["tasks"]
+    assert "report" in tasks["open"]["downstream"]
+    assert tasks["report"]["rule"] == "none_failed"
+
+
+def test_a_damaged_experiment_fails_a_task_that_holds_up_nobody(read: dict[str, Any]) -> None:
+    tasks = read["dags"]["keep_evolving"]["tasks"]
+    assert tasks["survey"]["downstream"] == ["name_damage", "start"]
+    assert tasks["name_damage"]["downstream"] == []
 
 
 def test_only_pools_that_the_bootstrap_makes_are_named(read: dict[str, Any]) -> None:

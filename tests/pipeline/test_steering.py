@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,23 @@ import pytest
 from told_runs import TellingPool, new_run
 
 from evodiff.errors import LedgerError, SettingsError
+from evodiff.pipeline import driver
 from evodiff.pipeline.control import State, next_step, set_state
 from evodiff.pipeline.evolve import evolve_generation
 from evodiff.pipeline.final import champion
+from evodiff.pipeline.generation import plan
 from evodiff.pipeline.lease import leases, open_generation
 from evodiff.pipeline.requests import pending, requests, submit
 from evodiff.pipeline.run import Run
-from evodiff.pipeline.steering import Policy, check_steering, end_reason, record_steering, spent_tflop, steering
+from evodiff.pipeline.steering import (
+    Policy,
+    Steering,
+    check_steering,
+    end_reason,
+    record_steering,
+    spent_tflop,
+    steering,
+)
 
 MONDAY = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 
@@ -75,6 +86,13 @@ def test_a_generation_keeps_what_held_when_it_opened(tmp_path: Path) -> None:
         {"policy": "sometimes"},
         {"policy": "cron"},
         {"policy": "cron", "cron": "every now and then"},
+        {"policy": "cron", "cron": "a b c d e"},
+        {"policy": "cron", "cron": "0 0 30 2 *"},
+        {"policy": "cron", "cron": "* * * * * *"},
+        {"policy": "cron", "cron": "@daily"},
+        {"cron": "0 3 * * *"},
+        {"policy": "on alert", "cron": "0 3 * * *"},
+        {"generations": "many"},
         {"prefer": "beauty<2"},
     ],
 )
@@ -83,6 +101,57 @@ def test_steering_that_cannot_be_is_refused_by_name(values: dict[str, Any]) -> N
         check_steering(values, ["kid"])
     assert str(next(iter(values.values()))) in str(refused.value) or next(iter(values)) in str(refused.value)
     assert refused.value.remedy
+
+
+def test_policy_and_cron_are_checked_against_what_holds() -> None:
+    nightly = Steering(policy=Policy.CRON, cron="0 3 * * *")
+    check_steering({"policy": "cron"}, ["kid"], nightly)
+    check_steering({"cron": "0 4 * * *"}, ["kid"], nightly)
+    check_steering({"policy": "continuous"}, ["kid"], nightly)
+    with pytest.raises(SettingsError, match="expected the policy cron, found 'continuous'"):
+        check_steering({"policy": "continuous", "cron": "0 4 * * *"}, ["kid"], nightly)
+
+
+@pytest.mark.parametrize("word", [{"policy": "weekly"}, {"surprise": 1}, {"generations": "many"}])
+def test_a_request_that_no_form_checked_is_named_with_its_file(tmp_path: Path, word: dict[str, Any]) -> None:
+    run = new_run(tmp_path / "run")
+    request = submit(run, {"alert": 1}, word, at(0))
+    with pytest.raises(LedgerError, match=rf"{request.id}\.json.*{next(iter(word))}") as refused:
+        steering(run)
+    assert "Remove the file" in str(refused.value)
+
+
+def test_the_last_word_is_the_last_though_a_clock_was_set_back(tmp_path: Path) -> None:
+    run = new_run(tmp_path / "run")
+    submit(run, {"form": "a"}, {"generations": 3}, at(60))
+    second = submit(run, {"form": "b"}, {"generations": 5}, at(0))
+    assert steering(run).generations == 5
+    assert submit(run, {"form": "b"}, {"generations": 9}, at(99)) == second
+    assert [request.cause["form"] for request in requests(run)] == ["a", "b"]
+
+
+def test_a_request_from_the_future_does_not_hold_up_a_cron(tmp_path: Path) -> None:
+    run = new_run(tmp_path / "run")
+    submit(run, {"form": "a"}, {"policy": "cron", "cron": "0 * * * *"}, at(5))
+    submit(run, {"form": "from a clock that is ahead"}, {}, at(9999))
+    work(run, "g0")
+    assert not next_step(run, at(50)).wanted
+    assert next_step(run, at(61)).wanted
+    work(run, "g1")
+    assert not next_step(run, at(63)).wanted
+    assert next_step(run, at(121)).wanted
+
+
+def test_a_request_that_vanishes_while_we_look_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = new_run(tmp_path / "run")
+    gone, left = (submit(run, {"form": form}, {}, at(0)) for form in "ab")
+    real = run.ledger.read
+
+    def read(path: Path | str) -> bytes | None:
+        return None if gone.id in str(path) else real(path)
+
+    monkeypatch.setattr(run.ledger, "read", read)
+    assert requests(run) == [left]
 
 
 def test_a_damaged_request_is_named_with_what_to_do(tmp_path: Path) -> None:
@@ -148,15 +217,54 @@ def test_a_cron_run_waits_for_its_tick_and_makes_one_generation_of_it(tmp_path: 
     assert next_step(run, at(121)).wanted
 
 
-def test_an_alert_opens_a_generation_beyond_a_spent_budget(tmp_path: Path) -> None:
+def hardly_better(trial: Mapping[str, Any]) -> Mapping[str, float]:
+    return {"kid": 1.0 + (trial["generation"] > 0)}
+
+
+@pytest.mark.parametrize("end", [{"generations": 1}, {"compute_budget_tflop": 1e-9}, {"stop_on_plateau": True}])
+def test_alerts_open_as_many_generations_beyond_an_end_as_they_grant(tmp_path: Path, end: dict[str, Any]) -> None:
     run = new_run(tmp_path / "run")
-    submit(run, {"form": "a"}, {"policy": "on alert", "generations": 1}, at(0))
-    work(run, "g0")
+    submit(run, {"form": "a"}, {"policy": "on alert", **end}, at(0))
+    for generation in range(4 if "stop_on_plateau" in end else 2):  # a command line went beyond the generations
+        work(run, f"g{generation}", hardly_better)
+    assert end_reason(run, steering(run))
     assert not next_step(run, at(1)).wanted
     submit(run, {"alert": "fingerprint", "startsAt": "then"}, {"extra_generations": 1}, at(2))
     assert next_step(run, at(3)).wanted
-    work(run, "g1")
+    work(run, "beyond", hardly_better)
     assert not next_step(run, at(4)).wanted
+    assert end_reason(run, steering(run))
+
+
+def test_grants_follow_each_other(tmp_path: Path) -> None:
+    run = new_run(tmp_path / "run")
+    submit(run, {"form": "a"}, {"compute_budget_tflop": 1e-9}, at(0))
+    work(run, "g0")
+    for alert in range(2):
+        submit(run, {"alert": alert}, {"extra_generations": 1}, at(1))
+    assert next_step(run, at(2)).wanted
+    work(run, "g1")  # takes both requests
+    assert next_step(run, at(3)).wanted
+    work(run, "g2")
+    assert not next_step(run, at(4)).wanted
+
+
+def test_a_space_with_nothing_left_to_try_ends_the_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = new_run(tmp_path / "run")
+    submit(run, {"form": "a"}, {}, at(0))
+    work(run, "g0")
+    submit(run, {"alert": 1}, {"extra_generations": 1}, at(1))
+    open_generation(run, "g1")
+    monkeypatch.setattr("evodiff.engine.run.plan_generation", lambda *given, **more: b"")
+    said: list[str] = []
+    assert driver.plan(run, 1, said.append) == []
+    assert said == ["nothing is left to try"]
+    step = next_step(run, at(2))
+    assert (step.wanted, step.reason) == (False, "nothing is left to try")
+    assert end_reason(run, steering(run)) == "nothing is left to try"
+    monkeypatch.undo()
+    plan(run, 1)  # somebody found something after all
+    assert next_step(run, at(3)).wanted
 
 
 def test_the_compute_budget_counts_what_the_plans_asked_for(tmp_path: Path) -> None:
@@ -176,7 +284,7 @@ def test_a_search_that_converged_ends_where_that_was_asked_for(tmp_path: Path) -
     run = new_run(tmp_path / "run")
     submit(run, {"form": "a"}, {}, at(0))
     for generation in range(4):
-        work(run, f"g{generation}", lambda trial: {"kid": 1.0 + (trial["generation"] > 0)})
+        work(run, f"g{generation}", hardly_better)
     assert end_reason(run, steering(run)) is None
     assert "converged" in str(end_reason(run, steering(run, {"stop_on_plateau": True})))
 

@@ -9,8 +9,9 @@ import pytest
 from told_runs import new_run
 
 from evodiff.engine.candidate import Failure
-from evodiff.errors import Interrupted
-from evodiff.pipeline.generation import plan, train_and_evaluate
+from evodiff.errors import Interrupted, LedgerError
+from evodiff.pipeline import driver
+from evodiff.pipeline.generation import plan, select, train_and_evaluate
 from evodiff.workers import Outcome, Task
 
 Answer = Callable[[Task], Outcome]
@@ -62,3 +63,34 @@ def test_a_third_time_out_of_one_driver_is_final(tmp_path: Path) -> None:
     train_and_evaluate(run, 0, ScriptedPool(times_out, times_out, times_out))
     failures = [evaluation.failure for evaluation in run.ledger.evaluations(0).values()]
     assert [failure.cause for failure in failures if failure] == ["timeout"] * 4
+
+
+def test_a_shard_whose_weights_are_gone_since_the_generation_was_closed_does_not_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = new_run(tmp_path / "run")
+    plan(run, 0)
+
+    def finds_no_weights(task: Task) -> Outcome:
+        raise LedgerError("weights missing")
+
+    def finds_them_dropped(task: Task) -> Outcome:
+        train_and_evaluate(run, 0, ScriptedPool(succeeds))  # a command line on the same run
+        select(run, 0)
+        return finds_no_weights(task)
+
+    class WaitingPool(ScriptedPool):
+        def __enter__(self) -> WaitingPool:
+            return self
+
+        def __exit__(self, *given: object) -> None:
+            self.stop_requested = True
+
+    pools = [WaitingPool(finds_no_weights), WaitingPool(finds_them_dropped)]
+    monkeypatch.setattr("evodiff.pipeline.session.WorkerPool", lambda *given, **more: pools.pop(0))
+    said: list[str] = []
+    with pytest.raises(LedgerError, match="weights missing"):
+        driver.train_shard(run, 0, "1/1", said.append)
+    driver.train_shard(run, 0, "1/1", said.append)
+    assert said == ["Generation 0 was closed by another driver meanwhile: weights missing"]
+    driver.evaluate_shard(run, 0, "1/1", said.append)  # finds nothing left to do
