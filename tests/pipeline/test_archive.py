@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dvc.utils.serialize import dump_yaml
 from told_runs import TellingPool, new_run
 
 from evodiff.errors import EvodiffError, SettingsError
 from evodiff.pipeline.archive import archive_run, create_archive, rebuild
 from evodiff.pipeline.archive.contents import encode_history
 from evodiff.pipeline.archive.entries import Entries, read_entries, read_lock, write_entries, write_lock
-from evodiff.pipeline.archive.layout import dataset_key, experiment_key, generation_key
+from evodiff.pipeline.archive.layout import dataset_key, experiment_key, feature_net_key, generation_key
 from evodiff.pipeline.archive.repository import skeleton
 from evodiff.pipeline.evolve import evolve
 from evodiff.pipeline.run import Run
@@ -45,6 +46,17 @@ def test_a_key_has_only_letters_that_a_stage_may_have(name: str) -> None:
 def test_a_version_of_a_dataset_is_called_by_its_last_folder_and_its_digest() -> None:
     assert dataset_key("folder:/home/me/pictures", "0123456789abcdef") == "pictures-0123456789ab"
     assert dataset_key("photos:16", "0123456789abcdef") == "photos-16-0123456789ab"
+
+
+def test_the_longest_names_make_stages_that_stand_in_the_lock_as_shorter_ones_do(tmp_path: Path) -> None:
+    dataset = dataset_key(f"folder:/home/{'pictures' * 30}", "0" * 64)
+    experiment = experiment_key("experiment" * 25)
+    keys = Entries({dataset: {}}, {feature_net_key(dataset, "search", "1" * 64): {}}, {f"{experiment}-g0003": {}})
+    dump_yaml(tmp_path / "dvc.lock", {"schema": "2.0", "stages": {name: {"cmd": "x"} for name in keys.stages()}})
+    assert set(read_lock(tmp_path)) == set(keys.stages())
+    assert experiment_key("experiment" * 25) != experiment_key("experiment" * 25 + "s")
+    assert experiment_key("e" * 104) == "e" * 104  # those from before keep their names
+    assert dataset_key("d" * 77, "0" * 64) == f"{'d' * 77}-{'0' * 12}"
 
 
 def test_a_run_is_not_archived_under_the_name_of_something_else() -> None:

@@ -23,6 +23,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evodiff.engine.encoding import digest as content_digest
 from evodiff.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -35,6 +36,10 @@ DATASET_FILE = "dataset.safetensors"
 FEATURE_NET_FILE = "feature_net.safetensors"
 RECORDED = "recorded.json"
 
+# With these the names of stages have at most 122 letters: evaluations@EXPERIMENT-g0003, feature_net@DATASET-...
+_LONGEST_EXPERIMENT = 104
+_LONGEST_DATASET = 77
+
 # The nets that a run rests on: their name among its digests, and what they are for.
 NET_VARIANTS = {"feature_net": "search", "report_feature_net": "report"}
 
@@ -45,7 +50,7 @@ def experiment_key(run_name: str) -> str:
     Raises:
         SettingsError: the name is taken by something else in an archive.
     """
-    key = _key(run_name)
+    key = _key(run_name, _LONGEST_EXPERIMENT)
     if key in (DATASETS, FEATURE_NETS):
         raise SettingsError(
             f"A run called {run_name!r} cannot be archived: the archive keeps its {key} there.",
@@ -57,7 +62,7 @@ def experiment_key(run_name: str) -> str:
 def dataset_key(name: str, digest: str) -> str:
     """Return what an archive calls a version of a dataset; a folder is called by its last part."""
     kind, _, argument = name.partition(":")
-    return f"{_key(Path(argument).name if kind == 'folder' else name)}-{digest[:12]}"
+    return f"{_key(Path(argument).name if kind == 'folder' else name, _LONGEST_DATASET)}-{digest[:12]}"
 
 
 def feature_net_key(dataset: str, variant: str, digest: str) -> str:
@@ -92,6 +97,10 @@ def history_file(generation: int) -> str:
     return "experiment.json" if generation == 0 else f"{generation_folder(generation - 1)}/evaluations/history.json"
 
 
-def _key(name: str) -> str:
-    """Return a name in the letters that DVC allows in the name of a stage."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-") or "unnamed"
+def _key(name: str, most: int) -> str:
+    """Return a name in the letters that DVC allows in the name of a stage, cut to ``most``; digits tell cut ones apart.
+
+    YAML writes a longer name of a stage in another way, which would make ``dvc.lock`` something else to read.
+    """
+    key = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-") or "unnamed"
+    return key if len(key) <= most else f"{key[: most - 13]}-{content_digest(name.encode())[:12]}"
