@@ -17,7 +17,8 @@ from honcho.environ import parse_procfile
 
 from evodiff.local.environment import Site, service_environment
 from evodiff.local.scheduler import Scheduler, SchedulerError
-from evodiff.local.services import end_tree, make_pools, migrate
+from evodiff.local.services import end_sessions, make_pools, migrate
+from evodiff.pipeline.generation import has_weights, planned_trials, untold
 from evodiff.pipeline.run import Run
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -29,6 +30,7 @@ IMPATIENT = {
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": "5",
     "EVODIFF_RETRY_SECONDS": "2",
     "EVODIFF_KEEP_EVOLVING_SECONDS": "20",
+    "EVODIFF_WORKERS": "2",  # as many shards on every machine
 }
 
 
@@ -41,13 +43,13 @@ def free_ports(count: int) -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
-def wait_for(what: str, condition: Callable[[], Any], seconds: float = 900.0) -> Any:
+def wait_for(what: str, condition: Callable[[], Any], seconds: float = 900.0, *, every: float = 0.5) -> Any:
     """Return the first true value of ``condition``; fail, saying what was awaited, when there is none in time."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         if time.monotonic() > deadline:
             raise AssertionError(f"{what}: not within {seconds:g} s")
-        time.sleep(0.5)
+        time.sleep(every)
     return found
 
 
@@ -98,8 +100,8 @@ class Services:
         return self._processes[name].pid
 
     def end(self, name: str) -> None:
-        """End one process and its descendants."""
-        end_tree(self._processes.pop(name).pid)
+        """End one process with everything that it started."""
+        end_sessions({self._processes.pop(name).pid})
 
     def end_all(self) -> None:
         """End everything."""
@@ -131,6 +133,36 @@ class Services:
         path = self.runs / experiment
         return Run.open(path).ledger.closed if (path / "experiment.json").exists() else 0
 
+    def wait_until_training(self, experiment: str, generation: int) -> list[psutil.Process]:
+        """Wait for the middle of the trainings of a generation, with some done and some not; return its workers."""
+
+        def workers() -> list[psutil.Process]:
+            return self.task_processes() if self._is_amid_training(experiment, generation) else []
+
+        try:
+            found: list[psutil.Process] = wait_for(
+                f"generation {generation} of {experiment} is amid its trainings", workers, every=0.05
+            )
+        except AssertionError as late:
+            raise AssertionError(f"{late}\n{self.describe(experiment)}") from late
+        return found
+
+    def _is_amid_training(self, experiment: str, generation: int) -> bool:
+        path = self.runs / experiment
+        if not (path / "experiment.json").exists():
+            return False
+        run = Run.open(path)
+        assert run.ledger.closed <= generation, f"generation {generation} is closed: the moment was missed"
+        if run.ledger.closed < generation or not run.ledger.plan(generation):
+            return False
+        trials = planned_trials(run, generation)
+        waiting = [trial for trial in untold(run, trials) if not has_weights(run, trial)]
+        return 0 < len(waiting) < len(trials)
+
+    def tries(self, run_id: str, task: str) -> int:
+        """Return how often the shard of a mapped task that was begun most often was begun."""
+        return max(found["try_number"] for found in self.api.tasks(EVOLVE, run_id) if found["task_id"] == task)
+
     def wait_until_closed(self, experiment: str, generations: int, seconds: float = 900.0) -> Run:
         """Wait for generations to be closed, then for the scheduler's runs of the experiment to end."""
         try:
@@ -161,8 +193,8 @@ class Services:
                         lines.append(log[-1500:])
         return "\n".join(lines)
 
-    def task_processes(self, experiment: str) -> list[psutil.Process]:
-        """Return the workers that train or judge candidates for tasks of the scheduler now."""
+    def task_processes(self) -> list[psutil.Process]:
+        """Return the workers that prepare, train or judge for tasks of the scheduler now."""
         found = []
         for process in psutil.Process(self.process_id("scheduler")).children(recursive=True):
             with contextlib.suppress(psutil.Error):

@@ -55,10 +55,13 @@ def test_killed_tasks_and_a_killed_scheduler_leave_the_same_run(
         site.trigger("hurt-form", experiment="hurt", generations=3, **HITTABLE)
         _kill_a_task_in_the_middle_of_its_training(site, "hurt")
         wait_for("generation 0 is closed", lambda: site.closed("hurt") >= 1)
+        assert site.tries("hurt-form", "train_proxy") >= 2
         _kill_the_parent_of_a_task(site, "hurt")
         wait_for("generation 1 is closed", lambda: site.closed("hurt") >= 2)
-        wait_for("generation 2 is at work", lambda: site.task_processes("hurt") or site.closed("hurt") >= 3)
+        assert site.tries("hurt-g0001", "train_proxy") >= 2
+        site.wait_until_training("hurt", 2)
         site.end("scheduler")
+        assert site.closed("hurt") == 2
         site.start("scheduler")
         run = site.wait_until_closed("hurt", 3)
         assert_whole(run, 3)
@@ -75,9 +78,10 @@ def test_a_failed_generation_a_paused_dag_and_a_dead_registry_do_not_break_the_c
         site.trigger("chain-form", experiment="chain", generations=3, **HITTABLE)
         wait_for("generation 0 is closed", lambda: site.closed("chain") >= 1)
         wait_for("its records wait", lambda: any((site.runs / "chain" / "outbox").glob("*.json")))
-        wait_for("generation 1 is at work", lambda: site.task_processes("chain") or site.closed("chain") >= 2)
+        site.wait_until_training("chain", 1)
         _mark_failed(site, "chain-g0001")
-        wait_for("its workers are gone", lambda: not site.task_processes("chain"))
+        wait_for("its workers are gone", lambda: not site.task_processes())
+        assert site.closed("chain") == 1
         site.start("mlflow")
         wait_for("the generation was begun again", lambda: "chain-g0001-attempt2" in site.states("chain"))
         _pause_during_the_last_task(site, "chain-g0001-attempt2")
@@ -118,7 +122,7 @@ def test_a_command_line_and_the_scheduler_work_on_one_generation(
 
 
 def _kill_a_task_in_the_middle_of_its_training(site: Services, experiment: str) -> None:
-    worker = wait_for("a candidate is trained", lambda: site.task_processes(experiment))[0]
+    worker = site.wait_until_training(experiment, 0)[0]
     task = worker.parent()
     assert task is not None
     kill(task.pid)
@@ -128,7 +132,7 @@ def _kill_a_task_in_the_middle_of_its_training(site: Services, experiment: str) 
 
 def _kill_the_parent_of_a_task(site: Services, experiment: str) -> None:
     """The task lives on as an orphan; the scheduler misses its heartbeat and starts the task again beside it."""
-    worker = wait_for("a candidate is trained", lambda: site.task_processes(experiment))[0]
+    worker = site.wait_until_training(experiment, 1)[0]
     scheduler = site.process_id("scheduler")
     ancestors = [process.pid for process in worker.parents()]
     supervisor = ancestors[ancestors.index(scheduler) - 1]
@@ -142,11 +146,9 @@ def _mark_failed(site: Services, run_id: str) -> None:
 
 def _pause_during_the_last_task(site: Services, run_id: str) -> None:
     """Freeze the DAG while the run asks for its successor, and let it go on."""
-    wait_for(
-        "the last tasks are reached",
-        lambda: site.task_states(run_id).get("select") == "success" or site.closed("chain") >= 3,
-    )
+    wait_for("the last tasks are reached", lambda: site.task_states(run_id).get("select") == "success")
     site.api.ask("PATCH", "/api/v2/dags/evolve_architecture", {"is_paused": True})
+    assert site.states("chain")[run_id] == "running", "the run had ended before the pause"
     wait_for("nothing is running", lambda: "running" not in site.task_states(run_id).values())
     site.api.ask("PATCH", "/api/v2/dags/evolve_architecture", {"is_paused": False})
 
@@ -174,7 +176,7 @@ def _tracked_candidates(site: Services, experiment: str) -> list[str]:
 def test_ending_the_services_leaves_no_process(tmp_path: Path, environment: dict[str, str]) -> None:
     with services(tmp_path, environment) as site:
         site.trigger("gone-form", experiment="gone", generations=1, **HITTABLE)
-        wait_for("a candidate is trained", lambda: site.task_processes("gone"))
+        site.wait_until_training("gone", 0)
         family = [
             process
             for name in ("api-server", "scheduler", "dag-processor", "triggerer", "mlflow")
