@@ -50,6 +50,13 @@ def test_a_real_run_passes_its_audit(evodiff: CommandLine, finished_run: Path, t
     assert "passed its gate" in (tmp_path / "index.html").read_text()
 
 
+def test_evaluations_of_a_real_run_name_the_net_that_the_audit_compares(finished_run: Path) -> None:
+    frozen = json.loads((finished_run / "experiment.json").read_text())["settings"]["digests"]["feature_net"]
+    lines = (finished_run / "generations" / "0000" / "evaluations.jsonl").read_text().splitlines()
+    evaluations = [json.loads(line) for line in lines]
+    assert {item["details"]["feature_net"] for item in evaluations if item["failure"] is None} == {frozen}
+
+
 def test_a_random_arm_passes_though_weights_it_never_trained_may_be_gone(
     evodiff: CommandLine, finished_run: Path, tmp_path: Path
 ) -> None:
