@@ -10,7 +10,7 @@ from evodiff.architecture.genome import ArchitectureGenome
 from evodiff.data.judging import Row, Table
 from evodiff.engine.candidate import candidate_id, trial_id
 from evodiff.engine.randomness import trial_seed
-from evodiff.errors import InvalidGenome
+from evodiff.errors import InvalidGenome, LedgerError
 from evodiff.pipeline.create import file_digest
 from evodiff.pipeline.replay import replay, replayable
 
@@ -180,12 +180,15 @@ def _weights(run: Run, records: Records) -> Iterator[Row]:
 
     for number, candidate, folder in run.ledger.weights_folders():
         damage = weights_damage(folder)
-        if not folder.exists():  # pruned while we looked
+        try:
+            found = None if damage else weights_digest(folder)
+        except LedgerError:
+            continue
+        if not folder.exists():  # pruned while we looked; that takes a folder away at once
             continue
         rung = folder.name.partition(".r")[2]
         told = records.generations[number].told if number in records.generations else {}
         named = next((told[trial]["weights"] for trial in told if trial.startswith(f"{candidate}.r{rung}.")), None)
-        found = None if damage else weights_digest(folder)
         yield {
             "folder": folder.relative_to(run.path).as_posix(),
             "damage": damage or None,

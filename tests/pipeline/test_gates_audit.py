@@ -287,6 +287,21 @@ def test_weights_other_than_those_that_were_judged_are_named(run: Path, tmp_path
     assert set(failures(run, tmp_path / "audit")) == {"weights as judged"}
 
 
+def test_weights_that_are_pruned_while_they_are_read_are_no_damage(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pruned = some_weights(run)
+
+    def prune_meanwhile(folder: Path) -> str:
+        if folder == pruned:
+            shutil.rmtree(folder)
+        return ""
+
+    monkeypatch.setattr("evodiff.training.digests.weights_damage", prune_meanwhile)
+    result = audit_run(Run.open(run), out=tmp_path / "audit")
+    assert result.passed
+
+
 def test_weights_that_are_gone_are_a_warning(run: Path, tmp_path: Path) -> None:
     SPOILED["weights kept"](run)
     result = audit_run(Run.open(run), out=tmp_path / "audit")
