@@ -5,7 +5,7 @@
 ``tracking``  models and grids of samples in MLflow, of candidates that left the front ``retention_generations`` ago
 ``archive``   data in the archive that no commit names
 ``logs``      log files of Airflow
-``database``  records of Airflow, by its own ``airflow db clean``
+``database``  records of Airflow, by its own ``airflow db clean``; those of runs stay while an old one is unfinished
 ============  ====================================================================================================
 
 A chore for which something is not set up is left out, and says so; one that fails does not keep the others from work.
@@ -14,12 +14,13 @@ A chore for which something is not set up is left out, and says so; one that fai
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import subprocess
 import sys
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -30,7 +31,6 @@ from evodiff.pipeline.run import Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
-    from datetime import datetime
 
     from evodiff.settings import Settings
 
@@ -39,10 +39,11 @@ _WORKED_ON: Final = ("experiment.json", "generations", "scratch", "telemetry", "
 
 # Tables that grow with time. Not among them is ``trigger``: it is cleaned by when a trigger was made, and the trigger
 # of an asset watcher is as old as its DAG.
-_TABLES: Final = (
-    *("dag_run", "task_instance", "task_instance_history", "task_reschedule", "xcom", "callback"),
-    *("log", "job", "import_error", "asset_event", "revoked_token"),
-)
+_TABLES: Final = ("callback", "log", "job", "import_error", "asset_event", "revoked_token")
+# Airflow cleans these by when a run began, also of one that a pause has frozen in the middle.
+_RUN_TABLES: Final = ("dag_run", "task_instance", "task_instance_history", "task_reschedule", "xcom")
+_CHAIN: Final = "evolve_architecture"  # the DAG whose runs a pause may freeze for as long as anybody likes
+_ROWS: Final = re.compile(r"^\[\s*\{.*\]\s*$", re.DOTALL | re.MULTILINE)
 _FOUND: Final = re.compile(r"Found (\d+) rows meeting deletion criteria")
 # What Airflow puts in the place of its database's address before it runs a task.
 _BLOCKED: Final = "airflow-db-not-allowed:"
@@ -143,6 +144,7 @@ def _tracking(house: House) -> Iterator[Removal]:
             days=settings.retention_days,
             generations=settings.retention_generations,
             keep=[entry["candidate"] for entry in released if entry.get("run") == run.name],
+            keep_versions=[str(entry.get("version")) for entry in released if entry.get("model") == run.name],
             dry_run=house.dry_run,
         )
         return Removal("tracking", run.name, len(expired.candidates), expired.size) if expired.candidates else None
@@ -184,16 +186,52 @@ def _database(house: House) -> Iterator[Removal]:
     if environment is None or importlib.util.find_spec("airflow") is None:
         yield Removal("database", "", note="no database of Airflow is known (EVODIFF_AIRFLOW_DATABASE)")
         return
-    command = [sys.executable, "-m", "airflow", "db", "clean", "--yes", "--skip-archive", "--error-on-cleanup-failure"]
-    command += ["--clean-before-timestamp", house.limit.isoformat(timespec="seconds"), "--tables", ",".join(_TABLES)]
-    command += ["--dry-run"] if house.dry_run else []
-    done = subprocess.run(  # noqa: S603 - a command of ours
-        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )
+    frozen = _frozen_run(house, environment)
+    tables = _TABLES if frozen else (*_RUN_TABLES, *_TABLES)
+    command = ["db", "clean", "--yes", "--skip-archive", "--error-on-cleanup-failure"]
+    command += ["--clean-before-timestamp", house.limit.isoformat(timespec="seconds"), "--tables", ",".join(tables)]
+    done = _airflow(environment, *command, *(["--dry-run"] if house.dry_run else []))
     if done.returncode != 0:
-        said = " ".join((done.stderr or done.stdout).split())[-500:]
-        raise EvodiffError(f"`airflow db clean` failed with {done.returncode}: {said}", remedy="Mend what it names.")
+        raise _airflow_failed("db clean", done)
     yield Removal("database", "records", sum(map(int, _FOUND.findall(done.stdout))))
+    if frozen:
+        yield Removal(
+            "database", "runs of DAGs", note=f"all stay until {frozen} has ended, which began before the limit"
+        )
+
+
+def _frozen_run(house: House, environment: Mapping[str, str]) -> str | None:
+    """Return the id of an unfinished run of a chain that is older than the limit, None where there is none.
+
+    Raises:
+        EvodiffError: Airflow does not say.
+    """
+    done = _airflow(environment, "dags", "list-runs", _CHAIN, "--state", "running", "--output", "json")
+    if done.returncode != 0 and "does not exist" in done.stderr:
+        return None
+    if done.returncode != 0:
+        raise _airflow_failed("dags list-runs", done)
+    rows = json.loads(found[0]) if (found := _ROWS.search(done.stdout)) else []
+    old = [
+        row["run_id"] for row in rows if row["start_date"] and datetime.fromisoformat(row["start_date"]) < house.limit
+    ]
+    return min(old, default=None)
+
+
+def _airflow(environment: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # noqa: S603 - commands of ours
+        [sys.executable, "-m", "airflow", *arguments],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def _airflow_failed(command: str, done: subprocess.CompletedProcess[str]) -> EvodiffError:
+    said = " ".join((done.stderr or done.stdout).split())[-500:]
+    return EvodiffError(f"`airflow {command}` failed with {done.returncode}: {said}", remedy="Mend what it names.")
 
 
 CHORES: Final[Mapping[str, Callable[[House], Iterator[Removal]]]] = {

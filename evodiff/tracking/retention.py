@@ -37,13 +37,14 @@ def expire_artifacts(
     days: int,
     generations: int,
     keep: Collection[str] = (),
+    keep_versions: Collection[str] = (),
     dry_run: bool = False,
 ) -> Expired:
     """Remove models and grids of samples that are older than ``days`` days, of candidates that left the front.
 
     A candidate has left it if it was on none of the fronts of the last ``generations`` closed generations. Candidates
-    in ``keep``, and those whose version has an alias, are spared. A version whose model went has the tag
-    ``evodiff.artifacts_removed`` with the time; genomes and diagrams stay.
+    in ``keep``, and those of which a version is in ``keep_versions`` or has an alias, are spared. A version whose model
+    went has the tag ``evodiff.artifacts_removed`` with the time; genomes and diagrams stay.
 
     Raises:
         SettingsError: ``tracking_uri`` is no address of a server.
@@ -59,7 +60,7 @@ def expire_artifacts(
             return Expired()
         experiment = open_experiment(client, run)
         versions = registered_versions(client, run.name)
-        left.difference_update(_aliased(client, run.name, versions))
+        left.difference_update(_in_use(client, run.name, versions, keep_versions))
         limit_ms = 1000 * (now - timedelta(days=days)).timestamp()
         expired, size = set(), 0
         for item in search_runs(
@@ -90,12 +91,12 @@ def _left_the_front(run: Run, generations: int) -> set[str]:
     return set().union(*fronts).difference(*fronts[-generations:])
 
 
-def _aliased(client: Any, model: str, versions: Collection[Any]) -> set[str]:
-    """Return the candidates whose version has an alias."""
+def _in_use(client: Any, model: str, versions: Collection[Any], kept: Collection[str]) -> set[str]:
+    """Return the candidates of which a version is to be kept, or has an alias."""
     if not versions:
         return set()
-    aliased = {str(version) for version in client.get_registered_model(model).aliases.values()}
-    return {item.tags.get("evodiff.candidate", "") for item in versions if str(item.version) in aliased}
+    used = {*kept, *(str(version) for version in client.get_registered_model(model).aliases.values())}
+    return {item.tags.get("evodiff.candidate", "") for item in versions if str(item.version) in used}
 
 
 def _is_large(path: str) -> bool:

@@ -84,7 +84,8 @@ def test_who_has_an_alias_or_is_to_be_kept_keeps_everything(server: MlflowServer
     before = held(server, run)
     release = {"champion": {"run": run.name, "candidate": left[0]}, "challenger": None, "previous": None}
     project_aliases(release, server.uri)
-    expire_artifacts(run, server.uri, **LONG_AGO, keep=left[1:])
+    named = versions(server, run)[left[1]].version if left[1:] else "0"
+    expire_artifacts(run, server.uri, **LONG_AGO, keep=left[2:], keep_versions=[str(named)])
     assert held(server, run) == before
 
 

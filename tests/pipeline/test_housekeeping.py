@@ -23,6 +23,7 @@ from evodiff.pipeline.generation import plan
 from evodiff.pipeline.housekeeping import Removal, do_chore, keep_house
 from evodiff.pipeline.run import Run
 from evodiff.settings import Settings
+from evodiff.tracking import Expired
 
 NOW = datetime.now(UTC)
 LATER = NOW + timedelta(days=60)
@@ -146,6 +147,19 @@ def test_a_chore_of_a_scheduler_says_what_it_did_and_fails_if_it_did(tmp_path: P
         do_chore(settings(tmp_path), "archive", now=NOW, say=lines.append)
 
 
+def test_what_is_released_is_spared_in_both_forms_of_a_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_with_checkpoint(tmp_path)
+    given: dict[str, Any] = {}
+    monkeypatch.setattr("evodiff.tracking.expire_artifacts", lambda *_, **options: given.update(options) or Expired())
+    named = {"champion": {"model": "run", "version": 7}, "previous": {"model": "other", "version": 8}}
+    monkeypatch.setattr(
+        "evodiff.pipeline.housekeeping.read_release",
+        lambda file: {**named, "challenger": {"run": "run", "candidate": "f" * 16}, "pending": None},
+    )
+    assert not keep(tmp_path, "tracking", tracking_uri="http://127.0.0.1:1")[0].failed
+    assert (given["keep"], given["keep_versions"]) == (["f" * 16], ["7"])
+
+
 @pytest.fixture(scope="module")
 def airflow_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home of Airflow with a database in SQLite; tests copy it."""
@@ -193,6 +207,46 @@ def test_old_records_of_airflow_go_also_where_a_task_asks(
     assert (found.note, found.failed) == ("", False)
     assert found.items >= 1
     assert events(database) == {"young"}
+
+
+def insert_run(database: Path, dag: str, state: str, start: datetime) -> None:
+    """Put a DAG and one run of it into a database of Airflow; what may not be null and nobody reads is empty."""
+    at = start.isoformat(sep=" ")
+    with sqlite3.connect(database) as connection:
+        for table, given in (
+            ("dag_bundle", {"name": "dags"}),
+            ("dag", {"dag_id": dag, "bundle_name": "dags", "is_paused": 1, "is_stale": 0}),
+            ("dag_run", {"dag_id": dag, "run_id": f"{dag}-1", "state": state, "start_date": at, "run_after": at}),
+        ):
+            empty = {"INTEGER": 1, "BOOLEAN": 1, "JSON": "{}"}
+            needed = {
+                name: "manual" if name == "run_type" else empty.get(kind, "")
+                for _, name, kind, needed, default, _ in connection.execute(f"pragma table_info({table})")
+                if needed and default is None
+            }
+            row = {**needed, **given}
+            marks = ", ".join("?" * len(row))
+            connection.execute(f"insert or ignore into {table} ({', '.join(row)}) values ({marks})", [*row.values()])
+    connection.close()
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(("state", "stays"), [("running", True), ("success", False)])
+def test_a_run_that_a_pause_has_frozen_stays_as_long_as_it_does(
+    airflow_home: Path, tmp_path: Path, state: str, stays: bool
+) -> None:
+    home = tmp_path / "airflow"
+    shutil.copytree(airflow_home, home)
+    database = home / "airflow.db"
+    insert_events(database, [("old", NOW - timedelta(days=31)), ("young", NOW - timedelta(days=1))])
+    insert_run(database, "evolve_architecture", state, NOW - timedelta(days=40))
+    found = keep(tmp_path, "database", now=NOW, home=home, airflow_database=f"sqlite:///{database}")
+    assert not any(item.failed for item in found), found
+    assert any("evolve_architecture-1" in item.note for item in found) == stays
+    assert events(database) == {"young"}
+    with sqlite3.connect(database) as connection:
+        assert connection.execute("select count(*) from dag_run").fetchone() == (int(stays),)
+    connection.close()
 
 
 @pytest.mark.e2e
