@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Final
 
 from evodiff.tracking.records import LONGEST_TAG, Record
 from evodiff.tracking.runs import create_run, fill_run, find_experiment, runs_by_key
-from evodiff.tracking.server import TrackingUnreachable, connected
+from evodiff.tracking.server import TrackingError, TrackingUnreachable, connected
 
 if TYPE_CHECKING:
     from evodiff.data.gate_result import GateResult
 
-EXPERIMENT: Final = "gates"
+EXPERIMENT: Final = "evodiff gates"  # with a space, which no run has in its name
+_KIND: Final = {"evodiff.kind": "gates"}
 
 
 def track_gate(result: GateResult, tracking_uri: str) -> bool:
@@ -23,7 +24,7 @@ def track_gate(result: GateResult, tracking_uri: str) -> bool:
 
     Raises:
         SettingsError: ``tracking_uri`` is no address of a server.
-        TrackingError: the server refuses.
+        TrackingError: the server refuses, or somebody else's experiment has the name of ours.
     """
     files = {path.name: path.read_bytes() for path in (result.result, result.page) if path.exists()}
     digest = hashlib.sha256(files[result.result.name]).hexdigest()
@@ -48,7 +49,13 @@ def track_gate(result: GateResult, tracking_uri: str) -> bool:
     condition = f"tags.evodiff.key = '{record.key}'"
     try:
         with connected(tracking_uri) as client:
-            found = find_experiment(client, EXPERIMENT, {"evodiff.kind": "gates"})
+            found = find_experiment(client, EXPERIMENT, _KIND)
+            if not _KIND.items() <= found.tags.items():
+                raise TrackingError(
+                    f"Experiment {EXPERIMENT} in MLflow is somebody else's: expected the tag evodiff.kind with gates, "
+                    f"found {found.tags.get('evodiff.kind')}.",
+                    remedy="Rename that experiment in MLflow.",
+                )
             experiment = found.experiment_id
             if not runs_by_key(client, experiment, condition, []):
                 create_run(client, experiment, record, {})

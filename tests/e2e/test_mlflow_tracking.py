@@ -246,6 +246,24 @@ def test_another_run_of_the_same_name_is_refused(server: MlflowServer, tmp_path:
         track_run(other, server.uri)
 
 
+def test_a_run_that_was_begun_anew_is_refused_and_one_from_before_that_says_no_results_goes_on(
+    server: MlflowServer, tmp_path: Path
+) -> None:
+    run = told_run(tmp_path / "first" / "anew", generations=1)
+    track_run(run, server.uri)
+    other = told_run(tmp_path / "second" / "anew", generations=0)
+    (other.path / "experiment.json").write_bytes((run.path / "experiment.json").read_bytes())
+    for trial in other.evolution().ask(4):
+        other.evolution().tell(trial.id, {"kid": 0.5})
+    assert other.evolution().close_generation() is not None
+    with pytest.raises(TrackingError, match="anew in MLflow is another run's: of generation 0"):
+        track_run(other, server.uri)
+    (held,) = [item for item in runs_of(server, "anew") if item.data.tags["evodiff.kind"] == "generation"]
+    client_of(server).delete_tag(held.info.run_id, "evodiff.result")
+    close_generation(run)
+    assert track_run(run, server.uri).generations == (1,)
+
+
 def test_a_deleted_experiment_is_named_with_what_restores_it(server: MlflowServer, tmp_path: Path) -> None:
     run = told_run(tmp_path / "deleted", generations=1)
     track_run(run, server.uri)
@@ -354,11 +372,12 @@ def test_what_a_gate_found_is_a_run_with_its_page(server: MlflowServer, tmp_path
     for result in (whole, failed, whole):
         result.page.write_text("<!doctype html>")
         assert track_gate(GateResult.load(result.folder), server.uri)
-    held = {item.data.tags["evodiff.subject"]: item for item in runs_of(server, "gates")}
+    held = {item.data.tags["evodiff.subject"]: item for item in runs_of(server, "evodiff gates")}
     assert {name: item.info.status for name, item in held.items()} == {"blank": "FINISHED", "torn": "FAILED"}
     assert held["torn"].data.metrics == {"images": 7, "checks": 1, "failed_checks": 1, "warnings": 0}
     assert held["torn"].data.tags["evodiff.failed"] == "finite"
     files = [file.path for file in client_of(server).list_artifacts(held["torn"].info.run_id)]
     assert files == ["index.html", "result.json"]
+    track_run(told_run(tmp_path / "gates", generations=1), server.uri)  # a run may be called so
     with pytest.warns(UserWarning, match="dataset torn is not tracked"):
         assert track_gate(failed, "http://127.0.0.1:1") is False
