@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-# Gauss-Hermite quadrature of three nodes for a normal distribution; objectives that are predicted move together.
-NODES: Final = ((-(3**0.5), 1 / 6), (0.0, 2 / 3), (3**0.5, 1 / 6))
 # Gains that agree to so many places are equal, and the first one wins: rounding differs between processors.
 PLACES: Final = 9
 _RENEWED_AT_ONCE: Final = 8
@@ -38,17 +36,22 @@ def improvements(points: Floats, front: Floats) -> Floats:
 def expected_improvements(mean: Floats, deviations: Mapping[int, Floats], front: Floats) -> Floats:
     """Return an (n,) array of expected improvements, rounded.
 
+    Errors of different objectives are taken to be independent. Each is moved by itself, up and down: the unscented
+    transform, Gauss-Hermite quadrature of three nodes where one is predicted (Julier & Uhlmann 1997).
+
     Args:
         mean: (n, m) predicted points.
         deviations: (n,) standard deviations of those objectives, by index, that are not known exactly.
         front: (k, m) non-dominated points.
     """
-    gains = np.zeros(len(mean))
-    for node, weight in NODES if deviations else ((0.0, 1.0),):
-        points = mean.copy()
-        for objective, deviation in deviations.items():
-            points[:, objective] += node * deviation
-        gains += weight * improvements(points, front)
+    many = max(len(deviations), 3)
+    centre = 1 - len(deviations) / many
+    gains = centre * improvements(mean, front) if centre else np.zeros(len(mean))
+    for objective, deviation in deviations.items():
+        for step in (-(many**0.5), many**0.5):
+            points = mean.copy()
+            points[:, objective] += step * deviation
+            gains += improvements(points, front) / (2 * many)
     return np.round(gains, PLACES)
 
 

@@ -48,8 +48,10 @@ LOOKED_AT: Final = 10  # candidates of the pool that are looked at together, for
 class SurrogateSearch:
     """Surrogate-assisted evolution: Gaussian processes pick each generation from a pool of ``pool`` children.
 
-    The models learn from at most ``memory`` evaluations: the best, and the latest. Where none of them ranks what it has
-    not seen better than chance does, they step aside for a generation, and the first children are taken.
+    The models learn from at most ``memory`` evaluations: the best, and the latest. Where none of them ranks what was
+    left out better than chance does, they step aside for a generation, and the first children are taken. Where they
+    ranked the last generation no better than chance, when its values came, they pick only half of the next one: so they
+    find out of a corner that they were sure of in vain.
     """
 
     name: ClassVar[str] = "surrogate"
@@ -76,7 +78,8 @@ class SurrogateSearch:
         ranked = forecaster.rank_correlations()
         if ranked and max(ranked) <= chance(len(evaluated)):
             return children
-        return chain(self._screened(history, space, rng, forecaster, evaluated, n), children)
+        count = n if _proved(history) else -(-n // 2)
+        return chain(self._screened(history, space, rng, forecaster, evaluated, count), children)
 
     def survivors(self, history: History[G], size: int) -> Sequence[str]:
         """Keep the best of parents and children, as NSGA-II does."""
@@ -163,6 +166,15 @@ class _Pool(Generic[G]):
         gains = expected_improvements(forecast.mean, forecast.deviations, self._forecaster.front)
         places = np.argsort(best_first(np.round(forecast.mean, PLACES), np.zeros(len(every))), kind="stable")
         return [every[i] for i in by_name], described, forecast, np.lexsort((places, -gains))
+
+
+def _proved(history: History[G]) -> bool:
+    """Whether what was predicted of the last generation agreed with what came, or nothing was predicted."""
+    found = history.results[-1].surrogate
+    if not found:
+        return True
+    mean = sum(item["rank_correlation"] for item in found.values()) / len(found)
+    return mean > chance(round(max(item["trials"] for item in found.values())))
 
 
 def remembered(history: History[G], count: int) -> list[str]:

@@ -105,13 +105,15 @@ class Warp:
     """Values as the models see them: 0 at the median, and compressed beyond it.
 
     How bad a bad genome is says little of the good ones, and trainings fail in a long tail: above the median the
-    logarithm of the excess is taken. The unit is the distance from the median to the best tenth.
+    logarithm of the excess is taken. The unit is the distance from the median to the best tenth, or a part of the whole
+    spread where so many are equally good that this is next to nothing.
     """
 
     def __init__(self, values: Floats) -> None:
         self.median = float(np.median(values))
-        best_tenth = float(np.percentile(values, 10))
-        self.unit = max(self.median - best_tenth, 1e-12 * max(1.0, abs(self.median)))
+        low, high = np.percentile(values, [10, 90])
+        spread = max(self.median - float(low), 0.1 * float(high - low), 0.01 * float(np.ptp(values)))
+        self.unit = spread or max(1.0, abs(self.median))
 
     def __call__(self, values: Floats) -> Floats:
         """Return the warped values."""
