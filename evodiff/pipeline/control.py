@@ -13,8 +13,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from evodiff.errors import LedgerError
-from evodiff.pipeline.lease import holders
-from evodiff.pipeline.requests import pending, requests, submit
+from evodiff.pipeline.lease import holders, pending_requests
+from evodiff.pipeline.requests import requests, submit
 from evodiff.pipeline.steering import Policy, Steering, end_reason, is_exhausted, last_tick, steering
 
 if TYPE_CHECKING:
@@ -79,9 +79,9 @@ def next_step(run: Run, now: datetime) -> NextStep:
     ended = end_reason(run, steered)
     if ended is not None:
         return NextStep(False, ended, generation)
-    waiting = ", ".join(request.id for request in pending(run))
+    waiting = pending_requests(run)
     if waiting:
-        return NextStep(True, f"asked for by {waiting}", generation)
+        return NextStep(True, f"asked for by {', '.join(waiting)}", generation)
     cause = _due(run, steered, now)
     if cause is None:
         return NextStep(False, _waiting(steered), generation)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -140,7 +141,7 @@ def open_form(
     # Asked of a new one too: the form that was faster to create it may have had other values.
     check_frozen(run, settings, form.frozen)
     if form.transfer_from is not None:
-        check_source(run, form.transfer_from)
+        check_source(run, experiment_folder(form.transfer_from, settings))
     lease = next((lease for lease in leases(run) if lease.holder == holder), None)
     if lease is None:
         check_steering(form.steering, [objective.name for objective in run.objectives], steering(run))
@@ -195,8 +196,9 @@ def _create(form: Form, settings: Settings, path: Path, say: Callable[[str], Non
 def _sweep(path: Path) -> None:
     """Remove what creations of this experiment left behind that were killed."""
     for making in path.parent.glob(f".{path.name}.*"):
-        if making.is_dir() and making.stat().st_mtime < time.time() - _ABANDONED_SECONDS:
-            shutil.rmtree(making, ignore_errors=True)
+        with suppress(OSError):  # a twin was faster
+            if making.is_dir() and making.stat().st_mtime < time.time() - _ABANDONED_SECONDS:
+                shutil.rmtree(making)
 
 
 def _take(run: Run, form: Form, holder: str, scheduler: Scheduler) -> Lease:

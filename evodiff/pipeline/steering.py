@@ -157,7 +157,7 @@ def end_reason(run: Run, steered: Steering) -> str | None:
     """Return why no further generation is wanted, None while one is."""
     if is_exhausted(run):
         return "nothing is left to try"
-    if _is_granted(run):
+    if steered.extra_generations and _is_granted(run):
         return None
     closed = run.ledger.closed
     if steered.generations is not None and closed >= steered.generations + steered.extra_generations:

@@ -45,17 +45,18 @@ def check_images(source: Run, dataset: ImageDataset) -> None:
         )
 
 
-def check_source(run: Run, name: str) -> None:
-    """Check that an existing run was begun from the front of the experiment called ``name``.
+def check_source(run: Run, source: Path) -> None:
+    """Check that an existing run was begun from the front of the run at ``source``.
 
     Raises:
         SettingsError: it was begun from another one, or from none.
     """
     starts = read_warm_start(run.ledger, run.space, run.experiment.get("warm_start"))
     sources = sorted({str(start.source).rpartition("/")[0] for start in starts})
-    if sources != [name]:
+    if sources != [source.resolve().name]:
+        frozen = " and ".join(sources) or "none"
         raise SettingsError(
-            f"transfer_from of {run.name} is frozen: expected {' and '.join(sources) or 'none'}, found {name!r}.",
+            f"transfer_from of {run.name} is frozen: expected {frozen}, found {source.name!r}.",
             remedy="Leave the field blank to go on with it, or name another experiment.",
         )
 

@@ -250,6 +250,8 @@ def test_where_an_experiment_started_from_is_frozen(run: Run, tmp_path: Path) ->
     asked = {**NEW, "experiment": "second", "transfer_from": "faces"}
     first = fill("manual-1", **asked, prepare=lambda *given: Prepared(tmp_path / "prepared"))
     assert fill("manual-1", **asked) == first
+    run.path.with_name("alias").symlink_to(run.path)
+    assert fill("manual-1", **{**asked, "transfer_from": "alias"}) == first
     for experiment, source in (("second", "elsewhere"), ("faces", "second")):
         with pytest.raises(SettingsError, match=f"transfer_from of {experiment} .*'{source}'"):
             fill("manual-2", experiment=experiment, transfer_from=source)

@@ -193,6 +193,18 @@ def test_what_was_begun_is_finished_whatever_the_ends_say(tmp_path: Path) -> Non
     assert "unfinished" in step.reason
 
 
+def test_a_look_reads_no_request_more_than_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = new_run(tmp_path / "run")
+    submit(run, {"form": "a"}, {}, at(0))
+    work(run, "g0")
+    waiting = submit(run, {"form": "b"}, {}, at(1))
+    read: list[str] = []
+    real = run.ledger.read
+    monkeypatch.setattr(run.ledger, "read", lambda path: read.append(str(path)) or real(path))
+    assert next_step(run, at(2)).reason == f"asked for by {waiting.id}"
+    assert read.count(f"requests/{waiting.id}.json") == 2
+
+
 @pytest.mark.parametrize("state", [State.PAUSED, State.STOPPED])
 def test_what_a_person_said_comes_before_everything(state: State, tmp_path: Path) -> None:
     run = new_run(tmp_path / "run")
