@@ -57,6 +57,19 @@ task = models.TaskInstance(
     dag_version_id=uuid4(), queue="default",
 )
 bag = DagBag(asked["dags"])
+listed = lambda found: found if isinstance(found, list) else [found] if found else []
+answers["dags"] = {
+    dag.dag_id: {
+        "fields": {name: dag.params.get_param(name).description for name in dag.params},
+        "tells": [callback.__name__ for callback in listed(dag.on_failure_callback)],
+        "deadlines": [item.callback.path for item in listed(dag.deadline)],
+        "policies": {task.task_id: task.retry_policy is scheduling.RETRY_BY_CAUSE for task in dag.tasks},
+        "shown": {
+            task.task_id: task.partial_kwargs.get("map_index_template") for task in dag.tasks if task.is_mapped
+        },
+    }
+    for dag in bag.dags.values()
+}
 for context in (DagRunContext(dag_run=run, last_ti=task), None):
     request = DagCallbackRequest(
         filepath="evolve_architecture.py", dag_id=run.dag_id, run_id=run.run_id, bundle_name="dags-folder",
@@ -166,6 +179,24 @@ def test_what_the_surroundings_did_is_tried_again_and_bad_input_is_not(answers: 
         *("AlreadyLooping", "NothingToDo"),
     }
     assert {name for name, action in answers["retried"].items() if action == "default"} == chance
+
+
+def test_every_field_of_every_form_says_what_it_is(answers: dict[str, Any]) -> None:
+    fields = {(dag, name): text for dag, found in answers["dags"].items() for name, text in found["fields"].items()}
+    assert {dag for dag, _ in fields} >= {"evolve_architecture", "prepare_data"}
+    assert [field for field, text in fields.items() if not text] == []
+
+
+def test_a_generation_that_fails_or_hangs_is_told_of(answers: dict[str, Any]) -> None:
+    evolve = answers["dags"]["evolve_architecture"]
+    assert evolve["tells"] == ["generation_failed"]
+    assert evolve["deadlines"] == ["evodiff_notifications.generation_hangs"]
+    assert (evolve["shown"]["train_proxy"], evolve["shown"]["evaluate"]) == ("{{ shard_name }}", "{{ shard_name }}")
+
+
+def test_every_task_tries_again_by_the_cause_of_its_failure(answers: dict[str, Any]) -> None:
+    for dag in answers["dags"].values():
+        assert [task for task, by_cause in dag["policies"].items() if not by_cause] == []
 
 
 def test_connections_name_addresses_in_all_the_ways_of_airflow(answers: dict[str, Any]) -> None:
