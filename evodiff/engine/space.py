@@ -33,7 +33,10 @@ G = TypeVar("G")
 class SearchSpace(Protocol[G]):
     """Genomes, and what can be done to them and known of them without training."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Name that the run freezes."""
+        ...
 
     @property
     def operators(self) -> Sequence[str]:
