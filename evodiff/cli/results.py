@@ -19,13 +19,21 @@ def report(run: RunPath) -> None:
 
 
 def validate(
-    run: RunPath,
+    run: Annotated[Path | None, typer.Argument(metavar="RUN", help="Folder of a run.")] = None,
     candidate: Annotated[str, typer.Argument(help="Id, a unique prefix of it, or champion.")] = "champion",
     samples: Annotated[int, typer.Option(min=64, help="Images to generate.")] = 2000,
     steps: Annotated[int | None, typer.Option(min=1, help="Train to this many steps first.")] = None,
     workers: WorkersOption = 1,
+    engine: Annotated[
+        bool, typer.Option("--engine", help="Run the engine on problems whose front is known instead; a minute.")
+    ] = False,
 ) -> None:
-    """Judge a candidate on test images with a feature net that the search never saw."""
+    """Judge a candidate on test images with a feature net that the search never saw; or the engine, by --engine."""
+    if engine:
+        _validate_engine()
+        return
+    if run is None:
+        raise typer.BadParameter("expected the folder of a run, or --engine")
     from evodiff.pipeline.final import named_candidate, validate_candidate
     from evodiff.reporting.result import validation_table
     from evodiff.reporting.run_view import validation_metrics
@@ -41,6 +49,16 @@ def validate(
     )
     print_tables(validation_table(validation_metrics(opened, named_candidate(opened, candidate))))
     typer.echo(f"Report: {write_run_report(opened)}")
+
+
+def _validate_engine() -> None:
+    from evodiff.engine.validation import run_problems
+    from evodiff.reporting.engine_validation import engine_table
+    from evodiff.reporting.progress import ProgressDisplay
+
+    with ProgressDisplay() as display:
+        compared = run_problems(progress=lambda done, of: display.share("engine", done / of))
+    print_tables(engine_table(compared))
 
 
 def show(

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 STRATEGIES: Final = (DEFAULT, "nsga2", "random")
-SEEDS: Final = 5
+SEEDS: Final = 6
 POPULATION: Final = 20
-GENERATIONS: Final = 8
+GENERATIONS: Final = 6
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,26 @@ def _noise_verdict(spread: float | None, smallest: float | None) -> str:
     return f"the front spans {number(spread / smallest, 2)} times that"
 
 
+def surrogate(view: RunView) -> Markup | None:
+    """How well the models that picked candidates ranked them."""
+    rows = [item for item in view.generations if item.rank_correlations]
+    if not rows:
+        return None
+    names = sorted({name for item in rows for name in item.rank_correlations})
+    return section(
+        "surrogate",
+        "Predictions that picked candidates",
+        "Rank correlation (Kendall's tau) between what the surrogate expected of each generation and what training "
+        "brought: 1 is the right order, 0 is chance. Only candidates that it picked were trained, which makes it look "
+        "worse than it is.",
+        data_table(
+            ["Generation", *names],
+            [[item.generation, *(number(item.rank_correlations.get(name), 2) for name in names)] for item in rows],
+            numeric=set(range(1 + len(names))),
+        ),
+    )
+
+
 def operators(view: RunView) -> Markup | None:
     """What each operator's children came to."""
     rows = operator_rows(view.candidates)

@@ -177,7 +177,15 @@ def _generations(ledger: Ledger, results: list[dict[str, Any]]) -> tuple[Generat
     evaluations = 0
     for result in results:
         evaluations += len(ledger.plan(result["generation"]))
-        points.append(GenerationView(evaluations=evaluations, hypervolume=result["hypervolume"], **result["metrics"]))
+        agreement = {name: item["rank_correlation"] for name, item in (result.get("surrogate") or {}).items()}
+        points.append(
+            GenerationView(
+                evaluations=evaluations,
+                hypervolume=result["hypervolume"],
+                rank_correlations=agreement,
+                **result["metrics"],
+            )
+        )
     return tuple(points)
 
 

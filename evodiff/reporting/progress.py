@@ -22,6 +22,7 @@ STAGES = {
     "calibration": "Timing operators of this machine",
     "pictures": "Drawing pictures",
     "latency of the front": "Timing the front on this machine",
+    "engine": "Searching where the front is known",
 }
 
 

@@ -45,6 +45,7 @@ def report_html(view: RunView) -> str:
             leaderboard(view),
             sections.lineage(view),
             evidence.noise(view),
+            evidence.surrogate(view),
             evidence.operators(view),
             evidence.latency(view),
             evidence.training(view),

@@ -59,7 +59,8 @@ class CandidateView:
 @dataclass(frozen=True)
 class GenerationView:
     """Progress after one closed generation. ``hypervolume`` is a share of the run's frozen box, in [0, 1];
-    ``evaluations`` counts the trials that are done by then."""
+    ``evaluations`` counts the trials that are done by then; ``rank_correlations`` are those of the surrogate's
+    predictions with what came, by objective, in [-1, 1]."""
 
     generation: int
     evaluations: int
@@ -68,6 +69,7 @@ class GenerationView:
     average_fitness: float | None = None
     diversity_score: float | None = None
     convergence_rate: float | None = None
+    rank_correlations: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
