@@ -202,9 +202,10 @@ def evolve_architecture() -> None:
     judged = evaluate.partial(opened=opened).expand(shard=shards)
     selected = select(opened)
     registered, following = register(opened), request_next(opened)
-    trained >> judged >> selected >> [archive(opened), registered, following]
-    following >> report(opened)
-    registered >> canary_deploy(opened)
+    archived, deployed = archive(opened), canary_deploy(opened)
+    trained >> judged >> selected >> [archived, registered, following]
+    registered >> deployed
+    [archived, deployed, following] >> report(opened)  # it times the front, so nothing of this run is beside it
     for linked in (shards, selected, registered):
         linked.operator.operator_extra_links = (evodiff_links.CandidatesLink(),)
     TriggerDagRunOperator.partial(

@@ -63,6 +63,7 @@ answers["dags"] = {
         "fields": {name: dag.params.get_param(name).description for name in dag.params},
         "tells": [callback.__name__ for callback in listed(dag.on_failure_callback)],
         "deadlines": [item.callback.path for item in listed(dag.deadline)],
+        "before": {task.task_id: sorted(task.upstream_task_ids) for task in dag.tasks},
         "policies": {task.task_id: task.retry_policy is scheduling.RETRY_BY_CAUSE for task in dag.tasks},
         "shown": {
             task.task_id: task.partial_kwargs.get("map_index_template") for task in dag.tasks if task.is_mapped
@@ -192,6 +193,12 @@ def test_a_generation_that_fails_or_hangs_is_told_of(answers: dict[str, Any]) ->
     assert evolve["tells"] == ["generation_failed"]
     assert evolve["deadlines"] == ["evodiff_notifications.generation_hangs"]
     assert (evolve["shown"]["train_proxy"], evolve["shown"]["evaluate"]) == ("{{ shard_name }}", "{{ shard_name }}")
+
+
+def test_the_front_is_timed_when_nothing_else_of_its_run_is_at_work(answers: dict[str, Any]) -> None:
+    before = answers["dags"]["evolve_architecture"]["before"]
+    assert {"archive", "canary_deploy", "request_next"} <= set(before["report"])
+    assert "register" in before["canary_deploy"]
 
 
 def test_every_task_tries_again_by_the_cause_of_its_failure(answers: dict[str, Any]) -> None:
