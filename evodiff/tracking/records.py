@@ -59,7 +59,7 @@ def candidate_key(generation: int, candidate: str) -> str:
 
 def experiment_tags(run: Run, digest: str) -> dict[str, str]:
     """Return the tags of the experiment: what the run froze, and the ``digest`` of ``experiment.json``."""
-    frozen = {name: value for name, value in run.experiment.items() if name not in ("settings", "space", "warm_start")}
+    frozen = {name: value for name, value in run.experiment.items() if name not in ("settings", "space")}
     frozen |= {name: run.settings[name] for name in ("training", "evaluation", "target", "image_shape", "digests")}
     dataset, strategy = run.settings["dataset"]["name"], run.experiment["strategy"]["name"]
     return {
@@ -113,6 +113,10 @@ class RunRecords:
                 "failed_trials": sum(item.failure is not None for item in self.evaluations(generation).values()),
                 "innovations": len(new),
                 "training_flops": math.fsum(self._training_flops(row) for row in rows),
+                **{
+                    f"surrogate_rank_correlation.{name}": item["rank_correlation"]
+                    for name, item in (result.get("surrogate") or {}).items()
+                },
             },
             span=_hull(spans),
         )
