@@ -155,7 +155,7 @@ def report(run: Run, say: Say) -> str:
     if ended is not None:
         say(f"{ended}: training the champion on")
         settings = load_settings({"device": run.settings["device"]})
-        with open_workers(settings, say) as pool:
+        with open_workers(settings, say, at_most=1) as pool:
             finish(run, pool, steps=final_steps(run), listener=log_listener(say))
     page = str(write_run_report(run))
     say(f"report {page}")

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from evodiff.errors import EvodiffError
+from evodiff.pipeline.chain import experiments
 from evodiff.pipeline.prune import prune
 from evodiff.pipeline.release import read_release
 from evodiff.pipeline.run import Run
@@ -250,13 +251,13 @@ def _each_run(
     fatal: type[EvodiffError] | tuple[()] = (),
 ) -> Iterator[Removal]:
     """Work on every run and yield what went; one that fails, but not by ``fatal``, does not stop the others."""
-    for path in sorted(house.settings.runs_dir.glob("*/experiment.json")):
+    for path in experiments(house.settings.runs_dir):
         try:
-            removal = work(Run.open(path.parent))
+            removal = work(Run.open(path))
         except fatal:
             raise
         except EvodiffError as error:
-            removal = Removal(chore, path.parent.name, note=str(error), failed=True)
+            removal = Removal(chore, path.name, note=str(error), failed=True)
         if removal is not None:
             yield removal
 

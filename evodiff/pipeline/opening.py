@@ -177,7 +177,7 @@ def _create(form: Form, settings: Settings, path: Path, say: Callable[[str], Non
     check_settings(settings)
     check_steering(form.steering, settings.objectives)
     source = None if form.transfer_from is None else open_source(experiment_folder(form.transfer_from, settings))
-    with open_workers(settings, say) as workers:
+    with open_workers(settings, say, at_most=2) as workers:
         inputs = prepare(settings, workers, log_listener(say).progress).inputs
     starts = () if source is None else starts_from(source, settings, inputs)
     path.parent.mkdir(parents=True, exist_ok=True)
