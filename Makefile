@@ -27,6 +27,8 @@ install: .venv/.installed ## create .venv and install evodiff into it
 	  { echo "Python cannot make virtual environments; install its venv module (Debian: apt-get install python3-venv)"; exit 2; }
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --editable '.[dev,pipeline]'
+	@echo "Compiling what was installed, a minute once: tasks and workers are processes, and each would do it again"
+	@$(BIN)/python -m compileall -q -j 0 .venv/lib >/dev/null 2>&1 || true # some packages ship templates that are no Python
 	@touch $@
 
 demo: install ## evolve small diffusion models on digits by Airflow, in a few minutes; KEEP=1 leaves it running
