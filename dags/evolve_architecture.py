@@ -93,7 +93,7 @@ PARAMS = {
     schedule=None,
     catchup=False,
     params=PARAMS,
-    default_args=scheduling.TASK_DEFAULTS,
+    default_args={**scheduling.TASK_DEFAULTS, **scheduling.FIRST},
     max_active_runs=16,
     is_paused_upon_creation=False,
     on_failure_callback=evodiff_notifications.generation_failed,
@@ -154,21 +154,21 @@ def evolve_architecture() -> None:
 
         return driver.select(Run.open(opened["run"]), opened["generation"], scheduling.say)
 
-    @task(pool="dvc")
+    @task(pool="dvc", **scheduling.BESIDE)
     def archive(opened: dict[str, Any]) -> str | None:
         from evodiff.pipeline import driver
         from evodiff.pipeline.run import Run
 
         return driver.archive(Run.open(opened["run"]), scheduling.say)
 
-    @task
+    @task(**scheduling.BESIDE)
     def register(opened: dict[str, Any]) -> list[dict[str, Any]]:
         from evodiff.pipeline import driver
         from evodiff.pipeline.run import Run
 
         return driver.register(Run.open(opened["run"]), opened["generation"], scheduling.say)
 
-    @task
+    @task(**scheduling.BESIDE)
     def canary_deploy(opened: dict[str, Any]) -> dict[str, Any]:
         from evodiff.pipeline import driver
         from evodiff.pipeline.run import Run
@@ -185,7 +185,7 @@ def evolve_architecture() -> None:
         return [scheduling.trigger(run_id, run.name)] if run_id else []
 
     # Where nothing was left to try, all between plan and here is skipped, and the search has ended.
-    @task(pool="training", trigger_rule="none_failed")
+    @task(pool="training", trigger_rule="none_failed", **scheduling.BESIDE)
     def report(opened: dict[str, Any] | None) -> str:
         from airflow.sdk.exceptions import AirflowSkipException
 

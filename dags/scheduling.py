@@ -29,6 +29,10 @@ TASK_DEFAULTS: dict[str, Any] = {
     "execution_timeout": timedelta(hours=6),
 }
 
+# Where slots are few, the next generation goes before what is done beside it: archive, registration, report.
+FIRST: dict[str, Any] = {"weight_rule": "absolute", "priority_weight": 10}
+BESIDE: dict[str, Any] = {"weight_rule": "absolute", "priority_weight": 1}
+
 # Without a start date a new installation waits for its first night instead of making up for the last one.
 NIGHTLY: dict[str, Any] = {
     "catchup": False,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from evodiff.engine.fitness import FitnessBox
     from evodiff.engine.history import History
     from evodiff.engine.space import SearchSpace
 
@@ -81,10 +82,8 @@ class Forecaster(Generic[G]):
         ]
         warped = np.column_stack([warp(values[:, index]) for index, warp in enumerate(self._warps)])
         front = warped[nondominated(values, violations)]
-        # 0 is the median of what was evaluated: beyond it only what is on the front has a place in the box.
-        worst = np.maximum(front.max(axis=0), 0.0)
-        self._span = np.maximum(worst - front.min(axis=0), 1e-9)
-        self._reference = worst + 0.1 * self._span
+        self._reference = self._find_reference(front, history.box)
+        self._span = np.maximum(self._reference - front.min(axis=0), 1e-9)
         self.front = (front - self._reference) / self._span
 
     @property
@@ -95,6 +94,19 @@ class Forecaster(Generic[G]):
     def rank_correlations(self) -> list[float]:
         """Return Kendall's tau of each model, between what it predicts of an evaluation left out and its value."""
         return [rank_correlation(model.left_out(), model.values) for model in self.models.values()]
+
+    def _find_reference(self, front: Floats, box: FitnessBox | None) -> Floats:
+        """Return the reference point, (m,), warped: that of the run's frozen box, beyond which nothing is gained.
+
+        In what is known beforehand the front may reach farther: exploring that side costs nothing.
+        """
+        worst: Floats = front.max(axis=0) + 0.1 * np.ptp(front, axis=0)
+        if box is None:
+            return worst
+        for index, objective in enumerate(self._objectives):
+            frozen = self._warps[index](self._signs[index : index + 1] * box.reference[objective.name])[0]
+            worst[index] = frozen if index in self.models else max(frozen, worst[index])
+        return worst
 
     def describe(self, genomes: Sequence[G]) -> Described:
         """Return what is known of genomes without training; all that takes time for each of them."""
