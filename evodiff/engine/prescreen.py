@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 G = TypeVar("G")
 
-FEWEST: Final = 8  # feasible evaluations; fewer teach nothing
+FEWEST: Final = 16  # feasible evaluations; fewer teach too little
 SAMPLED: Final = 0.15  # share of samples in the first round
 # Parents of the others: the best by one objective, members of the front; else any that was evaluated.
 GOOD_AT_ONE, ON_FRONT = 0.5, 0.3
