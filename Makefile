@@ -44,7 +44,7 @@ down: ## end what `make up` started
 	@test ! -x $(BIN)/evodiff || $(BIN)/evodiff down
 
 test: install ## run all tests
-	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile
 
 test-slow: install ## the tests that take minutes of a real scheduler each
 	$(BIN)/pytest -m slow
