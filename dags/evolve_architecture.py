@@ -68,23 +68,34 @@ PARAMS = {
         None,
         type=["null", "string"],
         enum=[None, "continuous", "cron", "on alert"],
-        description="When a generation follows. Blank: continuous",
+        values_display={"null": "(blank)"},
+        description="When a generation follows. Blank: as it is, continuous for a new one",
         section=STEERING,
     ),
     "cron": optional("string", 'For the policy cron: five fields, UTC, such as "0 3 * * *"', section=STEERING),
     "generations": optional(
-        "integer", "Generations in all, after which it ends. Blank: no such end", minimum=1, section=STEERING
+        "integer",
+        "Generations in all, after which it ends. Blank: as it is, no such end for a new one",
+        minimum=1,
+        section=STEERING,
     ),
     "compute_budget_tflop": optional(
         "number",
-        "Training in all (10^12 multiply-adds), after which it ends. Blank: no such end",
+        "Training in all (10^12 multiply-adds), after which it ends. Blank: as it is, no such end for a new one",
         exclusiveMinimum=0,
         section=STEERING,
     ),
     "stop_on_plateau": Param(
-        None, type=["null", "boolean"], description="End when the search has converged. Blank: no", section=STEERING
+        None,
+        type=["null", "boolean"],
+        description="End when the search has converged. Off: as it is, no for a new one",
+        section=STEERING,
     ),
-    "prefer": optional("string", 'Limits for what is released, such as "latency_ms<2". Blank: none', section=STEERING),
+    "prefer": optional(
+        "string",
+        'Limits for what is released, such as "latency_ms<2". Blank: as it is, none for a new one',
+        section=STEERING,
+    ),
 }
 
 
