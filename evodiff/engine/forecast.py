@@ -54,6 +54,18 @@ class Forecast:
     mean: Floats
     deviations: Mapping[int, Floats]
 
+    def __getitem__(self, chosen: NDArray[np.int64]) -> Forecast:
+        """Return the rows ``chosen``."""
+        return Forecast(self.mean[chosen], {index: item[chosen] for index, item in self.deviations.items()})
+
+    @classmethod
+    def joined(cls, parts: Sequence[Forecast]) -> Forecast:
+        """Return one or more, one after the other."""
+        deviations = {
+            index: np.concatenate([part.deviations[index] for part in parts]) for index in parts[0].deviations
+        }
+        return cls(np.concatenate([part.mean for part in parts]), deviations)
+
 
 class Forecaster(Generic[G]):
     """A model for each objective that ``space.costs`` does not supply, and the front they are to enlarge.

@@ -19,7 +19,7 @@ import numpy as np
 from evodiff.engine.acquisition import PLACES, expected_improvements, pick_batch
 from evodiff.engine.baselines import keep_elite
 from evodiff.engine.candidate import candidate_id
-from evodiff.engine.forecast import Described, Forecaster
+from evodiff.engine.forecast import Described, Forecast, Forecaster
 from evodiff.engine.selection import best_first, tournament
 from evodiff.engine.surrogate import chance
 from evodiff.engine.variation import CROSSOVER, Proposal, mutant, offspring, samples
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from evodiff.engine.forecast import Forecast
     from evodiff.engine.history import History
     from evodiff.engine.space import SearchSpace
 
@@ -122,6 +121,7 @@ class _Pool(Generic[G]):
         self._forecaster = forecaster
         self._proposals: dict[str, Proposal[G]] = {}
         self._described: list[Described] = []
+        self._forecasts: list[Forecast] = []
 
     def fill(self, stream: Iterator[Proposal[G]], count: int) -> None:
         """Take ``count`` new ones from ``stream``, or what four times as many proposals give."""
@@ -134,6 +134,7 @@ class _Pool(Generic[G]):
                 break
         if fresh:
             self._described.append(self._forecaster.describe([proposal.genome for proposal in fresh.values()]))
+            self._forecasts.append(self._forecaster.forecast(self._described[-1]))
             self._proposals.update(fresh)
 
     def leaders(self, count: int) -> list[Proposal[G]]:
@@ -159,10 +160,9 @@ class _Pool(Generic[G]):
     def _ordered(self) -> tuple[list[Proposal[G]], Described, Forecast, NDArray[np.int64]]:
         """Return everybody by id, so that of equals the first one wins, what is predicted of them, and their order:
         by expected improvement, then as NSGA-II would."""
-        by_name = sorted(range(len(self._proposals)), key=list(self._proposals).__getitem__)
+        by_name = np.array(sorted(range(len(self._proposals)), key=list(self._proposals).__getitem__))
         every = list(self._proposals.values())
-        described = Described.joined(self._described)[np.array(by_name)]
-        forecast = self._forecaster.forecast(described)
+        described, forecast = Described.joined(self._described)[by_name], Forecast.joined(self._forecasts)[by_name]
         gains = expected_improvements(forecast.mean, forecast.deviations, self._forecaster.front)
         places = np.argsort(best_first(np.round(forecast.mean, PLACES), np.zeros(len(every))), kind="stable")
         return [every[i] for i in by_name], described, forecast, np.lexsort((places, -gains))
