@@ -75,28 +75,36 @@ def prepare(settings: Settings, pool: WorkerPool, announce: Announce = lambda na
     return prepared
 
 
-def track(result: GateResult, settings: Settings, say: Callable[[str], None]) -> None:
-    """Show what a gate found to the tracking server that is set, if one is; where it refuses, that is said.
+def track(result: GateResult, settings: Settings) -> None:
+    """Show what a gate found to the tracking server that is set, if one is.
 
-    What was found matters more than whether a server takes it: it is in the result's folder whatever becomes of this.
+    Raises:
+        TrackingError: the server refuses.
     """
-    if settings.tracking_uri is None:
-        return
-    from evodiff.tracking import gates as tracking
+    if settings.tracking_uri is not None:
+        from evodiff.tracking.gates import track_gate
 
+        track_gate(result, settings.tracking_uri)
+
+
+def try_to_track(result: GateResult, settings: Settings, say: Callable[[str], None]) -> None:
+    """As :func:`track`, but where the server refuses, that is only said.
+
+    For those to whom what was found matters more than whether a server takes it; it is in the result's folder.
+    """
     try:
-        tracking.track_gate(result, settings.tracking_uri)
+        track(result, settings)
     except EvodiffError as error:
         say(f"The {result.gate} {result.subject} is not tracked: {error}")
 
 
 @contextmanager
 def failure_tracked(settings: Settings, say: Callable[[str], None]) -> Iterator[None]:
-    """Track a gate that fails here, as :func:`track` does, and let it fail."""
+    """Try to track a gate that fails here, and let it fail."""
     try:
         yield
     except GateFailed as failure:
-        track(GateResult.load(failure.folder), settings, say)
+        try_to_track(GateResult.load(failure.folder), settings, say)
         raise
 
 

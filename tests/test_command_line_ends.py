@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -31,6 +32,20 @@ def test_control_c_before_the_workers_listen_says_how_to_go_on(
     assert code == 130
     assert "--resume" in complaint
     assert "Traceback" not in complaint
+
+
+def test_control_c_while_the_command_line_is_imported_has_no_traceback() -> None:
+    interrupting = (
+        "import sys, evodiff.__main__ as door\n"
+        "class Stop:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'typer': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Stop())\n"
+        "door.main()"
+    )
+    ended = subprocess.run([sys.executable, "-c", interrupting], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 130
+    assert ended.stderr == "evodiff: Stopped before it began.\n"
 
 
 def test_a_seed_beyond_those_of_torch_is_refused(

@@ -150,12 +150,12 @@ def audit(
 
     Where EVODIFF_TRACKING_URI is set, what was found is tracked.
     """
-    from evodiff.gates import audit_run, failure_tracked, track
+    from evodiff.gates import audit_run, failure_tracked, try_to_track
 
     opened, settings = open_run(run), settings_from({})
     with failure_tracked(settings, typer.echo):
         result = audit_run(opened, out=out)
-    track(result, settings, typer.echo)
+    try_to_track(result, settings, typer.echo)
     typer.echo(
         f"{result.subject}: {len(result.checks) - len(result.warnings)} of {len(result.checks)} expectations met"
     )

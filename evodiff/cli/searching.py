@@ -159,7 +159,7 @@ def prepare(
 
     Where EVODIFF_TRACKING_URI is set, what the gate found is tracked.
     """
-    from evodiff.gates import failure_tracked, track
+    from evodiff.gates import failure_tracked, try_to_track
     from evodiff.gates import prepare as prepare_inputs
     from evodiff.pipeline.session import open_workers
     from evodiff.reporting.progress import ProgressDisplay
@@ -172,7 +172,7 @@ def prepare(
         failure_tracked(settings, typer.echo),
     ):
         found = prepare_inputs(settings, pool, display.stage)
-    track(found.gate, settings, typer.echo)
+    try_to_track(found.gate, settings, typer.echo)
     prepared = found.to_json()
     counts = ", ".join(f"{count} {name}" for name, count in prepared["counts"].items())
     typer.echo(f"{prepared['dataset']} is ready: {counts}\ndigest {prepared['digest']}\nGate: {prepared['page']}")

@@ -8,7 +8,8 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from evodiff.errors import EvodiffError, GateFailed, LedgerError
+from evodiff import gates
+from evodiff.errors import LedgerError
 from evodiff.pipeline import generation as steps
 from evodiff.pipeline import shards
 from evodiff.pipeline.chain import successor
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from datetime import datetime
 
-    from evodiff.data.gate_result import GateResult
     from evodiff.pipeline.chain import Scheduler
     from evodiff.pipeline.inputs import Announce
     from evodiff.pipeline.opening import Form, Opened
@@ -44,11 +44,9 @@ def open_form(form: Form, holder: str, *, now: datetime, scheduler: Scheduler, s
     from evodiff.pipeline import opening
 
     def prepare_tracked(settings: Settings, pool: WorkerPool, announce: Announce) -> Prepared:
-        from evodiff.gates import prepare as prepare_inputs
-
-        with _failure_tracked(settings, say):
-            prepared = prepare_inputs(settings, pool, announce)
-        _try_to_track(prepared.gate, settings, say)
+        with gates.failure_tracked(settings, say):
+            prepared = gates.prepare(settings, pool, announce)
+        gates.try_to_track(prepared.gate, settings, say)
         return prepared
 
     return opening.open_form(form, holder, now=now, scheduler=scheduler, say=say, prepare=prepare_tracked)
@@ -167,53 +165,23 @@ def prepare(given: Mapping[str, Any], say: Say) -> dict[str, Any]:
 
     This version of somebody's own images is archived.
     """
-    from evodiff.gates import prepare as prepare_inputs
-
     settings = load_settings(given)
-    with open_workers(settings, say) as pool, _failure_tracked(settings, say):
-        prepared = prepare_inputs(settings, pool, log_listener(say).progress)
+    with open_workers(settings, say) as pool, gates.failure_tracked(settings, say):
+        prepared = gates.prepare(settings, pool, log_listener(say).progress)
     if settings.dataset.startswith("folder:"):
         from evodiff.pipeline.archive import archive_dataset
 
         version = archive_dataset(prepared.inputs.files["dataset.safetensors"], settings.archive)
         say(f"archived as {version}")
-    _track_gate(prepared.gate, settings)
+    gates.track(prepared.gate, settings)
     return prepared.to_json()
 
 
 def audit(run: Run, say: Say) -> str:
     """Audit everything that a run has on record; return the page."""
-    from evodiff.gates import audit_run
-
     settings = load_settings({})
-    with _failure_tracked(settings, say):
-        result = audit_run(run)
+    with gates.failure_tracked(settings, say):
+        result = gates.audit_run(run)
     say(f"{len(result.checks)} expectations, {len(result.warnings)} warnings: {result.page}")
-    _track_gate(result, settings)
+    gates.track(result, settings)
     return str(result.page)
-
-
-@contextmanager
-def _failure_tracked(settings: Settings, say: Say) -> Iterator[None]:
-    try:
-        yield
-    except GateFailed as failure:
-        from evodiff.data.gate_result import GateResult
-
-        _try_to_track(GateResult.load(failure.folder), settings, say)
-        raise
-
-
-def _try_to_track(result: GateResult, settings: Settings, say: Say) -> None:
-    """Track a gate where what it found matters more than whether MLflow takes it."""
-    try:
-        _track_gate(result, settings)
-    except EvodiffError as error:
-        say(f"The {result.gate} {result.subject} is not tracked: {error}")
-
-
-def _track_gate(result: GateResult, settings: Settings) -> None:
-    if settings.tracking_uri is not None:
-        from evodiff.tracking.gates import track_gate
-
-        track_gate(result, settings.tracking_uri)

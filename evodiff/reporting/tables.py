@@ -117,15 +117,23 @@ def _candidate_columns(table: Table, objectives: Sequence[ObjectiveView]) -> Non
 
 def _candidate_row(table: Table, rank: str, item: CandidateView, view: RunView) -> None:
     mark = "★ " if item.id == view.champion else ""
-    origin = item.failure.split(":")[0] if item.failure else f"g{item.generation} {operator_title(item.operator)}"
     table.add_row(
         rank,
         Text(mark + short(item.id)),
         _score(item.fitness_score),
         *[_cell(item.objectives, item.standard_errors, objective) for objective in view.objectives],
-        Text(origin),
+        Text(_origin(item)),
         style="bold" if item.id == view.champion else "" if item.on_front else "dim",
     )
+
+
+def _origin(item: CandidateView) -> str:
+    """Return where a candidate comes from, or what is wrong with it."""
+    if item.failure:
+        return item.failure.split(":")[0]
+    if broken := [name for name, value in item.violations.items() if value > 0]:
+        return f"breaks {', '.join(broken)}"
+    return f"g{item.generation} {operator_title(item.operator)}"
 
 
 def _score(value: float | None) -> str:

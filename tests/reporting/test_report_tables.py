@@ -59,6 +59,13 @@ def test_a_failed_candidate_shows_its_cause() -> None:
     assert "non-finite loss" in printed(leaderboard_table(view))
 
 
+def test_an_infeasible_candidate_shows_what_it_breaks() -> None:
+    row = {"objectives": {"kid": 1.0}, "violations": {"memory": 0.5, "width": 0.0}}
+    text = printed(leaderboard_table(plain_view([ObjectiveView("kid")], [row])))
+    assert "breaks memory" in text
+    assert "width" not in text
+
+
 def test_names_are_not_read_as_markup() -> None:
     view = plain_view([ObjectiveView("kid")], [{"objectives": {"kid": 1.0}}], name="[red]run[/red]")
     assert "[red]run[/red]" in printed(leaderboard_table(view))
