@@ -172,14 +172,14 @@ def evolve_architecture() -> None:
 
         return driver.archive(Run.open(opened["run"]), scheduling.say)
 
-    @task(**scheduling.BESIDE)
+    @task(pool="dvc", **scheduling.BESIDE)
     def register(opened: dict[str, Any]) -> list[dict[str, Any]]:
         from evodiff.pipeline import driver
         from evodiff.pipeline.run import Run
 
         return driver.register(Run.open(opened["run"]), opened["generation"], scheduling.say)
 
-    @task(**scheduling.BESIDE)
+    @task(pool="dvc", **scheduling.BESIDE)
     def canary_deploy(opened: dict[str, Any]) -> dict[str, Any]:
         from evodiff.pipeline import driver
         from evodiff.pipeline.run import Run

@@ -29,7 +29,8 @@ TASK_DEFAULTS: dict[str, Any] = {
     "execution_timeout": timedelta(hours=6),
 }
 
-# Where slots are few, the next generation goes before what is done beside it: archive, registration, report.
+# Where slots are few, the next generation goes before what is done beside it: archive, registration, report. A priority
+# counts among tasks that are ready; the pool dvc, of one slot, keeps a slot free for those that are about to be.
 FIRST: dict[str, Any] = {"weight_rule": "absolute", "priority_weight": 10}
 BESIDE: dict[str, Any] = {"weight_rule": "absolute", "priority_weight": 1}
 

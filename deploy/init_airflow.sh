@@ -11,7 +11,7 @@ cat > /tmp/pools.json <<POOLS
 {
   "training": {"slots": $AIRFLOW__CORE__PARALLELISM, "description": "training", "include_deferred": false},
   "mps": {"slots": $AIRFLOW__CORE__PARALLELISM, "description": "judging", "include_deferred": false},
-  "dvc": {"slots": 1, "description": "the archive has one writer", "include_deferred": false}
+  "dvc": {"slots": 1, "description": "archive, then registry: beside the next generation, one at a time", "include_deferred": false}
 }
 POOLS
 airflow pools import /tmp/pools.json

@@ -163,7 +163,7 @@ def make_pools(scheduler: Scheduler) -> None:
     cores = os.cpu_count() or 1
     scheduler.make_pool("training", cores, "training on this machine: one slot a core")
     scheduler.make_pool("mps", cores, "judging: one slot a core here; one a machine where Macs do it")
-    scheduler.make_pool("dvc", 1, "the archive has one writer")
+    scheduler.make_pool("dvc", 1, "archive, then registry: beside the next generation, one at a time")
 
 
 def migrate(site: Site, environment: dict[str, str]) -> None:
