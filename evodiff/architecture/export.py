@@ -6,31 +6,22 @@ Importing this module imports diffusers' pipelines, which takes seconds.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from diffusers.models.unets.unet_2d import UNet2DModel
 from diffusers.pipelines.ddpm.pipeline_ddpm import DDPMPipeline
 from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 
-from evodiff.architecture.pipeline import EvolvedPipeline
+from evodiff.architecture.pipeline_folder import scheduler_settings, write_pipeline_folder
 from evodiff.architecture.stock import stock_unet
-from evodiff.architecture.unet import EvolvedUNet2DModel
 from evodiff.errors import InvalidGenome
 
 if TYPE_CHECKING:
-    from diffusers.pipelines.pipeline_utils import DiffusionPipeline
     from torch import Tensor, nn
 
     from evodiff.architecture.network import EvolvedNetwork
     from evodiff.architecture.stock import StockUNet
     from evodiff.settings import NoiseScheduleName, Prediction
-
-# The lu spacing is the strongest at few steps, but on the cosine schedule nearly all its steps are at the noisy end.
-_SCHEDULES: dict[str, dict[str, Any]] = {
-    "linear": {"beta_schedule": "linear", "use_lu_lambdas": True},
-    "scaled_linear": {"beta_schedule": "scaled_linear", "use_lu_lambdas": True},
-    "cosine": {"beta_schedule": "squaredcos_cap_v2", "timestep_spacing": "trailing"},
-}
 
 # Names of modules here and in UNet2DModel: those of the whole network, then those inside a layer that differ.
 _STOCK_PATHS = {
@@ -66,29 +57,22 @@ def export_pipeline(
     Raises:
         InvalidGenome: ``stock`` is asked of a genome that is no stock ``UNet2DModel``.
     """
-    scheduler = make_scheduler(prediction, noise_schedule)
-    pipeline: DiffusionPipeline
+    folder = Path(folder)
     if stock:
+        scheduler = make_scheduler(prediction, noise_schedule)
         pipeline = DDPMPipeline(to_stock(network, keep_classes=keep_classes), scheduler)  # type: ignore[arg-type]  # runs with any
-    else:
-        pipeline = EvolvedPipeline(EvolvedUNet2DModel.from_network(network), scheduler)
-    pipeline.save_pretrained(folder, safe_serialization=True)
-    return Path(folder)
+        pipeline.save_pretrained(folder, safe_serialization=True)
+        return folder
+    weights = {name: tensor.detach().cpu().numpy() for name, tensor in network.state_dict().items()}
+    genome = network.genome.to_json()
+    write_pipeline_folder(folder, weights, genome, network.shape, prediction=prediction, noise_schedule=noise_schedule)
+    return folder
 
 
 def make_scheduler(prediction: Prediction, noise_schedule: NoiseScheduleName) -> DPMSolverMultistepScheduler:
-    """Return DPM++ 2M over the 1000 timesteps of the named noise schedule.
-
-    Betas of ``linear`` and ``scaled_linear`` run from 1e-4 to 0.02, as in training.
-    """
+    """Return the scheduler of :func:`~evodiff.architecture.pipeline_folder.scheduler_settings`."""
     scheduler: DPMSolverMultistepScheduler = DPMSolverMultistepScheduler(
-        num_train_timesteps=1000,
-        beta_start=1e-4,
-        beta_end=0.02,
-        algorithm_type="dpmsolver++",
-        solver_order=2,
-        prediction_type=prediction,
-        **_SCHEDULES[noise_schedule],
+        **scheduler_settings(prediction, noise_schedule)
     )
     return scheduler
 

@@ -15,13 +15,11 @@ from diffusers.utils.pil_utils import numpy_to_pil
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
+from evodiff.architecture.pipeline_folder import STOCK_PIPELINE
 from evodiff.architecture.unet import EvolvedUNet2DModel
 
 __all__ = ["DiffusionPipeline", "EvolvedPipeline"]
 
-# DiffusionPipeline.from_pretrained knows only pipelines of diffusers itself, so this is the one a saved folder names.
-# It samples without labels or guidance, from the same noise; EvolvedPipeline.from_pretrained ignores the name.
-STOCK_PIPELINE = "DDPMPipeline"
 OUTPUT_TYPES = ("pil", "np", "pt")
 
 

@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from evodiff.architecture.genome import ImageShape
+from evodiff.architecture.pipeline_folder import write_pipeline_folder
 from evodiff.errors import CandidateNotFound, LedgerError, SettingsError
 from evodiff.pipeline.final import named_candidate, trial_row
+from evodiff.training.digests import read_weights
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,18 +40,26 @@ def export_candidate(run: Run, candidate: str, folder: Path, *, stock: bool = Fa
 
 def export_weights(run: Run, source: Path, folder: Path, *, stock: bool = False) -> int:
     """Write the network whose weights are published in ``source``, as :func:`export_candidate` does; raises as it."""
-    from evodiff.architecture.export import export_pipeline  # imports diffusers' pipelines, which takes seconds
-    from evodiff.pipeline.trial import load_network
-
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise LedgerError(f"{folder} is in use: expected a new or empty folder.", remedy="Give another --out.")
-    network, config = load_network(source)
-    export_pipeline(
-        network,
+    prediction, noise_schedule = run.training.prediction, run.training.noise_schedule
+    if stock:
+        from evodiff.architecture.export import export_pipeline  # imports diffusers' pipelines, which takes seconds
+        from evodiff.pipeline.trial import load_network
+
+        network, config = load_network(source)
+        export_pipeline(network, folder, prediction=prediction, noise_schedule=noise_schedule, stock=True)
+        return int(config["steps"])
+    from safetensors.numpy import load
+
+    weights, config = read_weights(source)
+    write_pipeline_folder(
         folder,
-        prediction=run.training.prediction,
-        noise_schedule=run.training.noise_schedule,
-        stock=stock,
+        load(weights),
+        config["genome"],
+        ImageShape(**config["image_shape"]),
+        prediction=prediction,
+        noise_schedule=noise_schedule,
     )
     return int(config["steps"])
 

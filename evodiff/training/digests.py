@@ -43,6 +43,19 @@ def weights_damage(folder: Path) -> str:
     return ""
 
 
+def read_weights(folder: Path) -> tuple[bytes, dict[str, Any]]:
+    """Return the safetensors and the config of a published folder, after comparing them with its digests.
+
+    Raises:
+        LedgerError: the folder is missing or damaged.
+    """
+    damage = weights_damage(folder)
+    if damage:
+        raise damaged_weights(folder, damage)
+    config: dict[str, Any] = json.loads((folder / CONFIG).read_bytes())
+    return (folder / WEIGHTS).read_bytes(), config
+
+
 def published_steps(folder: Path) -> int:
     """Return after how many training steps the weights in a folder were published, 0 where none are whole there."""
     return 0 if weights_damage(folder) else int(json.loads((folder / CONFIG).read_bytes())["steps"])

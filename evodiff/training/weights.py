@@ -7,7 +7,6 @@ digest of what is there.
 from __future__ import annotations
 
 import errno
-import json
 import shutil
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +17,8 @@ from evodiff.training.digests import (
     DIGESTS,
     FORMAT,
     WEIGHTS,
-    damaged_weights,
     encode_json,
+    read_weights,
     sha256,
     weights_damage,
     weights_digest,
@@ -69,11 +68,8 @@ def load_weights(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         LedgerError: the folder is missing or damaged.
     """
-    damage = weights_damage(folder)
-    if damage:
-        raise damaged_weights(folder, damage)
-    config: dict[str, Any] = json.loads((folder / CONFIG).read_bytes())
-    return load((folder / WEIGHTS).read_bytes()), config
+    content, config = read_weights(folder)
+    return load(content), config
 
 
 def _write(folder: Path, contents: Mapping[str, bytes]) -> None:

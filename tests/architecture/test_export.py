@@ -16,6 +16,7 @@ from evodiff.architecture.export import export_pipeline, make_scheduler, to_stoc
 from evodiff.architecture.genome import ArchitectureGenome, Connection, GlobalParameters, ImageShape, layer
 from evodiff.architecture.network import build_network
 from evodiff.architecture.stock import StockUNet, stock_unet
+from evodiff.architecture.unet import EvolvedUNet2DModel
 from evodiff.architecture.zoo import STOCK_SIZES, ZOO, ddpm_unet, ddpm_unet_small, stock_unet_arguments, tiny
 from evodiff.errors import InvalidGenome
 from evodiff.sampling.noise import NoiseSchedule
@@ -60,6 +61,32 @@ def test_a_folder_holds_safetensors_and_json_only(folder):
     names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     model = {"unet/config.json", "unet/diffusion_pytorch_model.safetensors"}
     assert names == {"model_index.json", "scheduler/scheduler_config.json"} | model
+
+
+@pytest.mark.parametrize("noise_schedule", ["linear", "cosine"])
+def test_what_is_written_without_diffusers_is_what_diffusers_writes(tmp_path, noise_schedule):
+    network = _network(tiny(DIGITS))
+    ours = export_pipeline(network, tmp_path / "ours", prediction="epsilon", noise_schedule=noise_schedule)
+    scheduler = make_scheduler("epsilon", noise_schedule)
+    EvolvedPipeline(EvolvedUNet2DModel.from_network(network), scheduler).save_pretrained(tmp_path / "theirs")
+    for name in ("model_index.json", "unet/config.json", "unet/diffusion_pytorch_model.safetensors"):
+        assert (ours / name).read_bytes() == (tmp_path / "theirs" / name).read_bytes(), name
+    loaded = type(scheduler).from_pretrained(ours, subfolder="scheduler")
+    assert dict(loaded.config) == dict(scheduler.config)
+
+
+def test_writing_a_folder_imports_neither_torch_nor_diffusers(tmp_path):
+    program = f"""
+import sys
+from pathlib import Path
+import numpy as np
+from evodiff.architecture.genome import ImageShape
+from evodiff.architecture.pipeline_folder import write_pipeline_folder
+settings = {{"prediction": "epsilon", "noise_schedule": "linear"}}
+write_pipeline_folder(Path({str(tmp_path)!r}), {{"a": np.ones(3)}}, {{}}, ImageShape(1, 8), **settings)
+assert not {{"torch", "diffusers"}} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path, capture_output=True, text=True)
 
 
 def test_a_fresh_process_that_imports_evodiff_samples_the_same_pixels(folder, pipeline, tmp_path):
