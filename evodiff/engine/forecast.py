@@ -9,7 +9,7 @@ import numpy as np
 
 from evodiff.engine.history import features_of
 from evodiff.engine.selection import nondominated
-from evodiff.engine.surrogate import Surrogate, Warp, rank_correlation
+from evodiff.engine.surrogate import Geometry, Place, Surrogate, Warp, rank_correlation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,19 +29,19 @@ BEYOND = 0.5
 
 @dataclass(frozen=True)
 class Described:
-    """What is known of n genomes: ``features``, (n, d), and ``costs``, (n, m), NaN for objectives to be predicted."""
+    """What is known of n genomes: their ``place``, and ``costs``, (n, m), NaN for objectives to be predicted."""
 
-    features: Floats
+    place: Place
     costs: Floats
 
     def __getitem__(self, chosen: NDArray[np.int64]) -> Described:
         """Return the rows ``chosen``."""
-        return Described(self.features[chosen], self.costs[chosen])
+        return Described(self.place[chosen], self.costs[chosen])
 
     @classmethod
     def joined(cls, parts: Sequence[Described]) -> Described:
         """Return one or more, one after the other."""
-        return cls(np.concatenate([part.features for part in parts]), np.concatenate([part.costs for part in parts]))
+        return cls(Place.joined([part.place for part in parts]), np.concatenate([part.costs for part in parts]))
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,9 @@ class Forecaster(Generic[G]):
         # Who failed, or breaks a constraint, is as bad as the worst: what is like it is not worth a training.
         values[violations > 0] = values[violations == 0].max(axis=0)
         known = space.costs(history.genome(evaluated[0]))
-        features = history.features(evaluated)
+        self._geometry = Geometry(history.features(evaluated))
         self.models = {
-            index: Surrogate(features, values[:, index])
+            index: Surrogate(self._geometry, values[:, index])
             for index, objective in enumerate(history.objectives)
             if objective.name not in known
         }
@@ -134,14 +134,14 @@ class Forecaster(Generic[G]):
                 for index, objective in enumerate(self._objectives):
                     if index not in self.models:
                         costs[row, index] = self._signs[index] * known[objective.name]
-        return Described(features_of(self._space, genomes), costs)
+        return Described(self._geometry.place(features_of(self._space, genomes)), costs)
 
     def forecast(self, described: Described) -> Forecast:
         """Return what is predicted of genomes, or known."""
         warped, deviations = np.empty_like(described.costs), {}
         for index, warp in enumerate(self._warps):
             if index in self.models:
-                warped[:, index], deviation = self.models[index].predict(described.features)
+                warped[:, index], deviation = self.models[index].predict(described.place)
                 deviations[index] = deviation / self._span[index]
             else:
                 warped[:, index] = warp(described.costs[:, index])
@@ -150,7 +150,7 @@ class Forecaster(Generic[G]):
     def covariances(self, described: Described) -> dict[int, Floats]:
         """Return how the predictions of genomes vary together, an (n, n) array by index of the objective."""
         return {
-            index: model.covariance(described.features) / self._span[index] ** 2 for index, model in self.models.items()
+            index: model.covariance(described.place) / self._span[index] ** 2 for index, model in self.models.items()
         }
 
     def predicted(self, mean: Floats) -> dict[str, float]:
