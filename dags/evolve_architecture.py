@@ -53,6 +53,13 @@ PARAMS = {
     ),
     "population": optional("integer", "Candidates a generation. Blank: 8", minimum=2, maximum=1000, section=NEW),
     "steps": optional("integer", "Training steps of a candidate. Blank: 120", minimum=1, section=NEW),
+    "rungs": optional(
+        "integer",
+        "Fidelities: each trains a third of the steps of the next, and the best candidates go on. Blank: 1",
+        minimum=1,
+        maximum=5,
+        section=NEW,
+    ),
     "objectives": Param(
         None,
         type=["null", "array"],

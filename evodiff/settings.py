@@ -113,6 +113,9 @@ class Settings(BaseSettings):
     target: str = Field(default="local", description="hardware that will serve: local, or a profile such as m2-pro")
     generations: int = Field(default=3, ge=1)
     population: int = Field(default=8, ge=2)
+    rungs: int = Field(
+        default=1, ge=1, le=5, description="fidelities; each trains a third as long as the next, which few reach"
+    )
     workers: int | None = Field(default=None, ge=1, description="None takes one per core, at most 8")
     device: DeviceName = "auto"
     seed: int = Field(default=0, ge=0)

@@ -89,7 +89,8 @@ def peak_activation_elements(resolved: ResolvedGenome, batch: int) -> int:
     return max(peak, always + sum(kept.values()) + next(parts).peak_elements)
 
 
-def _parts(resolved: ResolvedGenome, batch: int) -> list[PartCost]:
+@lru_cache(maxsize=256)
+def _parts(resolved: ResolvedGenome, batch: int) -> tuple[PartCost, ...]:
     """Return embedding, stem, for each layer its junction (where connections arrive) and its operation, and output."""
     shape, parameters = resolved.shape, resolved.genome.parameters
     embedding = resolved.time_embedding_channels
@@ -118,7 +119,7 @@ def _parts(resolved: ResolvedGenome, batch: int) -> list[PartCost]:
             formats[len(resolved.layers) - 1],
         )
     )
-    return parts
+    return tuple(parts)
 
 
 def _operation(batch: int, layer: ResolvedLayer, embedding: int, channels_last: bool) -> PartCost:

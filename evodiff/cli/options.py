@@ -36,6 +36,16 @@ PopulationOption = Annotated[
 StepsOption = Annotated[
     int | None, typer.Option("--steps", min=1, help="Training steps of a candidate.  [default: 120]")
 ]
+RungsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--rungs",
+        min=1,
+        max=5,
+        help="Fidelities: new candidates get a third of the steps for each rung above the first, and the best go on.  "
+        "[default: 1]",
+    ),
+]
 SeedOption = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of everything.  [default: 0]")]
 ObjectivesOption = Annotated[
     str | None,

@@ -25,7 +25,10 @@ G = TypeVar("G")
 
 
 class Strategy(Protocol):
-    """What to try next, and what to keep."""
+    """What to try next, and what to keep.
+
+    Those with a true ``promotes`` leave it to :mod:`evodiff.engine.fidelity` who goes on to a higher rung.
+    """
 
     @property
     def name(self) -> str:
@@ -52,6 +55,7 @@ class RandomSearch:
     """Sample for ever."""
 
     name: ClassVar[str] = "random"
+    promotes: ClassVar[bool] = True
 
     def propose(
         self, history: History[G], space: SearchSpace[G], rng: np.random.Generator, generation: int, n: int
@@ -74,6 +78,7 @@ class RegularisedEvolution:
     """
 
     name: ClassVar[str] = "regularised"
+    promotes: ClassVar[bool] = True
     population: int | None = None
     tournament_size: int | None = None
 
@@ -112,6 +117,7 @@ class NSGA2:
     """NSGA-II (Deb et al. 2002) without a surrogate: parents by binary tournament on rank and crowding distance."""
 
     name: ClassVar[str] = "nsga2"
+    promotes: ClassVar[bool] = True
     crossover_rate: float = 0.9
     mutation_rate: float = 0.5
 

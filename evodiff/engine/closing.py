@@ -8,6 +8,7 @@ import numpy as np
 
 from evodiff.engine.convergence import front_hypervolume, summarise
 from evodiff.engine.diversity import diversity_score
+from evodiff.engine.fidelity import agreements
 from evodiff.engine.fitness import FitnessBox, freeze_box
 from evodiff.engine.history import GenerationResult, minimised
 from evodiff.engine.selection import nondominated
@@ -30,12 +31,13 @@ def judge(
     evaluations: Mapping[str, Evaluation],
     *,
     size: int,
+    rungs: int = 1,
 ) -> GenerationResult:
     """Return the result of the generation that ``history`` absorbed last: ``records`` are its trials, as planned."""
     generation = history.generations
     survivors = tuple(strategy.survivors(history, size))
     rung, front = highest_front(history)
-    box = history.box or _first_box(history)
+    box = history.box or _first_box(history, rungs)
     hypervolume = front_hypervolume([history.standing(candidate).objectives for candidate in front], box)
     scores = [(box.score(history.standing(candidate)) if box else None) or 0.0 for candidate in survivors]
     genomes = [history.genome(candidate) for candidate in survivors]
@@ -52,11 +54,12 @@ def judge(
             diversity_score(genomes, history.space.distance),
             [*(result.hypervolume for result in history.results), hypervolume],
         ),
-        credit=_credit(records, set(survivors), set(front)),
+        credit=_credit([item for item in records if _first(history, item)], set(survivors), set(front)),
         environment_failures=tuple(
             trial for trial, item in evaluations.items() if item.failure and item.failure.kind == "environment"
         ),
         surrogate=_agreement(records, evaluations),
+        fidelity=agreements(history, rungs) if rungs > 1 else None,
     )
 
 
@@ -99,11 +102,22 @@ def highest_front(history: History[G]) -> tuple[int, tuple[str, ...]]:
     return rung, tuple(pool[i] for i in np.flatnonzero(keep))
 
 
-def _first_box(history: History[G]) -> FitnessBox | None:
-    """Return the box of the first generation that has a feasible candidate, which is generation 0 as a rule."""
-    standing = [history.standing(candidate) for candidate in history.candidates_of(history.generations)]
-    feasible = [item for item in standing if item.feasible]
-    return freeze_box(minimised(feasible, history.objectives), history.objectives) if feasible else None
+def _first_box(history: History[G], rungs: int) -> FitnessBox | None:
+    """Return the box of the first generation that has a feasible candidate on the full rung, None before that.
+
+    That is generation 0 as a rule, and a later one in a run of several rungs. All candidates up to then span it, each
+    by its highest rung, for few are on the full one.
+    """
+    standing = {candidate: history.standing(candidate) for candidate in history.ids}
+    feasible = {candidate: item for candidate, item in standing.items() if item.feasible}
+    if not any(history.rung(candidate) == rungs - 1 for candidate in feasible):
+        return None
+    return freeze_box(minimised(list(feasible.values()), history.objectives), history.objectives)
+
+
+def _first(history: History[G], record: Mapping[str, Any]) -> bool:
+    """Whether a trial is the first of its candidate: neither a promotion nor a replicate."""
+    return history.first_trial(record["candidate"]) == record["id"]
 
 
 def _credit(records: Sequence[Mapping[str, Any]], survivors: set[str], front: set[str]) -> dict[str, dict[str, int]]:

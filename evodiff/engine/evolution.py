@@ -17,6 +17,7 @@ import numpy as np
 
 from evodiff.engine.candidate import Candidate, Evaluation, Failure, FailureKind, Objective, Trial, parse_objectives
 from evodiff.engine.experiment import check_sizes, describe_space, freeze
+from evodiff.engine.fidelity import promotable
 from evodiff.engine.history import GenerationResult, History, minimised
 from evodiff.engine.ledger import Ledger, only_candidate
 from evodiff.engine.open_generation import whole_evaluation
@@ -57,7 +58,10 @@ class Evolution(Generic[G]):
         ledger: a run folder, new or to go on from; None keeps everything in memory.
         strategy: ``surrogate``, ``nsga2``, ``regularised``, ``random``, or a
             :class:`~evodiff.engine.baselines.Strategy`.
-        rungs: number of fidelities that trials may have.
+        rungs: number of fidelities that trials may have. With more than one, new candidates are tried on the lowest,
+            and the most promising go on (:mod:`evodiff.engine.fidelity`).
+        replicate_ties: try candidates of the front again whose place is owed to less than a standard error
+            (:mod:`evodiff.engine.replication`); on reopening what is on record holds.
         warm_start: genomes that generation 0 tries first (:mod:`evodiff.engine.transfer`); none on reopening means
             those on record.
         settings: more that the run freezes, as plain JSON; None on reopening means what is on record.
@@ -78,6 +82,7 @@ class Evolution(Generic[G]):
         ledger: Path | str | Storage | None = None,
         strategy: str | Strategy = DEFAULT,
         rungs: int = 1,
+        replicate_ties: bool = False,
         warm_start: Sequence[G | Transferred[G]] = (),
         settings: Mapping[str, Any] | None = None,
     ) -> None:
@@ -101,6 +106,7 @@ class Evolution(Generic[G]):
                 "population_size": population_size,
                 "seed": seed,
                 "rungs": rungs,
+                **({"replicate_ties": True} if replicate_ties else {}),
                 "strategy": describe_strategy(self.strategy),
                 "warm_start": warm_start_digest(space, transferred),
                 "settings": settings,
@@ -114,6 +120,7 @@ class Evolution(Generic[G]):
             seed=seed,
             size=population_size,
             rungs=rungs,
+            replicate_ties=bool(self.experiment.get("replicate_ties")),
             warm_start=read_warm_start(self.ledger, space, self.experiment["warm_start"]),
         )
         self._run.sync()
@@ -297,6 +304,11 @@ class Evolution(Generic[G]):
         if self._history.told(trial_id):
             return self._history.evaluation(trial_id)
         return self._run.open.told.get(trial_id) if self._run.open is not None else None
+
+    def promotable(self, count: int) -> list[str]:
+        """Return the candidates, at most ``count`` a rung, that later generations are most likely to train on."""
+        self._run.sync()
+        return promotable(self._history, self.rungs, count)
 
     def prunable_weights(self) -> list[Path]:
         """Return the weights folders that nothing needs any more.

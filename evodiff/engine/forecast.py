@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
-from evodiff.engine.history import features_of
+from evodiff.engine.history import features_of, minimised
 from evodiff.engine.selection import nondominated
-from evodiff.engine.surrogate import Surrogate, Warp, rank_correlation
+from evodiff.engine.surrogate import Geometry, Place, Surrogate, Warp, rank_correlation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,19 +29,19 @@ BEYOND = 0.5
 
 @dataclass(frozen=True)
 class Described:
-    """What is known of n genomes: ``features``, (n, d), and ``costs``, (n, m), NaN for objectives to be predicted."""
+    """What is known of n genomes: their ``place``, and ``costs``, (n, m), NaN for objectives to be predicted."""
 
-    features: Floats
+    place: Place
     costs: Floats
 
     def __getitem__(self, chosen: NDArray[np.int64]) -> Described:
         """Return the rows ``chosen``."""
-        return Described(self.features[chosen], self.costs[chosen])
+        return Described(self.place[chosen], self.costs[chosen])
 
     @classmethod
     def joined(cls, parts: Sequence[Described]) -> Described:
         """Return one or more, one after the other."""
-        return cls(np.concatenate([part.features for part in parts]), np.concatenate([part.costs for part in parts]))
+        return cls(Place.joined([part.place for part in parts]), np.concatenate([part.costs for part in parts]))
 
 
 @dataclass(frozen=True)
@@ -80,13 +80,19 @@ class Forecaster(Generic[G]):
         self._space = space
         self._objectives = history.objectives
         self._signs = np.array([-1.0 if objective.maximise else 1.0 for objective in history.objectives])
-        values, violations = history.values(evaluated), history.violations(evaluated)
+        tried = [(candidate, rung) for candidate in evaluated for rung in history.rungs(candidate)]
+        standing = [history.standing_on(candidate, rung) for candidate, rung in tried]
+        values, violations = minimised(standing, history.objectives), np.array([item.violation for item in standing])
         # Who failed, or breaks a constraint, is as bad as the worst: what is like it is not worth a training.
         values[violations > 0] = values[violations == 0].max(axis=0)
         known = space.costs(history.genome(evaluated[0]))
-        features = history.features(evaluated)
+        # The rung is one feature more, and what is forecast is the highest one that was reached.
+        self._rungs = np.array([rung for _, rung in tried], dtype=np.float64)
+        self._highest = float(self._rungs[violations == 0].max())
+        features = history.features([candidate for candidate, _ in tried])
+        self._geometry = Geometry(np.column_stack([features, self._rungs]))
         self.models = {
-            index: Surrogate(features, values[:, index])
+            index: Surrogate(self._geometry, values[:, index])
             for index, objective in enumerate(history.objectives)
             if objective.name not in known
         }
@@ -95,7 +101,8 @@ class Forecaster(Generic[G]):
             for index in range(len(history.objectives))
         ]
         warped = np.column_stack([warp(values[:, index]) for index, warp in enumerate(self._warps)])
-        front = warped[nondominated(values, violations)]
+        highest = self._rungs == self._highest
+        front = warped[highest][nondominated(values[highest], violations[highest])]
         self._reference = self._find_reference(front, history.box)
         self._span = np.maximum(self._reference - front.min(axis=0), 1e-9)
         self.front = (front - self._reference) / self._span
@@ -106,8 +113,13 @@ class Forecaster(Generic[G]):
         return {index: model.noise / self._span[index] ** 2 for index, model in self.models.items()}
 
     def rank_correlations(self) -> list[float]:
-        """Return Kendall's tau of each model, between what it predicts of an evaluation left out and its value."""
-        return [rank_correlation(model.left_out(), model.values) for model in self.models.values()]
+        """Return Kendall's tau of each model, between what it predicts of an evaluation left out and its value.
+
+        Among those on the rung that most were tried on.
+        """
+        rungs, counts = np.unique(self._rungs, return_counts=True)
+        most = self._rungs == rungs[np.argmax(counts)]
+        return [rank_correlation(model.left_out()[most], model.values[most]) for model in self.models.values()]
 
     def _find_reference(self, front: Floats, box: FitnessBox | None) -> Floats:
         """Return the reference point, (m,), warped: that of the run's frozen box, or beyond it, where the front is.
@@ -134,14 +146,16 @@ class Forecaster(Generic[G]):
                 for index, objective in enumerate(self._objectives):
                     if index not in self.models:
                         costs[row, index] = self._signs[index] * known[objective.name]
-        return Described(features_of(self._space, genomes), costs)
+        features = features_of(self._space, genomes)
+        place = self._geometry.place(np.column_stack([features, np.full(len(genomes), self._highest)]))
+        return Described(place, costs)
 
     def forecast(self, described: Described) -> Forecast:
         """Return what is predicted of genomes, or known."""
         warped, deviations = np.empty_like(described.costs), {}
         for index, warp in enumerate(self._warps):
             if index in self.models:
-                warped[:, index], deviation = self.models[index].predict(described.features)
+                warped[:, index], deviation = self.models[index].predict(described.place)
                 deviations[index] = deviation / self._span[index]
             else:
                 warped[:, index] = warp(described.costs[:, index])
@@ -150,7 +164,7 @@ class Forecaster(Generic[G]):
     def covariances(self, described: Described) -> dict[int, Floats]:
         """Return how the predictions of genomes vary together, an (n, n) array by index of the objective."""
         return {
-            index: model.covariance(described.features) / self._span[index] ** 2 for index, model in self.models.items()
+            index: model.covariance(described.place) / self._span[index] ** 2 for index, model in self.models.items()
         }
 
     def predicted(self, mean: Floats) -> dict[str, float]:

@@ -33,7 +33,8 @@ class GenerationResult:
     ``survivors`` and ``front`` are candidate ids, ``rung`` is the rung of the front, ``credit`` counts for each
     operator how many candidates it was ``tried`` on and how many of those are ``survivors`` and in the ``front``.
     ``surrogate`` says of each objective that was predicted for ``trials`` of the generation how the prediction and what
-    came agree: Kendall's ``rank_correlation``, in [-1, 1]; None where nothing was predicted.
+    came agree: Kendall's ``rank_correlation``, in [-1, 1]; None where nothing was predicted. ``fidelity`` says how each
+    rung agrees with the next (:class:`evodiff.engine.fidelity.RungAgreement`); None in a run of one rung.
     """
 
     generation: int
@@ -46,11 +47,13 @@ class GenerationResult:
     credit: Mapping[str, Mapping[str, int]]
     environment_failures: tuple[str, ...]
     surrogate: Mapping[str, Mapping[str, float]] | None = None
+    fidelity: Mapping[str, Mapping[str, Any]] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON."""
         data = asdict(self)
-        return data if self.surrogate is not None else {name: data[name] for name in data if name != "surrogate"}
+        absent = [name for name in ("surrogate", "fidelity") if data[name] is None]
+        return {name: data[name] for name in data if name not in absent}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> GenerationResult:
@@ -69,6 +72,9 @@ class GenerationResult:
         finite_values(data["metrics"], "metrics")
         for objective, agreement in (data.get("surrogate") or {}).items():
             finite_values(agreement, objective)
+        for rung, agreement in (data.get("fidelity") or {}).items():
+            finite_values({name: agreement[name] for name in ("pairs", "share")}, f"rung {rung}")
+            finite_values(agreement["rank_correlation"], f"rung {rung}")
         return cls(**{**data, **sequences, "box": box, "metrics": EvolutionMetrics(**data["metrics"])})
 
 
@@ -190,9 +196,28 @@ class History(Generic[G]):
 
     def standing(self, candidate: str) -> Evaluation:
         """Return what is known of a candidate: the mean of its replicates on the highest rung it was tried on."""
-        rung = self.rung(candidate)
+        return self.standing_on(candidate, self.rung(candidate))
+
+    def standing_on(self, candidate: str, rung: int) -> Evaluation:
+        """Return the mean of a candidate's replicates on a rung that it was tried on."""
+        return combine_replicates(self.trials_on(candidate, rung))
+
+    def trials_on(self, candidate: str, rung: int) -> list[Evaluation]:
+        """Return what each trial of a candidate on a rung brought back, replicates in the order asked."""
         trials = [item for item in self._trials[candidate] if item.rung == rung]
-        return combine_replicates([self._evaluations[item.generation][item.id] for item in trials])
+        return [self._evaluations[item.generation][item.id] for item in trials]
+
+    def first_trial(self, candidate: str) -> str:
+        """Return the trial by which a candidate was first tried."""
+        return self._trials[candidate][0].id
+
+    def rungs(self, candidate: str) -> list[int]:
+        """Return the rungs on which a candidate was tried, lowest first."""
+        return sorted({item.rung for item in self._trials[candidate]})
+
+    def on_rung(self, rung: int) -> list[str]:
+        """Return the candidates that were tried on a rung, in the order in which they were first asked."""
+        return [candidate for candidate, trials in self._trials.items() if any(item.rung == rung for item in trials)]
 
     def values(self, candidates: Sequence[str]) -> np.ndarray:
         """Return an (n, m) float64 array of the objectives of candidates, minimised; NaN where a trial failed."""

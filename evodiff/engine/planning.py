@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from evodiff.engine.candidate import Trial, candidate_id
 from evodiff.engine.encoding import encode_line
+from evodiff.engine.fidelity import promotions
 from evodiff.engine.randomness import generator, trial_seed
+from evodiff.engine.replication import replicates
 from evodiff.engine.space import space_within
 from evodiff.engine.variation import INITIAL, WARM_START, Proposal, samples
 from evodiff.errors import SettingsError
@@ -30,13 +32,17 @@ def plan_generation(
     seed: int,
     size: int,
     rungs: int = 1,
+    replicate_ties: bool = False,
     warm_start: Sequence[Transferred[G]] = (),
 ) -> bytes:
     """Return ``plan.jsonl`` of the next generation: at most ``size`` trials, in the order in which they are asked.
 
-    1. Proposals come from the strategy; in generation 0 from the warm start, then ``space.initial``.
-    2. A proposal of a trial that was asked before, or is in the plan already, is dropped.
-    3. When too many in a row were dropped, samples fill up; when those are known too, the plan is shorter, or empty:
+    1. First come the promotions of a run of several rungs (:mod:`evodiff.engine.fidelity`), and with
+       ``replicate_ties`` the replicates (:mod:`evodiff.engine.replication`), unless the strategy proposes such trials
+       itself.
+    2. Proposals come from the strategy; in generation 0 from the warm start, then ``space.initial``.
+    3. A proposal of a trial that was asked before, or is in the plan already, is dropped.
+    4. When too many in a row were dropped, samples fill up; when those are known too, the plan is shorter, or empty:
        the space, or what sampling reaches of it, is exhausted.
 
     The plan is a function of closed generations and the seed.
@@ -50,8 +56,11 @@ def plan_generation(
     if generation == 0:
         plan.take(_starts(space, warm_start, seed))
     else:
+        if getattr(strategy, "promotes", False):
+            plan.take(promotions(history, rungs, size))
+            plan.take(replicates(history, size) if replicate_ties else ())
         rng = generator(seed, generation, "propose")
-        plan.take(strategy.propose(history, space, rng, generation, size))
+        plan.take(strategy.propose(history, space, rng, generation, size - len(plan.lines)))
     plan.take(samples(space, generator(seed, generation, "sample")))
     return b"".join(plan.lines.values())
 

@@ -54,6 +54,7 @@ class SurrogateSearch:
     """
 
     name: ClassVar[str] = "surrogate"
+    promotes: ClassVar[bool] = True
     pool: int = 600
     rounds: int = 3
     memory: int = 1000

@@ -41,6 +41,7 @@ class Run(Generic[G]):
         seed: int,
         size: int,
         rungs: int,
+        replicate_ties: bool,
         warm_start: Sequence[Transferred[G]],
     ) -> None:
         self.history = history
@@ -51,6 +52,7 @@ class Run(Generic[G]):
         self._seed = seed
         self._size = size
         self._rungs = rungs
+        self._replicate_ties = replicate_ties
         self._warm_start = warm_start
 
     def sync(self) -> None:
@@ -99,6 +101,7 @@ class Run(Generic[G]):
             seed=self._seed,
             size=self._size,
             rungs=self._rungs,
+            replicate_ties=self._replicate_ties,
             warm_start=self._warm_start,
         )
 
@@ -151,7 +154,8 @@ class Run(Generic[G]):
         for trial in self.open.opened_trials():
             self.history.keep_genome(trial.candidate, trial.genome)
         if content is None:
-            ours = judge(self.history, self._strategy, self.open.records, self.open.evaluations(), size=self._size)
+            told = self.open.evaluations()
+            ours = judge(self.history, self._strategy, self.open.records, told, size=self._size, rungs=self._rungs)
             self._ledger.publish(result_name(generation), encode_document(ours.to_json()))
             content = self._ledger.result(generation)
             assert content is not None

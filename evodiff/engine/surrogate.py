@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
@@ -37,21 +39,102 @@ class Kernel:
     noise: float
 
 
-class Surrogate:
-    """Predicts one objective from features.
+@dataclass(frozen=True)
+class Parts:
+    """What kernels of any weights are mixed from: the linear kernel and the L1 distances in medians, alike in shape."""
+
+    linear: Floats
+    distance: Floats
+
+    def every(self, step: int) -> Parts:
+        """Return what is left where only every ``step``-th row and column is taken."""
+        return Parts(self.linear[::step, ::step], self.distance[::step, ::step])
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where m genomes lie: ``rows``, (m, d) scaled, parts with n evaluated ones, (m, n), and with themselves, (m,)."""
+
+    rows: Floats
+    near: Parts
+    itself: Parts
+
+    def __getitem__(self, chosen: NDArray[np.int64]) -> Place:
+        """Return the place of those ``chosen``."""
+        near = Parts(self.near.linear[chosen], self.near.distance[chosen])
+        return Place(self.rows[chosen], near, Parts(self.itself.linear[chosen], self.itself.distance[chosen]))
+
+    @classmethod
+    def joined(cls, places: Sequence[Place]) -> Place:
+        """Return one or more, one after the other."""
+
+        def stack(arrays: Iterable[Floats]) -> Floats:
+            return np.concatenate(list(arrays))
+
+        near = Parts(stack(item.near.linear for item in places), stack(item.near.distance for item in places))
+        itself = Parts(stack(item.itself.linear for item in places), stack(item.itself.distance for item in places))
+        return cls(stack(item.rows for item in places), near, itself)
+
+
+class Geometry:
+    """How alike genomes are by their features, which all objectives have in common.
+
+    Features are centred and divided by their deviation; constant ones are left out.
 
     Args:
         features: (n, d) array of evaluated genomes, n at least 2, finite.
+    """
+
+    def __init__(self, features: Floats) -> None:
+        self._centre = features.mean(axis=0)
+        spread = np.ptp(features, axis=0)
+        self._kept = spread > 0
+        # A rare choice among one-hot features weighs at most twice what an even one does.
+        self._deviation = np.maximum(features.std(axis=0), spread / 4)[self._kept]
+        self._rows = self._scaled(features)
+        norms = (self._rows**2).sum(axis=1)
+        self._linear = max(float(norms.mean()), 1e-12)
+        self._square = max(float((norms**2).mean()) / self._linear**2, 1e-12)
+        distance = _l1(self._rows, self._rows)
+        self._median = max(float(np.median(distance[np.triu_indices(len(distance), 1)])), 1e-12)
+        self.own = Parts(self._rows @ self._rows.T / self._linear, distance / self._median)
+
+    def place(self, features: Floats) -> Place:
+        """Return where genomes with (m, d) features lie."""
+        rows = self._scaled(features)
+        itself = Parts((rows**2).sum(axis=1) / self._linear, np.zeros(len(rows)))
+        return Place(rows, self.parts(rows, self._rows), itself)
+
+    def parts(self, first: Floats, second: Floats) -> Parts:
+        """Return the parts of (m, d) and (k, d) scaled rows, (m, k) each."""
+        return Parts(first @ second.T / self._linear, _l1(first, second) / self._median)
+
+    def mix(self, parts: Parts, kernel: Kernel) -> Floats:
+        """Return the weighted sum of the three kernels, in the shape of the parts, without noise."""
+        additive, pairs, alike = kernel.shares
+        mixed: Floats = additive * parts.linear + pairs * parts.linear**2 / self._square
+        return mixed + alike * np.exp(-parts.distance / kernel.length) if alike else mixed
+
+    def _scaled(self, features: Floats) -> Floats:
+        scaled = (features[:, self._kept] - self._centre[self._kept]) / self._deviation
+        clipped: Floats = np.clip(scaled, -FARTHEST, FARTHEST)
+        return clipped
+
+
+class Surrogate:
+    """Predicts one objective of genomes.
+
+    Args:
+        geometry: where the evaluated genomes lie, at least 2 of them; models of several objectives share it.
         values: (n,) array, finite, minimised.
     """
 
-    def __init__(self, features: Floats, values: Floats) -> None:
+    def __init__(self, geometry: Geometry, values: Floats) -> None:
         self.warp = Warp(values)
         self.values = self.warp(values)
-        self._scale = _FeatureScale(features)
-        self._kernels = _Kernels(self._scale(features))
+        self._geometry = geometry
         self.kernel = self._choose()
-        covariance = self._kernels.mixed(self._kernels.rows, self.kernel)
+        covariance = geometry.mix(geometry.own, self.kernel)
         covariance[np.diag_indices(len(covariance))] += self.kernel.noise
         self._inverse = np.linalg.inv(covariance)
         self._mean = float(self.values.mean())
@@ -64,18 +147,16 @@ class Surrogate:
         """Variance of one more evaluation, beyond what the model does not know."""
         return self.kernel.noise * self.variance
 
-    def predict(self, features: Floats) -> tuple[Floats, Floats]:
-        """Return the mean and the deviation, (m,) each, of the warped values of other genomes."""
-        rows = self._scale(features)
-        cross = self._kernels.mixed(rows, self.kernel)
-        left = self._kernels.diagonal(rows, self.kernel) - np.einsum("ij,ij->i", cross @ self._inverse, cross)
+    def predict(self, place: Place) -> tuple[Floats, Floats]:
+        """Return the mean and the deviation, (m,) each, of the warped values of m other genomes."""
+        cross = self._geometry.mix(place.near, self.kernel)
+        left = self._geometry.mix(place.itself, self.kernel) - np.einsum("ij,ij->i", cross @ self._inverse, cross)
         return self._mean + cross @ self._weights, np.sqrt(self.variance * np.maximum(left, 0))
 
-    def covariance(self, features: Floats) -> Floats:
-        """Return the (m, m) covariance of the warped values of other genomes."""
-        rows = self._scale(features)
-        cross = self._kernels.mixed(rows, self.kernel)
-        own = self._kernels.mixed(rows, self.kernel, rows)
+    def covariance(self, place: Place) -> Floats:
+        """Return the (m, m) covariance of the warped values of m other genomes."""
+        cross = self._geometry.mix(place.near, self.kernel)
+        own = self._geometry.mix(self._geometry.parts(place.rows, place.rows), self.kernel)
         covariance: Floats = self.variance * (own - cross @ self._inverse @ cross.T)
         return covariance
 
@@ -86,13 +167,12 @@ class Surrogate:
 
     def _choose(self) -> Kernel:
         step = -(-len(self.values) // CHOSEN_ON)
-        rows, values = self._kernels.rows[::step], self.values[::step]
+        values, parts = self.values[::step], self._geometry.own.every(step)
         centred = values - values.mean()
-        parts = self._kernels.parts(rows, rows)
         best, highest = Kernel(SHARES[0], LENGTHS[0], NOISES[-1]), -np.inf
         for shares in SHARES:
             for length in LENGTHS if shares[2] else LENGTHS[:1]:
-                eigenvalues, vectors = np.linalg.eigh(self._kernels.mix(*parts, Kernel(shares, length, 0.0)))
+                eigenvalues, vectors = np.linalg.eigh(self._geometry.mix(parts, Kernel(shares, length, 0.0)))
                 squares = (vectors.T @ centred) ** 2
                 for noise in NOISES:
                     evidence = _evidence(np.maximum(eigenvalues, 0) + noise, squares)
@@ -126,52 +206,6 @@ class Warp:
         scaled = np.where(warped > 0, np.expm1(np.clip(warped, 0, 50)), warped)
         values: Floats = self.median + self.unit * scaled
         return values
-
-
-class _FeatureScale:
-    """Features made comparable: centred, divided by their deviation, constant ones left out."""
-
-    def __init__(self, features: Floats) -> None:
-        self._centre = features.mean(axis=0)
-        spread = np.ptp(features, axis=0)
-        self._kept = spread > 0
-        # A rare choice among one-hot features weighs at most twice what an even one does.
-        self._deviation = np.maximum(features.std(axis=0), spread / 4)[self._kept]
-
-    def __call__(self, features: Floats) -> Floats:
-        scaled = (features[:, self._kept] - self._centre[self._kept]) / self._deviation
-        clipped: Floats = np.clip(scaled, -FARTHEST, FARTHEST)
-        return clipped
-
-
-class _Kernels:
-    """The three kernels between scaled rows and those of the training data."""
-
-    def __init__(self, rows: Floats) -> None:
-        self.rows = rows
-        norms = (rows**2).sum(axis=1)
-        self._linear = max(float(norms.mean()), 1e-12)
-        self._square = max(float((norms**2).mean()) / self._linear**2, 1e-12)
-        distances = _l1(rows, rows)[np.triu_indices(len(rows), 1)]
-        self._median = max(float(np.median(distances)), 1e-12)
-
-    def parts(self, first: Floats, second: Floats) -> tuple[Floats, Floats]:
-        """Return the linear kernel and the L1 distances in medians, (n, m) each."""
-        return first @ second.T / self._linear, _l1(first, second) / self._median
-
-    def mix(self, linear: Floats, distance: Floats, kernel: Kernel) -> Floats:
-        """Return the weighted sum, without noise."""
-        additive, pairs, alike = kernel.shares
-        mixed: Floats = additive * linear + pairs * linear**2 / self._square
-        return mixed + alike * np.exp(-distance / kernel.length) if alike else mixed
-
-    def mixed(self, first: Floats, kernel: Kernel, second: Floats | None = None) -> Floats:
-        """Return the weighted sum between rows, (n, m); ``second`` is the training data by default."""
-        return self.mix(*self.parts(first, self.rows if second is None else second), kernel)
-
-    def diagonal(self, rows: Floats, kernel: Kernel) -> Floats:
-        """Return the kernel of each row with itself, (n,)."""
-        return self.mix((rows**2).sum(axis=1) / self._linear, np.zeros(len(rows)), kernel)
 
 
 def rank_correlation(first: Floats, second: Floats) -> float:

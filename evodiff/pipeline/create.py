@@ -103,6 +103,7 @@ def create_run(
         space,
         objectives=[Objective(name) for name in settings.objectives],
         population_size=settings.population,
+        rungs=settings.rungs,
         seed=settings.seed,
         ledger=path,
         strategy=settings.strategy,

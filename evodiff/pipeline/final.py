@@ -83,7 +83,7 @@ def final_steps(run: Run) -> int:
         return run.training.steps
     spent = sum(
         training_flops(resolve(run.space.from_json(row["genome"]), run.shape), run.training.batch_size)
-        * run.steps(row["rung"])
+        * run.added_steps(row)
         for row in run.ledger.plan(run.ledger.closed - 1)
     )
     a_step = training_flops(resolve(best.genome, run.shape), run.training.batch_size)

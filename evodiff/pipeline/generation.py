@@ -120,7 +120,8 @@ def select(run: Run, generation: int) -> dict[str, Any]:
             remedy=f"Run `evodiff generation train` and `evaluate` with --run {run.path} --generation {generation}.",
         )
     remove_weights(run, superfluous_weights(run))
-    drop_checkpoints(run, keep={candidate.id for candidate in evolution.front()})
+    trained_on = evolution.promotable(2 * evolution.population_size)
+    drop_checkpoints(run, keep={*trained_on, *(candidate.id for candidate in evolution.front())})
     return result
 
 

@@ -29,7 +29,7 @@ def reuse_evaluations(run: Run, generation: int, sibling: Run) -> list[str]:
         found = sibling.ledger.evaluations(generation).get(trial.id) if generation < sibling.ledger.closed else None
         if found is None or found.failure is not None or trial.id in run.ledger.evaluations(generation):
             continue
-        if reference_curve(run, generation) != reference_curve(sibling, generation):
+        if reference_curve(run, generation, trial.rung) != reference_curve(sibling, generation, trial.rung):
             continue
         source, target = sibling.ledger.weights_folder(trial), run.ledger.weights_folder(trial)
         if source.is_dir() and not target.exists():

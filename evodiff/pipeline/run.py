@@ -14,6 +14,7 @@ from evodiff.architecture.genome import ArchitectureGenome, ImageShape
 from evodiff.architecture.graph import resolve
 from evodiff.architecture.space import ArchitectureSpace
 from evodiff.engine import Evolution, Objective
+from evodiff.engine.fidelity import added_steps, rung_steps
 from evodiff.engine.ledger import Ledger
 from evodiff.errors import CandidateNotFound, LedgerError
 from evodiff.hardware.calibration import Calibration
@@ -106,8 +107,11 @@ class Run:
 
     def steps(self, rung: int) -> int:
         """Training steps of a rung: all of them on the highest, a third as many on each one below."""
-        rungs = int(self.experiment["rungs"])
-        return max(1, round(self.training.steps / float(3 ** (rungs - 1 - rung))))
+        return rung_steps(self.training.steps, rung, int(self.experiment["rungs"]))
+
+    def added_steps(self, trial: Mapping[str, Any]) -> int:
+        """Training steps that the trial of a plan's row adds to those of the rungs below."""
+        return added_steps(self.training.steps, trial, int(self.experiment["rungs"]))
 
     @cached_property
     def evaluation(self) -> EvaluationSettings:
@@ -179,6 +183,7 @@ class Run:
             "dataset": self.settings["dataset"]["name"],
             "image_size": self.shape.size,
             "population": self.experiment["population_size"],
+            "rungs": self.experiment["rungs"],
             "seed": self.experiment["seed"],
             "strategy": self.experiment["strategy"]["name"],
             "objectives": tuple(objective.name for objective in self.objectives),

@@ -188,7 +188,7 @@ def spent_tflop(run: Run) -> float:
     batch = run.training.batch_size
     return (
         sum(
-            training_flops(resolve(run.space.from_json(row["genome"]), run.shape), batch) * run.steps(row["rung"])
+            training_flops(resolve(run.space.from_json(row["genome"]), run.shape), batch) * run.added_steps(row)
             for generation in range(run.ledger.generations)
             for row in run.ledger.plan(generation)
         )

@@ -74,6 +74,36 @@ def surrogate(view: RunView) -> Markup | None:
     )
 
 
+def rungs(view: RunView) -> Markup | None:
+    """How far short trainings foretell long ones."""
+    if not view.rungs:
+        return None
+    names = sorted({name for item in view.rungs for name in item.rank_correlations})
+    return section(
+        "rungs",
+        "Short and long trainings",
+        "New candidates are trained on the first rung, and those that promise most go on to the next. The rank "
+        "correlation (Kendall's tau) says how well a rung foretells the next, over those that were trained on both: "
+        "they are the best of it, which are hardest to tell apart. The less it tells, the larger the share that goes "
+        "on. The front and the champion are picked on the highest rung alone.",
+        data_table(
+            ["Rung", "Steps", "Tried", "Promoted", "Share to promote", *(f"tau of {name}" for name in names)],
+            [
+                [
+                    item.rung,
+                    item.steps if item.steps is not None else MISSING,
+                    item.tried,
+                    item.promoted if item.share is not None else "",
+                    number(item.share, 2) if item.share is not None else "",
+                    *(number(item.rank_correlations.get(name), 2) if item.share is not None else "" for name in names),
+                ]
+                for item in view.rungs
+            ],
+            numeric=set(range(5 + len(names))),
+        ),
+    )
+
+
 def operators(view: RunView) -> Markup | None:
     """What each operator's children came to."""
     rows = operator_rows(view.candidates)

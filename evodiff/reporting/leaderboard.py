@@ -70,6 +70,8 @@ def _standing(candidate: CandidateView, view: RunView) -> str:
         return "front"
     if not candidate.feasible:
         return "infeasible"
+    if candidate.rung < len(view.rungs) - 1:
+        return f"rung {candidate.rung}"
     return "survivor" if view.generations and view.generations[-1].generation in candidate.survivor_generations else ""
 
 

@@ -11,11 +11,12 @@ from evodiff.architecture.genome import ArchitectureGenome, ImageShape
 from evodiff.architecture.graph import ResolvedGenome, resolve
 from evodiff.engine.candidate import Evaluation, combine_replicates
 from evodiff.engine.convergence import front_hypervolume
+from evodiff.engine.fidelity import added_steps, rung_steps
 from evodiff.engine.fitness import FitnessBox
 from evodiff.engine.ledger import Ledger
 from evodiff.errors import InvalidGenome
 from evodiff.reporting.notation import unit_of
-from evodiff.reporting.view import CandidateView, Floor, GenerationView, ObjectiveView, RandomArm, RunView
+from evodiff.reporting.view import CandidateView, Floor, GenerationView, ObjectiveView, RandomArm, RungView, RunView
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,12 +24,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Tried:
-    """A candidate of the ledger: the record of its first trial, what its trials on the highest rung amount to, and how
-    many trials there were."""
+    """A candidate of the ledger: the records of its trials, and what those on its highest rung amount to."""
 
-    record: Mapping[str, Any]
+    records: list[Mapping[str, Any]]
+    rung: int
     evaluation: Evaluation
-    trials: int
 
 
 def view_from_ledger(path: Path | str) -> RunView:
@@ -51,13 +51,15 @@ def view_from_ledger(path: Path | str) -> RunView:
     box = _box(results)
     tried = _tried(ledger)
     candidates = tuple(
-        _candidate(identifier, item, objectives, settings, results, box) for identifier, item in tried.items()
+        _candidate(identifier, item, objectives, settings, experiment["rungs"], results, box)
+        for identifier, item in tried.items()
     )
     view = RunView(
         name=Path(path).resolve().name,
         objectives=objectives,
         candidates=candidates,
         generations=_generations(ledger, results),
+        rungs=_rungs(experiment, tried, results),
         shape=_shape(settings),
         settings=_settings(experiment),
         digests={**settings.get("digests", {})},
@@ -117,7 +119,7 @@ def _tried(ledger: Ledger) -> dict[str, _Tried]:
     for identifier, told in trials.items():
         rung = max(record["rung"] for record, _ in told)
         standing = [evaluation for record, evaluation in told if record["rung"] == rung]
-        found[identifier] = _Tried(told[0][0], combine_replicates(standing), len(told))
+        found[identifier] = _Tried([record for record, _ in told], rung, combine_replicates(standing))
     return found
 
 
@@ -126,17 +128,20 @@ def _candidate(
     tried: _Tried,
     objectives: tuple[ObjectiveView, ...],
     settings: Mapping[str, Any],
+    rungs: int,
     results: list[dict[str, Any]],
     box: FitnessBox | None,
 ) -> CandidateView:
-    record, evaluation = tried.record, tried.evaluation
+    record, evaluation = tried.records[0], tried.evaluation
     failure = evaluation.failure
     resolved = _resolved(record["genome"], settings)
     training = settings.get("training", {})
-    steps, batch = training.get("steps"), training.get("batch_size")
+    full, batch = training.get("steps"), training.get("batch_size")
+    steps = sum(added_steps(full, row, rungs) for row in tried.records) if full else None
     return CandidateView(
         id=identifier,
         generation=record["generation"],
+        rung=tried.rung,
         operator=record["operator"],
         parents=tuple(record["parents"]),
         objectives={} if failure else dict(evaluation.objectives),
@@ -152,7 +157,7 @@ def _candidate(
         failure=f"{failure.cause}: {failure.detail}".removesuffix(": ") if failure else None,
         parameters=parameter_count(resolved) if resolved else None,
         flops=flops(resolved) if resolved else None,
-        training_flops=training_flops(resolved, batch) * steps * tried.trials if resolved and steps and batch else None,
+        training_flops=training_flops(resolved, batch) * steps if resolved and steps and batch else None,
         genome=record["genome"],
     )
 
@@ -187,6 +192,32 @@ def _generations(ledger: Ledger, results: list[dict[str, Any]]) -> tuple[Generat
             )
         )
     return tuple(points)
+
+
+def _rungs(
+    experiment: Mapping[str, Any], tried: Mapping[str, _Tried], results: list[dict[str, Any]]
+) -> tuple[RungView, ...]:
+    count = experiment["rungs"]
+    if count == 1:
+        return ()
+    full = experiment.get("settings", {}).get("training", {}).get("steps")
+    found = (results[-1].get("fidelity") or {}) if results else {}
+    reached = [{record["rung"] for record in item.records} for item in tried.values()]
+    views = []
+    for rung in range(count):
+        agreement = found.get(str(rung), {})
+        views.append(
+            RungView(
+                rung=rung,
+                steps=rung_steps(full, rung, count) if full else None,
+                tried=sum(rung in rungs for rungs in reached),
+                promoted=sum({rung, rung + 1} <= rungs for rungs in reached),
+                pairs=agreement.get("pairs", 0),
+                rank_correlations=agreement.get("rank_correlation", {}),
+                share=agreement.get("share"),
+            )
+        )
+    return tuple(views)
 
 
 def _settings(experiment: Mapping[str, Any]) -> dict[str, Any]:

@@ -46,6 +46,7 @@ def report_html(view: RunView) -> str:
             sections.lineage(view),
             evidence.noise(view),
             evidence.surrogate(view),
+            evidence.rungs(view),
             evidence.operators(view),
             evidence.latency(view),
             evidence.training(view),

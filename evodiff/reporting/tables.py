@@ -122,18 +122,19 @@ def _candidate_row(table: Table, rank: str, item: CandidateView, view: RunView) 
         Text(mark + short(item.id)),
         _score(item.fitness_score),
         *[_cell(item.objectives, item.standard_errors, objective) for objective in view.objectives],
-        Text(_origin(item)),
+        Text(_origin(item, view)),
         style="bold" if item.id == view.champion else "" if item.on_front else "dim",
     )
 
 
-def _origin(item: CandidateView) -> str:
+def _origin(item: CandidateView, view: RunView) -> str:
     """Return where a candidate comes from, or what is wrong with it."""
     if item.failure:
         return item.failure.split(":")[0]
     if broken := [name for name, value in item.violations.items() if value > 0]:
         return f"breaks {', '.join(broken)}"
-    return f"g{item.generation} {operator_title(item.operator)}"
+    rung = f" rung {item.rung}," if item.rung < len(view.rungs) - 1 else ""
+    return f"g{item.generation}{rung} {operator_title(item.operator)}"
 
 
 def _score(value: float | None) -> str:

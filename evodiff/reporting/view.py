@@ -29,6 +29,7 @@ class CandidateView:
     """One candidate of a run with the evaluation that counts.
 
     ``objectives`` is empty for a failed one, whose ``failure`` says why. ``violations`` above 0 make it infeasible.
+    ``rung`` is the highest that it was tried on.
     ``flops`` is one forward pass of one image, ``genome`` the genome's JSON. ``training_flops`` is what its training
     cost, by the steps that were planned: a failed trial is charged for all of them too, which is too much where it was
     stopped early, for the ledger says only in words how far it came.
@@ -49,6 +50,7 @@ class CandidateView:
     flops: float | None = None
     training_flops: float | None = None
     genome: Mapping[str, Any] | None = None
+    rung: int = 0
 
     @property
     def feasible(self) -> bool:
@@ -70,6 +72,23 @@ class GenerationView:
     diversity_score: float | None = None
     convergence_rate: float | None = None
     rank_correlations: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RungView:
+    """How a rung of ``steps`` training steps ranks candidates: ``tried`` were trained so far and ``promoted`` went on.
+
+    ``rank_correlations`` are those with the next rung, by objective, over ``pairs`` that were tried on both; ``share``
+    is how much of the rung is promoted. Both are empty for the full rung.
+    """
+
+    rung: int
+    steps: int | None
+    tried: int
+    promoted: int = 0
+    pairs: int = 0
+    rank_correlations: Mapping[str, float] = field(default_factory=dict)
+    share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -180,12 +199,14 @@ class MemorisationView:
 @dataclass(frozen=True)
 class RunView:
     """A run as its report shows it. ``candidates`` are in the order of evaluation; ``objectives`` in the run's order,
-    quality first. ``shape`` is (channels, size, classes) of the images that the networks denoise."""
+    quality first. ``rungs`` is empty for a run of one. ``shape`` is (channels, size, classes) of the images that the
+    networks denoise."""
 
     name: str
     objectives: tuple[ObjectiveView, ...]
     candidates: tuple[CandidateView, ...] = ()
     generations: tuple[GenerationView, ...] = ()
+    rungs: tuple[RungView, ...] = ()
     champion: str | None = None
     shape: tuple[int, int, int] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)

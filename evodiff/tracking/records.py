@@ -117,6 +117,11 @@ class RunRecords:
                     f"surrogate_rank_correlation.{name}": item["rank_correlation"]
                     for name, item in (result.get("surrogate") or {}).items()
                 },
+                **{
+                    f"rung_{rung}_rank_correlation.{name}": tau
+                    for rung, item in (result.get("fidelity") or {}).items()
+                    for name, tau in item["rank_correlation"].items()
+                },
             },
             span=_hull(spans),
         )
@@ -239,7 +244,7 @@ class RunRecords:
 
     def _training_flops(self, row: Mapping[str, Any]) -> float:
         resolved = resolve(ArchitectureGenome.from_json(row["genome"]), self.run.shape)
-        return training_flops(resolved, self.run.training.batch_size) * self.run.steps(row["rung"])
+        return training_flops(resolved, self.run.training.batch_size) * self.run.added_steps(row)
 
     @cached_property
     def _plans(self) -> list[list[dict[str, Any]]]:

@@ -15,7 +15,7 @@ from evodiff.engine import Evolution, SurrogateSearch
 from evodiff.engine.acquisition import expected_improvements, improvements, pick_batch
 from evodiff.engine.history import GenerationResult
 from evodiff.engine.prescreen import remembered
-from evodiff.engine.surrogate import Surrogate, Warp, chance, rank_correlation
+from evodiff.engine.surrogate import Geometry, Surrogate, Warp, chance, rank_correlation
 
 RNG = np.random.default_rng
 
@@ -24,31 +24,35 @@ def one_hot(count: int, layers: int, choices: int, seed: int) -> np.ndarray:
     return np.eye(choices)[RNG(seed).integers(choices, size=(count, layers))].reshape(count, -1)
 
 
+def modelled(features: np.ndarray, values: np.ndarray) -> tuple[Geometry, Surrogate]:
+    geometry = Geometry(features)
+    return geometry, Surrogate(geometry, values)
+
+
 def test_the_surrogate_is_the_gaussian_process_of_the_textbook():
     features = one_hot(30, 5, 3, 0)
     values = features @ RNG(1).normal(size=15) + RNG(2).normal(size=30)
-    model = Surrogate(features, values)
-    query = one_hot(7, 5, 3, 3)
-    mean, deviation = model.predict(query)
+    geometry, model = modelled(features, values)
+    place = geometry.place(one_hot(7, 5, 3, 3))
+    mean, deviation = model.predict(place)
 
-    rows, asked = model._scale(features), model._scale(query)
-    own = model._kernels.mixed(rows, model.kernel) + model.kernel.noise * np.eye(30)
-    cross = model._kernels.mixed(asked, model.kernel)
+    own = geometry.mix(geometry.own, model.kernel) + model.kernel.noise * np.eye(30)
+    cross = geometry.mix(place.near, model.kernel)
+    asked = geometry.mix(geometry.parts(place.rows, place.rows), model.kernel)
     centred = model.values - model.values.mean()
     expected = model.values.mean() + cross @ np.linalg.solve(own, centred)
-    covariance = model.variance * (
-        model._kernels.mixed(asked, model.kernel, asked) - cross @ np.linalg.solve(own, cross.T)
-    )
+    covariance = model.variance * (asked - cross @ np.linalg.solve(own, cross.T))
     assert np.allclose(mean, expected)
-    assert np.allclose(model.covariance(query), covariance)
+    assert np.allclose(model.covariance(place), covariance)
     assert np.allclose(deviation, np.sqrt(np.diag(covariance)))
+    some = np.array([4, 1])
+    assert np.allclose(model.covariance(place[some]), covariance[np.ix_(some, some)])
 
 
 def test_what_is_left_out_is_predicted_by_the_others():
     features = one_hot(25, 6, 3, 4)
-    model = Surrogate(features, features @ RNG(5).normal(size=18))
-    rows = model._scale(features)
-    own = model._kernels.mixed(rows, model.kernel) + model.kernel.noise * np.eye(25)
+    geometry, model = modelled(features, features @ RNG(5).normal(size=18))
+    own = geometry.mix(geometry.own, model.kernel) + model.kernel.noise * np.eye(25)
     centred = model.values - model.values.mean()
     for left in (0, 11, 24):
         others = np.delete(np.arange(25), left)
@@ -61,15 +65,15 @@ def test_it_ranks_what_it_has_not_seen_by_what_genes_add_and_what_pairs_add():
     features = one_hot(160, 6, 3, 6)
     weights, pairs = RNG(7).normal(size=18), RNG(8).normal(size=(18, 18)) / 4
     values = features @ weights + np.einsum("ni,ij,nj->n", features, pairs, features)
-    model = Surrogate(features[:120], values[:120])
-    assert kendalltau(model.predict(features[120:])[0], values[120:]).statistic > 0.8
+    geometry, model = modelled(features[:120], values[:120])
+    assert kendalltau(model.predict(geometry.place(features[120:]))[0], values[120:]).statistic > 0.8
 
 
 def test_noise_alone_is_ranked_no_better_than_chance_in_most_samples():
     lucky = 0
     for seed in range(20):
         features = one_hot(40, 6, 3, seed)
-        model = Surrogate(features, RNG(100 + seed).normal(size=40))
+        _, model = modelled(features, RNG(100 + seed).normal(size=40))
         lucky += rank_correlation(model.left_out(), model.values) > chance(40)
     assert lucky <= 4
 
@@ -83,8 +87,8 @@ def test_a_warp_keeps_the_order_and_is_undone_by_its_inverse(values):
 
 
 def test_features_that_never_vary_leave_a_model_that_knows_nothing():
-    model = Surrogate(np.ones((9, 3)), np.arange(9.0))
-    mean, deviation = model.predict(np.zeros((2, 3)))
+    geometry, model = modelled(np.ones((9, 3)), np.arange(9.0))
+    mean, deviation = model.predict(geometry.place(np.zeros((2, 3))))
     assert np.allclose(mean, model.values.mean(), atol=1e-6)
     assert np.isfinite(deviation).all()
 

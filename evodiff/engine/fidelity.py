@@ -1,0 +1,144 @@
+"""Fidelity: new candidates are trained briefly, and only those that promise most are trained on.
+
+A run with several rungs tries new candidates on the lowest. Successive halving by generations (ASHA, Li et al. 2020):
+of all that were ever tried on a rung, a share goes on to the next. Promotion is by Pareto: first those that enlarge
+what the promoted ones dominate on that rung, then by rank and crowding (in the manner of Schmucker et al. 2021).
+
+A low rung ranks the best candidates badly (.24 to .59, where all of them are ranked .8), so that no winner is picked
+there: the front is that of the highest rung reached. How well a rung ranks is measured on those that were promoted, and
+the less it tells, the larger the share that is tried on the next one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import numpy as np
+
+from evodiff.engine.acquisition import improvements
+from evodiff.engine.fitness import freeze_box
+from evodiff.engine.history import minimised
+from evodiff.engine.selection import best_first
+from evodiff.engine.surrogate import rank_correlation
+from evodiff.engine.variation import Proposal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from evodiff.engine.history import History
+
+G = TypeVar("G")
+
+REDUCTION: Final = 3  # each rung is trained so many times as long as the one below
+SMALLEST_SHARE: Final = 1 / REDUCTION
+# What is taken for Kendall's tau of a rung with the next before it was measured, and how many pairs that is worth.
+EXPECTED_TAU, WORTH = 2 / 3, 8
+LARGEST_PART: Final = 0.5  # of a generation that promotions take
+
+
+def rung_steps(full: int, rung: int, rungs: int) -> int:
+    """Return the training steps of a rung, 1 at least: ``full`` on the highest, a third as many on each one below."""
+    return max(1, round(full / float(REDUCTION ** (rungs - 1 - rung))))
+
+
+def added_steps(full: int, trial: Mapping[str, Any], rungs: int) -> int:
+    """Return the steps that the trial of a plan's row adds to what its candidate was trained for before."""
+    steps = rung_steps(full, trial["rung"], rungs)
+    goes_on = trial["rung"] > 0 and trial["replicate"] == 0 and trial["protocol"] == "search"
+    return steps - rung_steps(full, trial["rung"] - 1, rungs) if goes_on else steps
+
+
+@dataclass(frozen=True)
+class RungAgreement:
+    """How a rung agrees with the next, over the ``pairs`` of feasible trials of one candidate on both.
+
+    ``rank_correlation`` is Kendall's tau by objective, of those that training decides; ``share`` is how many of the
+    rung's candidates are promoted.
+    """
+
+    pairs: int
+    rank_correlation: Mapping[str, float]
+    share: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON."""
+        return asdict(self)
+
+
+def agreement(history: History[G], rung: int) -> RungAgreement:
+    """Return how ``rung`` agrees with the next one, over all closed generations."""
+    both = [
+        (low, high)
+        for candidate in history.on_rung(rung + 1)
+        if (low := history.standing_on(candidate, rung)).feasible
+        and (high := history.standing_on(candidate, rung + 1)).feasible
+    ]
+    taus: dict[str, float] = {}
+    if both:
+        low = minimised([pair[0] for pair in both], history.objectives)
+        high = minimised([pair[1] for pair in both], history.objectives)
+        for index, objective in enumerate(history.objectives):
+            if (low[:, index] != high[:, index]).any():  # else it is known without training
+                taus[objective.name] = round(rank_correlation(low[:, index], high[:, index]), 9)
+    pairs = len(both)
+    measured = sum(taus.values()) / len(taus) if taus else EXPECTED_TAU
+    tau = (pairs * measured + WORTH * EXPECTED_TAU) / (pairs + WORTH)
+    return RungAgreement(pairs, taus, round(min(1.0, max(SMALLEST_SHARE, 1 - tau)), 9))
+
+
+def agreements(history: History[G], rungs: int) -> dict[str, dict[str, Any]]:
+    """Return the agreement of each rung with the next, by rung, as plain JSON."""
+    return {str(rung): agreement(history, rung).to_json() for rung in range(rungs - 1)}
+
+
+def promotions(history: History[G], rungs: int, size: int) -> list[Proposal[G]]:
+    """Return the trials on higher rungs that a generation of ``size`` trials begins with, the highest rung first."""
+    room = int(size * LARGEST_PART)
+    found: list[Proposal[G]] = []
+    for rung in range(rungs - 2, -1, -1):
+        for candidate in _promoted(history, rung, room - len(found)):
+            known = history.candidate(candidate)
+            found.append(Proposal(known.genome, known.parents, known.operator, rung=rung + 1))
+    return found
+
+
+def promotable(history: History[G], rungs: int, count: int) -> list[str]:
+    """Return at most ``count`` candidates a rung that later generations may promote, for their training to be kept."""
+    return [candidate for rung in range(rungs - 1) for candidate in _ordered(history, rung)[:count]]
+
+
+def _promoted(history: History[G], rung: int, room: int) -> list[str]:
+    tried, promoted = history.on_rung(rung), history.on_rung(rung + 1)
+    quota = int(round(agreement(history, rung).share * len(tried), 6)) - len(promoted)
+    return _ordered(history, rung)[: max(0, min(quota, room))]
+
+
+def _ordered(history: History[G], rung: int) -> list[str]:
+    """Return the feasible candidates of a rung that are not promoted, the most promising first."""
+    above = set(history.on_rung(rung + 1))
+    feasible = [item for item in history.on_rung(rung) if history.standing_on(item, rung).feasible]
+    waiting = [item for item in feasible if item not in above]
+    if not waiting:
+        return []
+    every = minimised([history.standing_on(item, rung) for item in feasible], history.objectives)
+    box = freeze_box(every, history.objectives)
+    points = -np.array([box.shares(history.standing_on(item, rung).objectives) for item in feasible])
+    rows = {item: points[index] for index, item in enumerate(feasible)}
+    front = np.array([rows[item] for item in feasible if item in above]).reshape(-1, points.shape[1])
+    left = np.array([rows[item] for item in waiting])
+    gaining = _greedy(left, front)
+    others = [int(i) for i in best_first(left, np.zeros(len(left))) if int(i) not in set(gaining)]
+    return [waiting[i] for i in [*gaining, *others]]
+
+
+def _greedy(points: np.ndarray, front: np.ndarray) -> list[int]:
+    """Return the indices of points that enlarge the hypervolume of the front, each with those before it on it."""
+    order: list[int] = []
+    while True:
+        gains = np.round(improvements(points, front), 9)
+        best = int(np.argmax(gains))
+        if gains[best] <= 0:
+            return order
+        order.append(best)
+        front = np.vstack([front, points[best]])

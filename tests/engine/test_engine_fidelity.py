@@ -1,0 +1,149 @@
+"""Rungs: who is promoted, how many, and what the front is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import kendalltau
+from toy_space import DigitSpace, error, evolution, tree
+
+from evodiff.engine import Evolution
+from evodiff.engine.fidelity import added_steps, rung_steps
+
+
+def noise(genome: list[int]) -> float:
+    """Different for most genomes, the same for each: what a short training is wrong by."""
+    return float(np.random.default_rng(genome).normal())
+
+
+def run(generations: int, low=lambda genome: error(genome) + 0.2 * noise(genome), **settings) -> Evolution:
+    """Return a search whose low rungs see ``low`` and whose highest sees the error."""
+    search = evolution(
+        **{"rungs": 2, "population_size": 12, "strategy": "nsga2", "space": DigitSpace(9), "seed": 5, **settings}
+    )
+    for _ in range(generations):
+        for trial in search.ask(search.population_size):
+            full = trial.rung == search.rungs - 1
+            search.tell(trial.id, {"error": error(trial.genome) if full else low(trial.genome) + 1})
+    return search
+
+
+def plans(search: Evolution) -> list[list[dict]]:
+    return [search.ledger.plan(generation) for generation in range(search.generation)]
+
+
+def test_steps_grow_threefold_and_a_promotion_adds_what_is_missing():
+    assert [rung_steps(120, rung, 3) for rung in range(3)] == [13, 40, 120]
+    assert rung_steps(2, 0, 5) == 1
+    row = {"rung": 2, "replicate": 0, "protocol": "search"}
+    assert added_steps(120, row, 3) == 80
+    assert added_steps(120, {**row, "replicate": 1}, 3) == 120
+    assert added_steps(120, {**row, "protocol": "scratch"}, 3) == 120
+    assert added_steps(120, {**row, "rung": 0}, 1) == 120
+
+
+def test_new_candidates_are_on_the_lowest_rung_and_a_third_of_them_goes_on():
+    search = run(6, low=error)
+    first: set[str] = set()
+    for plan in plans(search):
+        rungs = [row["rung"] for row in plan]
+        assert rungs == sorted(rungs, reverse=True)
+        assert sum(rungs) <= 6
+        assert all((row["rung"] == 1) == (row["candidate"] in first) for row in plan)
+        first |= {row["candidate"] for row in plan}
+    promoted = sum(row["rung"] for plan in plans(search) for row in plan)
+    tried = sum(row["rung"] == 0 for plan in plans(search)[:-1] for row in plan)
+    assert promoted == int(tried / 3)
+    assert search.results()[-1].fidelity["0"]["share"] == pytest.approx(1 / 3)
+
+
+def test_nobody_is_promoted_before_one_that_dominates_it():
+    search = run(2, low=error)
+    chosen = {row["candidate"] for row in plans(search)[1] if row["rung"] == 1}
+    first = {row["candidate"]: search.evaluation(row["id"]).objectives for row in plans(search)[0]}
+    values = {name: np.array([item["error"], item["cost"]]) for name, item in first.items()}
+    assert len(chosen) == 4
+    for name in chosen:
+        better = {other for other in values if (values[other] <= values[name]).all() and other != name}
+        assert better <= chosen
+
+
+def test_the_front_is_never_that_of_a_low_rung_once_a_higher_one_is_reached():
+    search = run(5, low=lambda genome: error(genome) - 100)
+    assert search.results()[0].rung == 0
+    assert search.results()[0].box is None
+    assert search.results()[1].rung == 1
+    assert search.results()[1].box is not None
+    assert all(item.evaluation.objectives["error"] >= 0 for item in search.front())
+
+
+def test_the_less_a_rung_tells_the_more_of_it_is_promoted():
+    shares = [
+        run(6, low=low).results()[-1].fidelity["0"]["share"]
+        for low in (error, lambda genome: error(genome) + 4 * noise(genome), lambda genome: -error(genome))
+    ]
+    assert shares[0] < shares[1] < shares[2]
+    assert shares[2] > 0.9
+
+
+def test_the_agreement_on_record_is_that_of_the_pairs():
+    search = run(6)
+    found = search.results()[-1].fidelity["0"]
+    both = [row["candidate"] for plan in plans(search) for row in plan if row["rung"] == 1]
+    low, high = ([search.evaluation(f"{item}.r{rung}.0").objectives["error"] for item in both] for rung in (0, 1))
+    assert found["pairs"] == len(both)
+    assert found["rank_correlation"] == {"error": pytest.approx(kendalltau(low, high).statistic)}
+
+
+def test_a_failed_trial_is_not_promoted_and_uses_up_no_place():
+    search = evolution(rungs=2, population_size=12, strategy="nsga2", space=DigitSpace(9))
+    failed = set()
+    for index, trial in enumerate(search.ask(12)):
+        if index < 4:
+            search.tell_failure(trial.id, "non-finite loss")
+            failed.add(trial.candidate)
+        else:
+            search.tell(trial.id, {"error": error(trial.genome)})
+    promoted = {trial.candidate for trial in search.ask(12) if trial.rung == 1}
+    assert len(promoted) == 4
+    assert not promoted & failed
+
+
+def test_three_rungs_are_climbed_one_by_one():
+    search = run(7, rungs=3)
+    rungs: dict[str, list[int]] = {}
+    for plan in plans(search):
+        for row in plan:
+            rungs.setdefault(row["candidate"], []).append(row["rung"])
+    assert all(seen == list(range(len(seen))) for seen in rungs.values())
+    assert max(len(seen) for seen in rungs.values()) == 3
+
+
+@pytest.mark.parametrize("strategy", ["nsga2", "surrogate"])
+def test_a_run_of_several_rungs_is_replayed(tmp_path, strategy):
+    whole = run(5, ledger=tmp_path / "whole", strategy=strategy)
+    for generation in range(2, 5):
+        (tmp_path / "whole" / "generations" / f"{generation:04}" / "result.json").unlink()
+    before = tree(tmp_path / "whole")
+    again = run(0, ledger=tmp_path / "whole", strategy=strategy)
+    assert again.generation == 5
+    assert [item.to_json() for item in again.results()] == [item.to_json() for item in whole.results()]
+    other = tree(run(5, ledger=tmp_path / "other", strategy=strategy).ledger.path)
+    assert {name: other[name] for name in before} == before
+
+
+def test_promotable_candidates_are_those_below_the_top_in_the_order_of_promotion():
+    search = run(3)
+    waiting = search.promotable(100)
+    promoted = {row["candidate"] for plan in plans(search) for row in plan if row["rung"] == 1}
+    assert waiting
+    assert not promoted & set(waiting)
+    nexts = [trial.candidate for trial in search.ask(12) if trial.rung == 1]
+    assert waiting[: len(nexts)] == nexts
+
+
+def test_the_surrogate_predicts_the_highest_rung_and_is_not_misled_by_the_level_of_the_lowest():
+    search = run(8, low=lambda genome: error(genome) + 50, strategy="surrogate", population_size=10)
+    predicted = [row["predicted"]["error"] for plan in plans(search)[3:] for row in plan if "predicted" in row]
+    assert predicted
+    assert np.median(predicted) < 25
