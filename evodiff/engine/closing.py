@@ -117,7 +117,7 @@ def _first_box(history: History[G], rungs: int) -> FitnessBox | None:
 
 def _first(history: History[G], record: Mapping[str, Any]) -> bool:
     """Whether a trial is the first of its candidate: neither a promotion nor a replicate."""
-    return history.first_trial(record["candidate"]) == record["id"]
+    return bool(history.first_trial(record["candidate"]) == record["id"])
 
 
 def _credit(records: Sequence[Mapping[str, Any]], survivors: set[str], front: set[str]) -> dict[str, dict[str, int]]:

@@ -76,11 +76,10 @@ def agreement(history: History[G], rung: int) -> RungAgreement:
     ]
     taus: dict[str, float] = {}
     if both:
-        low = minimised([pair[0] for pair in both], history.objectives)
-        high = minimised([pair[1] for pair in both], history.objectives)
+        first, second = (minimised([pair[i] for pair in both], history.objectives) for i in (0, 1))
         for index, objective in enumerate(history.objectives):
-            if (low[:, index] != high[:, index]).any():  # else it is known without training
-                taus[objective.name] = round(rank_correlation(low[:, index], high[:, index]), 9)
+            if (first[:, index] != second[:, index]).any():  # else it is known without training
+                taus[objective.name] = round(rank_correlation(first[:, index], second[:, index]), 9)
     pairs = len(both)
     measured = sum(taus.values()) / len(taus) if taus else EXPECTED_TAU
     tau = (pairs * measured + WORTH * EXPECTED_TAU) / (pairs + WORTH)
