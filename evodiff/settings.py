@@ -116,6 +116,9 @@ class Settings(BaseSettings):
     rungs: int = Field(
         default=1, ge=1, le=5, description="fidelities; each trains a third as long as the next, which few reach"
     )
+    replicate_ties: bool = Field(
+        default=False, description="try candidates of the front again whose place is owed to less than an error"
+    )
     workers: int | None = Field(default=None, ge=1, description="None takes one per core, at most 8")
     device: DeviceName = "auto"
     seed: int = Field(default=0, ge=0)

@@ -53,6 +53,13 @@ def evolve(
             help="Open no generation once the hypervolume hardly grows.  [default: no]",
         ),
     ] = None,
+    replicate_ties: Annotated[
+        bool | None,
+        typer.Option(
+            "--replicate-ties/--no-replicate-ties",
+            help="Try candidates of the front again whose place is owed to less than a standard error.  [default: no]",
+        ),
+    ] = None,
     champion_steps: Annotated[
         int | None,
         typer.Option(min=1, help="Training steps of the champion.  [default: a generation's compute]"),
@@ -87,6 +94,7 @@ def evolve(
         strategy=strategy,
         time_budget_seconds=None if time_budget is None else 60 * time_budget,
         stop_on_plateau=stop_on_plateau,
+        replicate_ties=replicate_ties,
     )
     with ProgressDisplay() as display:
         from evodiff.search import resume_search, start_search

@@ -104,6 +104,7 @@ def create_run(
         objectives=[Objective(name) for name in settings.objectives],
         population_size=settings.population,
         rungs=settings.rungs,
+        replicate_ties=settings.replicate_ties,
         seed=settings.seed,
         ledger=path,
         strategy=settings.strategy,

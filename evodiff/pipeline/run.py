@@ -184,6 +184,7 @@ class Run:
             "image_size": self.shape.size,
             "population": self.experiment["population_size"],
             "rungs": self.experiment["rungs"],
+            "replicate_ties": bool(self.experiment.get("replicate_ties")),
             "seed": self.experiment["seed"],
             "strategy": self.experiment["strategy"]["name"],
             "objectives": tuple(objective.name for objective in self.objectives),
