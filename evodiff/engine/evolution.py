@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
-from evodiff.engine.candidate import Candidate, Evaluation, Failure, FailureKind, Objective, Trial, parse_objectives
+from evodiff.engine.candidate import (
+    Candidate,
+    Evaluation,
+    Failure,
+    FailureKind,
+    Objective,
+    Trial,
+    parse_objectives,
+    read_inheritance,
+)
 from evodiff.engine.experiment import check_sizes, describe_space, freeze
 from evodiff.engine.history import GenerationResult, History, minimised
 from evodiff.engine.ledger import Ledger, only_candidate
@@ -60,6 +69,9 @@ class Evolution(Generic[G]):
         rungs: number of fidelities that trials may have.
         warm_start: genomes that generation 0 tries first (:mod:`evodiff.engine.transfer`); none on reopening means
             those on record.
+        inherit: whether children name, in ``Trial.inherits_from``, the trials whose weights they start with: those of
+            their parents that told weights and were in the front or among the survivors ever since, for the weights of
+            others need not be there any more.
         settings: more that the run freezes, as plain JSON; None on reopening means what is on record.
 
     Raises:
@@ -79,6 +91,7 @@ class Evolution(Generic[G]):
         strategy: str | Strategy = DEFAULT,
         rungs: int = 1,
         warm_start: Sequence[G | Transferred[G]] = (),
+        inherit: bool = False,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.space = space
@@ -103,6 +116,7 @@ class Evolution(Generic[G]):
                 "rungs": rungs,
                 "strategy": describe_strategy(self.strategy),
                 "warm_start": warm_start_digest(space, transferred),
+                "inherit": inherit,
                 "settings": settings,
             },
         )
@@ -115,6 +129,7 @@ class Evolution(Generic[G]):
             size=population_size,
             rungs=rungs,
             warm_start=read_warm_start(self.ledger, space, self.experiment["warm_start"]),
+            inherit=inherit,
         )
         self._run.sync()
 
@@ -134,7 +149,8 @@ class Evolution(Generic[G]):
                 remedy="Restore it from a copy: a run cannot go on without it.",
             ) from error
         strategy = strategy or find_strategy(name, settings)
-        return cls(space, objectives=objectives, ledger=ledger, strategy=strategy, **sizes)
+        inherit = bool(frozen.get("inherit", False))
+        return cls(space, objectives=objectives, ledger=ledger, strategy=strategy, inherit=inherit, **sizes)
 
     @property
     def generation(self) -> int:
@@ -301,10 +317,12 @@ class Evolution(Generic[G]):
     def prunable_weights(self) -> list[Path]:
         """Return the weights folders that nothing needs any more.
 
-        Kept are those of the front, of the survivors, and of parents and candidates of the open generation.
+        Kept are those of the front, of the survivors, and of candidates and parents of the open generation, and of
+        trials that those inherit from.
         """
         self._run.sync()
         kept = {*self._history.front, *self._history.survivors}
         for record in self._run.open.records if self._run.open is not None else ():
-            kept |= {record["candidate"], *record["parents"], (record["inherits_from"] or "").partition(".")[0]}
+            sources = {name.partition(".")[0] for name in read_inheritance(record["inherits_from"])}
+            kept |= {record["candidate"], *record["parents"], *sources}
         return [folder for _, candidate, folder in self.ledger.weights_folders() if candidate not in kept]

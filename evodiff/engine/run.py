@@ -42,6 +42,7 @@ class Run(Generic[G]):
         size: int,
         rungs: int,
         warm_start: Sequence[Transferred[G]],
+        inherit: bool = False,
     ) -> None:
         self.history = history
         self.open: OpenGeneration[G] | None = None
@@ -52,6 +53,7 @@ class Run(Generic[G]):
         self._size = size
         self._rungs = rungs
         self._warm_start = warm_start
+        self._inherit = inherit
 
     def sync(self) -> None:
         """Catch up with the ledger, and close the open generation where every trial is told."""
@@ -100,6 +102,7 @@ class Run(Generic[G]):
             size=self._size,
             rungs=self._rungs,
             warm_start=self._warm_start,
+            inherit=self._inherit,
         )
 
     def _adopt(self) -> bool:
