@@ -181,6 +181,7 @@ class Run:
             "population": self.experiment["population_size"],
             "seed": self.experiment["seed"],
             "strategy": self.experiment["strategy"]["name"],
+            "inherit": self.inherits,
             "objectives": tuple(objective.name for objective in self.objectives),
             "prefer": self.settings["prefer"],
             "target": self.settings["target"],
@@ -188,6 +189,11 @@ class Run:
             **{f"training.{name}": value for name, value in self.training.model_dump().items()},
             **{f"evaluation.{name}": value for name, value in self.evaluation.model_dump().items()},
         }
+
+    @property
+    def inherits(self) -> bool:
+        """Whether children start from the weights of their parents."""
+        return bool(self.experiment.get("inherit", False))
 
     def evolution(self) -> Evolution[ArchitectureGenome]:
         """Open the search where its ledger stands."""
