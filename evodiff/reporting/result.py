@@ -39,7 +39,7 @@ def retrained_table(view: RunView) -> Table:
         searched = view.candidate(item.candidate)
         for name, source in (("search", searched), ("scratch", item)):
             values = [number(source.objectives.get(objective.name)) if source else "" for objective in objectives]
-            score = number(source.fitness_score) if source else ""
+            score = (source.failure or number(source.fitness_score)) if source else ""
             mark = "★ " if item.candidate == view.champion else ""
             table.add_row(mark + short(item.candidate) if name == "search" else "", name, score, *values)
     return table
