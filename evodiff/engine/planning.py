@@ -37,7 +37,8 @@ def plan_generation(
 
     1. Proposals come from the strategy; in generation 0 from the warm start, then ``space.initial``.
     2. A proposal of a trial that was asked before, or is in the plan already, is dropped.
-    3. With ``inherit``, a child on the lowest rung names the trials of its parents whose weights are kept.
+    3. With ``inherit``, the first trial of a child, on the lowest rung, names the trials of its parents whose weights
+       are kept.
     4. When too many in a row were dropped, samples fill up; when those are known too, the plan is shorter, or empty:
        the space, or what sampling reaches of it, is exhausted.
 
@@ -130,6 +131,7 @@ class _Plan(Generic[G]):
         return True
 
     def _inheritance(self, proposal: Proposal[G]) -> tuple[str, ...]:
-        if not self._inherit or proposal.protocol != "search" or proposal.rung:
+        first = proposal.protocol == "search" and proposal.rung == proposal.replicate == 0
+        if not self._inherit or not first:
             return ()
         return tuple(trial for parent in proposal.parents if (trial := self._history.heritable(parent)) is not None)

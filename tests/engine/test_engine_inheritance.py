@@ -9,8 +9,10 @@ import pytest
 from toy_space import DigitSpace, error, evolution, tree
 
 from evodiff.engine import Evolution
+from evodiff.engine.baselines import NSGA2
 from evodiff.engine.candidate import Trial, read_inheritance
 from evodiff.engine.ledger import Ledger
+from evodiff.engine.variation import Proposal
 from evodiff.errors import LedgerError, SettingsError
 
 
@@ -75,6 +77,24 @@ def test_what_lies_on_the_disk_decides_nothing(tmp_path):
         for trial in other.ask(other.population_size):
             other.tell(trial.id, {"error": error(trial.genome)}, weights="0" * 64)
     assert [one.ledger.plan(g) for g in range(4)] == [other.ledger.plan(g) for g in range(4)]
+
+
+class Returning(NSGA2):
+    """Name the best survivor its own parent, on the rung above and as a replicate, beside children of it."""
+
+    def propose(self, history, space, rng, generation, n):
+        best = history.survivors[0]
+        yield Proposal(history.genome(best), (best,), "promotion", rung=1)
+        yield Proposal(history.genome(best), (best,), "again", replicate=1)
+        yield Proposal(space.mutate(history.genome(best), rng), (best,), "scratch", protocol="scratch")
+        yield from super().propose(history, space, rng, generation, n)
+
+
+def test_promotions_replicates_and_trials_from_scratch_inherit_nothing():
+    search = close(evolution(inherit=True, strategy=Returning(), rungs=2, population_size=12))
+    rows = {trial.operator: trial for trial in search.ask(12)}
+    assert all(rows[name].inherits_from == () for name in ("promotion", "again", "scratch"))
+    assert heirs(search)
 
 
 def test_trials_that_told_no_weights_leave_nothing_to_inherit():
