@@ -28,7 +28,6 @@ from rich.console import Console
 from rich.table import Table
 
 from evodiff.engine.convergence import front_hypervolume
-from evodiff.engine.fidelity import added_steps
 from evodiff.engine.fitness import FitnessBox
 from evodiff.engine.statistics import bootstrap_interval
 from evodiff.errors import TrialFailure
@@ -130,9 +129,8 @@ def folder(options, arm, seed):
 
 def spent(run, generation):
     """Return the training steps of all plans up to a generation."""
-    rungs, full = run.experiment["rungs"], run.training.steps
     rows = (row for index in range(generation + 1) for row in run.ledger.plan(index))
-    return sum(added_steps(full, row, rungs) for row in rows)
+    return sum(run.added_steps(row) for row in rows)
 
 
 class Judge:

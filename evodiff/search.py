@@ -21,6 +21,7 @@ from evodiff.pipeline.frozen import check_resume
 from evodiff.pipeline.generation import Listener, resume_hint
 from evodiff.pipeline.inputs import gather_inputs
 from evodiff.pipeline.run import Run
+from evodiff.pipeline.scratch import retrain_front
 from evodiff.pipeline.session import open_workers
 from evodiff.pipeline.warm_start import check_images, open_source, starts_from
 from evodiff.reporting.progress import ProgressDisplay
@@ -236,9 +237,13 @@ def _go(
             )
         except Interrupted as stop:  # the arm goes on with its run, not by itself
             raise Interrupted(stop.headline, remedy=resume_hint(run)) from stop
+    listener = Listener(display.stage, display.trial_ended)
+    if run.inherits:
+        display.searching("Front from scratch")
+        retrain_front(run, pool, listener=listener)
     steps = champion_steps or final_steps(run)
     display.searching("Champion")
-    finish(run, pool, steps=steps, listener=Listener(display.stage, display.trial_ended))
+    finish(run, pool, steps=steps, listener=listener)
     display.clear()
     return replace(_report(run), remark=_plateau_remark(run, closed, settings.generations) if plateau else "")
 

@@ -123,6 +123,7 @@ class Settings(BaseSettings):
     device: DeviceName = "auto"
     seed: int = Field(default=0, ge=0)
     strategy: str = Field(default="surrogate", description="surrogate, nsga2, regularised or random")
+    inherit: bool = Field(default=False, description="children start from the weights of their parents")
     prefer: str | None = None
     time_budget_seconds: float | None = Field(default=None, gt=0)
     stop_on_plateau: bool = Field(default=False, description="open no generation once the hypervolume hardly grows")

@@ -51,6 +51,12 @@ ObjectivesOption = Annotated[
     str | None,
     typer.Option("--objectives", help="Comma-separated, all minimised.  [default: kid,latency_ms,memory_mb]"),
 ]
+InheritOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--inherit/--no-inherit", help="Start children from the weights of their parents.  [default: --no-inherit]"
+    ),
+]
 PreferOption = Annotated[str | None, typer.Option("--prefer", help='Limits for the champion, such as "latency_ms<2".')]
 TargetOption = Annotated[
     str | None, typer.Option("--target", help="Hardware that will serve: local, m2-pro, ...  [default: local]")

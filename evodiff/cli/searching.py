@@ -12,6 +12,7 @@ from evodiff.cli.options import (
     DatasetOption,
     DeviceOption,
     ImageSizeOption,
+    InheritOption,
     ObjectivesOption,
     PopulationOption,
     PreferOption,
@@ -43,6 +44,7 @@ def evolve(
     prefer: PreferOption = None,
     target: TargetOption = None,
     strategy: StrategyOption = None,
+    inherit: InheritOption = None,
     time_budget: Annotated[
         float | None, typer.Option(min=0.1, help="Minutes after which no generation is opened.")
     ] = None,
@@ -92,6 +94,7 @@ def evolve(
         prefer=prefer,
         target=target,
         strategy=strategy,
+        inherit=inherit,
         time_budget_seconds=None if time_budget is None else 60 * time_budget,
         stop_on_plateau=stop_on_plateau,
         replicate_ties=replicate_ties,

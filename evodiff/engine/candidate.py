@@ -170,7 +170,7 @@ def _means(values: Sequence[Mapping[str, float]]) -> dict[str, float]:
 class Trial(Generic[G]):
     """The unit of work: a candidate, on a rung, once (``replicate``), under a protocol.
 
-    Under ``search`` weights may be inherited, from the trial named by ``inherits_from``; under ``scratch`` never.
+    Under ``search`` weights may be inherited, from the trials named by ``inherits_from``; under ``scratch`` never.
     ``parents`` are candidate ids, or ``RUN/ID`` for parents in another run. ``predicted`` is what a surrogate expected
     of the objectives when it picked the trial, None where none did.
     """
@@ -184,7 +184,7 @@ class Trial(Generic[G]):
     seed: int = 0
     parents: tuple[str, ...] = ()
     operator: str | None = None
-    inherits_from: str | None = None
+    inherits_from: tuple[str, ...] = ()
     predicted: Mapping[str, float] | None = None
 
     @property
@@ -207,7 +207,7 @@ class Trial(Generic[G]):
             "seed": self.seed,
             "parents": list(self.parents),
             "operator": self.operator,
-            "inherits_from": self.inherits_from,
+            "inherits_from": list(self.inherits_from) or None,
         }
 
     @classmethod
@@ -223,9 +223,21 @@ class Trial(Generic[G]):
             seed=data["seed"],
             parents=tuple(data["parents"]),
             operator=data["operator"],
-            inherits_from=data["inherits_from"],
+            inherits_from=read_inheritance(data["inherits_from"]),
             predicted=data.get("predicted"),
         )
+
+
+def read_inheritance(value: object) -> tuple[str, ...]:
+    """Read ``inherits_from`` of a row of a plan: a list of trials, or null for none; older plans name one trial.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    names = [] if value is None else [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"expected trials to inherit from, found {value!r}")
+    return tuple(names)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
-from evodiff.engine.candidate import Candidate, Evaluation, Failure, FailureKind, Objective, Trial, parse_objectives
+from evodiff.engine.candidate import (
+    Candidate,
+    Evaluation,
+    Failure,
+    FailureKind,
+    Objective,
+    Trial,
+    parse_objectives,
+    read_inheritance,
+)
 from evodiff.engine.experiment import check_sizes, describe_space, freeze
 from evodiff.engine.fidelity import promotable
 from evodiff.engine.history import GenerationResult, History, minimised
@@ -61,9 +70,12 @@ class Evolution(Generic[G]):
         rungs: number of fidelities that trials may have. With more than one, new candidates are tried on the lowest,
             and the most promising go on (:mod:`evodiff.engine.fidelity`).
         replicate_ties: try candidates of the front again whose place is owed to less than a standard error
-            (:mod:`evodiff.engine.replication`); on reopening what is on record holds.
+            (:mod:`evodiff.engine.replication`).
         warm_start: genomes that generation 0 tries first (:mod:`evodiff.engine.transfer`); none on reopening means
             those on record.
+        inherit: whether children name, in ``Trial.inherits_from``, the trials whose weights they start with: those of
+            their parents that told weights and were in the front or among the survivors ever since, for the weights of
+            others need not be there any more.
         settings: more that the run freezes, as plain JSON; None on reopening means what is on record.
 
     Raises:
@@ -84,6 +96,7 @@ class Evolution(Generic[G]):
         rungs: int = 1,
         replicate_ties: bool = False,
         warm_start: Sequence[G | Transferred[G]] = (),
+        inherit: bool = False,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.space = space
@@ -106,9 +119,10 @@ class Evolution(Generic[G]):
                 "population_size": population_size,
                 "seed": seed,
                 "rungs": rungs,
-                **({"replicate_ties": True} if replicate_ties else {}),
+                "replicate_ties": replicate_ties,
                 "strategy": describe_strategy(self.strategy),
                 "warm_start": warm_start_digest(space, transferred),
+                "inherit": inherit,
                 "settings": settings,
             },
         )
@@ -120,8 +134,9 @@ class Evolution(Generic[G]):
             seed=seed,
             size=population_size,
             rungs=rungs,
-            replicate_ties=bool(self.experiment.get("replicate_ties")),
+            replicate_ties=replicate_ties,
             warm_start=read_warm_start(self.ledger, space, self.experiment["warm_start"]),
+            inherit=inherit,
         )
         self._run.sync()
 
@@ -141,7 +156,8 @@ class Evolution(Generic[G]):
                 remedy="Restore it from a copy: a run cannot go on without it.",
             ) from error
         strategy = strategy or find_strategy(name, settings)
-        return cls(space, objectives=objectives, ledger=ledger, strategy=strategy, **sizes)
+        options = {name: bool(frozen.get(name)) for name in ("inherit", "replicate_ties")}
+        return cls(space, objectives=objectives, ledger=ledger, strategy=strategy, **options, **sizes)
 
     @property
     def generation(self) -> int:
@@ -313,10 +329,12 @@ class Evolution(Generic[G]):
     def prunable_weights(self) -> list[Path]:
         """Return the weights folders that nothing needs any more.
 
-        Kept are those of the front, of the survivors, and of parents and candidates of the open generation.
+        Kept are those of the front, of the survivors, and of candidates and parents of the open generation, and of
+        trials that those inherit from.
         """
         self._run.sync()
         kept = {*self._history.front, *self._history.survivors}
         for record in self._run.open.records if self._run.open is not None else ():
-            kept |= {record["candidate"], *record["parents"], (record["inherits_from"] or "").partition(".")[0]}
+            sources = {name.partition(".")[0] for name in read_inheritance(record["inherits_from"])}
+            kept |= {record["candidate"], *record["parents"], *sources}
         return [folder for _, candidate, folder in self.ledger.weights_folders() if candidate not in kept]

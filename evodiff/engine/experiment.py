@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 _NOTHING = object()
 
+# What is left out where it has this value, as it is where a run was frozen before the option came.
+_USUAL = {"inherit": False, "replicate_ties": False}
+
 
 def code_version() -> str:
     """Return the version of the installed evodiff."""
@@ -62,7 +65,8 @@ def freeze(ledger: Ledger, content: Mapping[str, Any]) -> dict[str, Any]:
                 f"{ledger.label} holds generations, but expected experiment.json beside them and found none.",
                 remedy="Restore it from a copy, or start a new run in an empty folder.",
             )
-        ledger.publish("experiment.json", encode_document({**given, "settings": given.get("settings") or {}}))
+        content = {name: value for name, value in given.items() if name not in _USUAL or value != _USUAL[name]}
+        ledger.publish("experiment.json", encode_document({**content, "settings": given.get("settings") or {}}))
     frozen = ledger.experiment
     _compare(ledger, frozen, given)
     return frozen
@@ -79,7 +83,7 @@ def _compare(ledger: Ledger, frozen: Mapping[str, Any], given: Mapping[str, Any]
     for name, value in given.items():
         if name in ("format", "evodiff") or value is None:
             continue
-        for path, old, new in _differences(name, frozen.get(name, _NOTHING), value):
+        for path, old, new in _differences(name, frozen.get(name, _USUAL.get(name, _NOTHING)), value):
             raise SettingsError(
                 f"{path} of {ledger.label} is frozen: expected {_show(old)}, found {_show(new)}.",
                 remedy=f"Resume with {path} as it was, or start a new run in another folder.",

@@ -42,10 +42,13 @@ def rung_steps(full: int, rung: int, rungs: int) -> int:
     return max(1, round(full / float(REDUCTION ** (rungs - 1 - rung))))
 
 
-def added_steps(full: int, trial: Mapping[str, Any], rungs: int) -> int:
-    """Return the steps that the trial of a plan's row adds to what its candidate was trained for before."""
+def added_steps(full: int, trial: Mapping[str, Any], rungs: int, *, inherit: bool = False) -> int:
+    """Return the steps that the trial of a plan's row adds to what its candidate was trained for before.
+
+    In a run that inherits, trials on higher rungs start from scratch, and what went before is lost on them.
+    """
     steps = rung_steps(full, trial["rung"], rungs)
-    goes_on = trial["rung"] > 0 and trial["replicate"] == 0 and trial["protocol"] == "search"
+    goes_on = trial["rung"] > 0 and trial["replicate"] == 0 and trial["protocol"] == "search" and not inherit
     return steps - rung_steps(full, trial["rung"] - 1, rungs) if goes_on else steps
 
 

@@ -249,6 +249,21 @@ class History(Generic[G]):
             fitness_score=None if self.box is None else self.box.score(evaluation),
         )
 
+    def heritable(self, candidate: str) -> str | None:
+        """Return the trial whose weights of a candidate are sure to be kept, None where none are.
+
+        It is the first on the candidate's highest rung that told weights. They are kept as long as the candidate is in
+        the front or among the survivors of every generation closed since: others may have been pruned, whether or not
+        they still lie on a disk.
+        """
+        trials = self._trials.get(candidate, [])
+        judged = [item for item in trials if self._evaluations[item.generation][item.id].weights is not None]
+        best = max(judged, key=lambda item: item.rung, default=None)
+        if best is None:
+            return None
+        since = self.results[best.generation :]
+        return best.id if all(candidate in (*item.front, *item.survivors) for item in since) else None
+
     def _find(self, trial: str) -> _Asked:
         return next(item for item in self._trials[self._candidates[trial]] if item.id == trial)
 

@@ -345,7 +345,7 @@ def _planned_id(record: Mapping[str, Any], generation: int) -> str:
     _require(isinstance(trial.genome, dict), "no genome")
     _require(trial.generation == generation and type(trial.seed) is int, "a trial of another generation or seed")
     _require(all(isinstance(parent, str) for parent in trial.parents), "a parent that is no id")
-    _require(all(isinstance(name, str | None) for name in (trial.operator, trial.inherits_from)), "no name")
+    _require(isinstance(trial.operator, str | None), "no name")
     finite_values(trial.predicted or {}, "predicted")
     return trial.id
 

@@ -34,6 +34,7 @@ def plan_generation(
     rungs: int = 1,
     replicate_ties: bool = False,
     warm_start: Sequence[Transferred[G]] = (),
+    inherit: bool = False,
 ) -> bytes:
     """Return ``plan.jsonl`` of the next generation: at most ``size`` trials, in the order in which they are asked.
 
@@ -42,7 +43,9 @@ def plan_generation(
        itself.
     2. Proposals come from the strategy; in generation 0 from the warm start, then ``space.initial``.
     3. A proposal of a trial that was asked before, or is in the plan already, is dropped.
-    4. When too many in a row were dropped, samples fill up; when those are known too, the plan is shorter, or empty:
+    4. With ``inherit``, the first trial of a child, on the lowest rung, names the trials of its parents whose weights
+       are kept.
+    5. When too many in a row were dropped, samples fill up; when those are known too, the plan is shorter, or empty:
        the space, or what sampling reaches of it, is exhausted.
 
     The plan is a function of closed generations and the seed.
@@ -52,7 +55,7 @@ def plan_generation(
     """
     generation = history.generations
     space = space_within(history.space, generation)
-    plan = _Plan(history, generation, seed=seed, size=size, rungs=rungs)
+    plan = _Plan(history, generation, seed=seed, size=size, rungs=rungs, inherit=inherit)
     if generation == 0:
         plan.take(_starts(space, warm_start, seed))
     else:
@@ -80,13 +83,16 @@ def _starts(space: SearchSpace[G], warm_start: Sequence[Transferred[G]], seed: i
 class _Plan(Generic[G]):
     """A plan that fills up; ``lines`` by trial id."""
 
-    def __init__(self, history: History[G], generation: int, *, seed: int, size: int, rungs: int) -> None:
+    def __init__(
+        self, history: History[G], generation: int, *, seed: int, size: int, rungs: int, inherit: bool
+    ) -> None:
         self.lines: dict[str, bytes] = {}
         self._history = history
         self._generation = generation
         self._seed = seed
         self._size = size
         self._rungs = rungs
+        self._inherit = inherit
         self._patience = 100 + 10 * size
 
     def take(self, proposals: Iterable[Proposal[G]]) -> None:
@@ -116,7 +122,7 @@ class _Plan(Generic[G]):
             seed=trial_seed(self._seed, candidate, proposal.replicate),
             parents=proposal.parents,
             operator=proposal.operator,
-            inherits_from=proposal.inherits_from,
+            inherits_from=proposal.inherits_from or self._inheritance(proposal),
             predicted=proposal.predicted,
         )
         if trial.id in self.lines or self._history.told(trial.id):
@@ -132,3 +138,9 @@ class _Plan(Generic[G]):
                 remedy="Run evodiff.engine.testing.check_space on the space.",
             ) from error
         return True
+
+    def _inheritance(self, proposal: Proposal[G]) -> tuple[str, ...]:
+        first = proposal.protocol == "search" and proposal.rung == proposal.replicate == 0
+        if not self._inherit or not first:
+            return ()
+        return tuple(trial for parent in proposal.parents if (trial := self._history.heritable(parent)) is not None)

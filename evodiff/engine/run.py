@@ -43,6 +43,7 @@ class Run(Generic[G]):
         rungs: int,
         replicate_ties: bool,
         warm_start: Sequence[Transferred[G]],
+        inherit: bool = False,
     ) -> None:
         self.history = history
         self.open: OpenGeneration[G] | None = None
@@ -54,6 +55,7 @@ class Run(Generic[G]):
         self._rungs = rungs
         self._replicate_ties = replicate_ties
         self._warm_start = warm_start
+        self._inherit = inherit
 
     def sync(self) -> None:
         """Catch up with the ledger, and close the open generation where every trial is told."""
@@ -103,6 +105,7 @@ class Run(Generic[G]):
             rungs=self._rungs,
             replicate_ties=self._replicate_ties,
             warm_start=self._warm_start,
+            inherit=self._inherit,
         )
 
     def _adopt(self) -> bool:

@@ -27,8 +27,8 @@ class Proposal(Generic[G]):
     """A trial that a strategy would like to see; the plan drops those that were asked before.
 
     ``operator`` names the mutation, ``crossover``, both as ``crossover+MUTATION``, or where a genome without parents
-    came from. ``inherits_from`` is the trial whose weights a child starts with, ``predicted`` what a surrogate expects
-    of it, by objective.
+    came from. ``inherits_from`` are the trials whose weights a child starts with; where it is empty, a run that
+    inherits fills it in. ``predicted`` is what a surrogate expects of the child, by objective.
     """
 
     genome: G
@@ -37,7 +37,7 @@ class Proposal(Generic[G]):
     rung: int = 0
     replicate: int = 0
     protocol: TrialProtocol = "search"
-    inherits_from: str | None = None
+    inherits_from: tuple[str, ...] = ()
     predicted: Mapping[str, float] | None = None
 
 

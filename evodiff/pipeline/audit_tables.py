@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from evodiff.architecture.genome import ArchitectureGenome
 from evodiff.data.judging import Row, Table
-from evodiff.engine.candidate import candidate_id, trial_id
+from evodiff.engine.candidate import candidate_id, read_inheritance, trial_id
 from evodiff.engine.randomness import trial_seed
 from evodiff.errors import InvalidGenome, LedgerError
 from evodiff.pipeline.create import file_digest
@@ -108,14 +108,18 @@ def _trials(run: Run, records: Records) -> Iterator[Row]:
                 "seed_expected": str(trial_seed(run.experiment["seed"], candidate, row["replicate"])),
                 "plan": row["generation"],
                 "stray_parent": next((item for item in row["parents"] if not _known(item, candidates)), None),
-                "stray_source": row["inherits_from"] if not _known(row["inherits_from"], trials) else None,
+                "stray_source": next((item for item in _sources(row) if not _known(item, trials)), None),
             }
         candidates |= {row["candidate"] for row in generation.plan}
         trials |= {row["id"] for row in generation.plan}
 
 
-def _known(name: str | None, before: set[str]) -> bool:
-    return name is None or name in before or _ELSEWHERE.fullmatch(name) is not None
+def _sources(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return read_inheritance(row["inherits_from"])
+
+
+def _known(name: str, before: set[str]) -> bool:
+    return name in before or _ELSEWHERE.fullmatch(name) is not None
 
 
 def _identity(genome: Mapping[str, Any]) -> str:

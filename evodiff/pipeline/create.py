@@ -109,6 +109,7 @@ def create_run(
         ledger=path,
         strategy=settings.strategy,
         warm_start=warm_start,
+        inherit=settings.inherit,
         settings=frozen,
     )
     return Run.open(path)

@@ -147,6 +147,7 @@ def next_run(run: Run, *, now: datetime, scheduler: Scheduler, say: Say) -> str 
 def report(run: Run, say: Say) -> str:
     """Write the report of a run; where its search has ended, train the champion on and draw its pictures first."""
     from evodiff.pipeline.final import final_steps, finish
+    from evodiff.pipeline.scratch import retrain_front
     from evodiff.search import write_run_report
 
     ended = end_reason(run, steering(run))
@@ -154,6 +155,7 @@ def report(run: Run, say: Say) -> str:
         say(f"{ended}: training the champion on")
         settings = load_settings({"device": run.settings["device"]})
         with open_workers(settings, say, at_most=1) as pool:
+            retrain_front(run, pool, listener=log_listener(say))
             finish(run, pool, steps=final_steps(run), listener=log_listener(say))
     page = str(write_run_report(run))
     say(f"report {page}")

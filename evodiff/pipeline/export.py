@@ -10,6 +10,8 @@ from evodiff.architecture.genome import ImageShape
 from evodiff.architecture.pipeline_folder import write_pipeline_folder
 from evodiff.errors import CandidateNotFound, LedgerError, SettingsError
 from evodiff.pipeline.final import named_candidate, trial_row
+from evodiff.pipeline.heritage import inherits
+from evodiff.pipeline.scratch import scratch_weights
 from evodiff.training.digests import read_weights
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ def export_candidate(run: Run, candidate: str, folder: Path, *, stock: bool = Fa
 
     Raises:
         CandidateNotFound: there is no such candidate.
-        LedgerError: its weights were pruned, or ``folder`` is in use.
+        LedgerError: it has no weights from scratch (any more), or ``folder`` is in use.
         InvalidGenome: ``stock`` is asked for and the genome is not one.
     """
     return export_weights(run, trained_folder(run, candidate), folder, stock=stock)
@@ -65,19 +67,23 @@ def export_weights(run: Run, source: Path, folder: Path, *, stock: bool = False)
 
 
 def trained_folder(run: Run, candidate: str) -> Path:
-    """Return the folder of a candidate's weights: those of its long training, else those of its trial.
+    """Return the folder of a candidate's weights: those of its long training, else of its trial or its retraining.
+
+    All are from scratch; weights that were inherited are never given away.
 
     Raises:
         CandidateNotFound: there is no such candidate.
-        LedgerError: its weights were pruned.
+        LedgerError: it has none: they were pruned, or it inherited and was not trained from scratch.
     """
     identifier = named_candidate(run, candidate)
-    places = (run.path / "final" / identifier, run.ledger.weights_folder(trial_row(run, identifier)))
+    row = trial_row(run, identifier)
+    trained = scratch_weights(run, identifier) if inherits(row) else run.ledger.weights_folder(row)
+    places = (run.path / "final" / identifier, trained)
     for place in places:
         if (place / "config.json").exists():
             return place
     raise LedgerError(
-        f"The weights of {identifier} were pruned: expected them in {places[0]} or {places[1]}.",
+        f"Expected weights of {identifier} from scratch in {places[0]} or {places[1]}, found none.",
         remedy=f"Train it again by: evodiff validate {run.path} {identifier} --steps {run.training.steps}",
     )
 

@@ -13,6 +13,7 @@ from evodiff.errors import CandidateNotFound, EvodiffError, Interrupted, PoolErr
 from evodiff.pipeline.generation import QUIET, Listener, resume_hint
 from evodiff.pipeline.inputs import PATIENCE_SECONDS
 from evodiff.pipeline.preference import parse_preference
+from evodiff.pipeline.scratch import front_from_scratch
 from evodiff.pipeline.steering import preference
 from evodiff.training.digests import published_steps
 from evodiff.workers import Outcome, Task, WorkerPool
@@ -41,12 +42,13 @@ _VALIDATE = "evodiff.pipeline.judge:validate_candidate"
 def champion(run: Run) -> Candidate[ArchitectureGenome] | None:
     """Return the feasible candidate of the front with the largest fitness inside the run's preference, if there is one.
 
-    Nothing inherits weights, so what the search scored was trained from scratch.
+    What it reaches from scratch counts: a member of the front that inherited weights is none before
+    :func:`~evodiff.pipeline.scratch.retrain_front` has tried it.
     """
     limits = parse_preference(preference(run), [objective.name for objective in run.objectives])
     eligible = [
         candidate
-        for candidate in run.evolution().front()
+        for candidate in front_from_scratch(run)
         if candidate.evaluation is not None
         and candidate.evaluation.feasible
         and all(limit.holds(candidate.evaluation.objectives) for limit in limits)

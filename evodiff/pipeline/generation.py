@@ -10,6 +10,7 @@ from evodiff.architecture.genome import ArchitectureGenome
 from evodiff.engine import Evaluation, Evolution, Trial
 from evodiff.errors import Interrupted, LedgerError, SettingsError
 from evodiff.pipeline.disk import require_free_space
+from evodiff.pipeline.heritage import inherits
 from evodiff.pipeline.prune import remove_weights, superfluous_weights
 from evodiff.settings import load_settings
 from evodiff.training.digests import weights_damage
@@ -99,7 +100,12 @@ def train_and_evaluate(run: Run, generation: int, pool: WorkerPool, *, listener:
     """Do both, trial by trial, until every trial of the generation has a result."""
     trials = planned_trials(run, generation)
     while open_trials := untold(run, trials):
-        _work(run, pool, TRAIN_AND_EVALUATE, open_trials, listener)
+        try:
+            _work(run, pool, TRAIN_AND_EVALUATE, open_trials, listener)
+        except LedgerError:
+            if run.ledger.closed <= generation:
+                raise
+            return  # another driver closed it meanwhile, and dropped weights that its trials start from
 
 
 def select(run: Run, generation: int) -> dict[str, Any]:
@@ -163,25 +169,30 @@ def drop_checkpoints(run: Run, keep: Collection[str]) -> None:
             path.unlink(missing_ok=True)
 
 
-def reference_curve(run: Run, generation: int, rung: int = 0) -> list[float] | None:
+def reference_curve(run: Run, generation: int, rung: int = 0, *, inherited: bool = False) -> list[float] | None:
     """Return the median learning curve on ``rung`` in the generation before, None where there is none to compare with.
 
-    It comes from a closed generation, so it is the same however trials were sharded.
+    Trials from scratch are compared with their like alone, for who starts from trained weights is far ahead; those that
+    inherit with others that did, or where there were none with those from scratch. It comes from a closed generation,
+    so it is the same however trials were sharded.
     """
     if generation == 0:
         return None
-    curves = [
-        evaluation.details["loss_curve"]
-        for trial, evaluation in run.ledger.evaluations(generation - 1).items()
-        if trial.split(".")[1] == f"r{rung}" and evaluation.failure is None and evaluation.details.get("loss_curve")
-    ]
-    return [statistics.median(points) for points in zip(*curves, strict=True)] if curves else None
+    heirs = {row["id"] for row in run.ledger.plan(generation - 1) if inherits(row)}
+    curves: dict[bool, list[list[float]]] = {True: [], False: []}
+    for trial, evaluation in run.ledger.evaluations(generation - 1).items():
+        curve = evaluation.details.get("loss_curve")
+        if trial.split(".")[1] == f"r{rung}" and evaluation.failure is None and curve:
+            curves[trial in heirs].append(curve)
+    chosen = (curves[True] if inherited else None) or curves[False]
+    return [statistics.median(points) for points in zip(*chosen, strict=True)] if chosen else None
 
 
 def _work(run: Run, pool: WorkerPool, function: str, trials: Sequence[PlannedTrial], listener: Listener) -> None:
     """Have trials worked on and tell what came out as it comes."""
     by_id = {trial.id: trial for trial in trials}
-    curves = {trial.rung: reference_curve(run, trial.generation, trial.rung) for trial in trials}
+    kinds = {(trial.generation, trial.rung, bool(trial.inherits_from)) for trial in trials}
+    curves = {kind: reference_curve(run, kind[0], kind[1], inherited=kind[2]) for kind in kinds}
     tasks = [
         Task(
             id=trial.id,
@@ -190,7 +201,7 @@ def _work(run: Run, pool: WorkerPool, function: str, trials: Sequence[PlannedTri
                 "run": str(run.path.resolve()),
                 "trial": trial.to_json(run.space.to_json(trial.genome)),
                 "steps": run.steps(trial.rung),
-                "reference_curve": curves[trial.rung],
+                "reference_curve": curves[trial.generation, trial.rung, bool(trial.inherits_from)],
             },
             predicted_seconds=predicted_seconds(run, trial),
         )

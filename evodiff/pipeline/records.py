@@ -49,7 +49,7 @@ class _Planned(BaseModel):
     seed: int
     parents: list[str]
     operator: str | None
-    inherits_from: str | None
+    inherits_from: list[str] | str | None
     predicted: dict[str, float] | None = None
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from evodiff.pipeline.create import link_or_copy
 from evodiff.pipeline.generation import planned_trials, reference_curve
+from evodiff.pipeline.heritage import inherits
 
 if TYPE_CHECKING:
     from evodiff.pipeline.run import Run
@@ -24,10 +25,17 @@ def reuse_evaluations(run: Run, generation: int, sibling: Run) -> list[str]:
     if sibling.path == run.path or not _comparable(run, sibling):
         return []
     evolution = run.evolution()
+    rows = [*run.ledger.plan(generation), *sibling.ledger.plan(generation)]
+    heirs = {row["id"] for row in rows if inherits(row)}  # the weights of their parents are another run's
     taken = []
     for trial in planned_trials(run, generation):
         found = sibling.ledger.evaluations(generation).get(trial.id) if generation < sibling.ledger.closed else None
-        if found is None or found.failure is not None or trial.id in run.ledger.evaluations(generation):
+        if (
+            found is None
+            or found.failure is not None
+            or trial.id in heirs
+            or trial.id in run.ledger.evaluations(generation)
+        ):
             continue
         if reference_curve(run, generation, trial.rung) != reference_curve(sibling, generation, trial.rung):
             continue

@@ -111,7 +111,7 @@ class Run:
 
     def added_steps(self, trial: Mapping[str, Any]) -> int:
         """Training steps that the trial of a plan's row adds to those of the rungs below."""
-        return added_steps(self.training.steps, trial, int(self.experiment["rungs"]))
+        return added_steps(self.training.steps, trial, int(self.experiment["rungs"]), inherit=self.inherits)
 
     @cached_property
     def evaluation(self) -> EvaluationSettings:
@@ -187,6 +187,7 @@ class Run:
             "replicate_ties": bool(self.experiment.get("replicate_ties")),
             "seed": self.experiment["seed"],
             "strategy": self.experiment["strategy"]["name"],
+            "inherit": self.inherits,
             "objectives": tuple(objective.name for objective in self.objectives),
             "prefer": self.settings["prefer"],
             "target": self.settings["target"],
@@ -194,6 +195,11 @@ class Run:
             **{f"training.{name}": value for name, value in self.training.model_dump().items()},
             **{f"evaluation.{name}": value for name, value in self.evaluation.model_dump().items()},
         }
+
+    @property
+    def inherits(self) -> bool:
+        """Whether children start from the weights of their parents."""
+        return bool(self.experiment.get("inherit", False))
 
     def evolution(self) -> Evolution[ArchitectureGenome]:
         """Open the search where its ledger stands."""

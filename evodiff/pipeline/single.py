@@ -48,7 +48,9 @@ def evaluate_genome(run: Run, genome: ArchitectureGenome, pool: WorkerPool) -> d
 def _settings(run: Run) -> Settings:
     """Return the settings of a run like this one, of a single trial; nothing is read from anywhere else."""
     chosen = {name: value for name, value in run.options().items() if "." not in name}
-    return Settings.model_construct(**{**chosen, "population": 1}, training=run.training, evaluation=run.evaluation)
+    return Settings.model_construct(
+        **{**chosen, "population": 1, "inherit": False}, training=run.training, evaluation=run.evaluation
+    )
 
 
 def _inputs(run: Run) -> Inputs:

@@ -12,9 +12,12 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from evodiff.architecture.genome import ArchitectureGenome, ImageShape
+from evodiff.architecture.inheritance import Parent, inherit
 from evodiff.architecture.network import EvolvedNetwork, build_network
 from evodiff.evaluation.score import ScoringInputs, part, score, scoring_inputs
+from evodiff.pipeline.heritage import from_scratch, inherited_folders, inherits
 from evodiff.pipeline.run import SCORED, Run
+from evodiff.pipeline.scratch import scratch_weights
 from evodiff.sampling.noise import NoiseSchedule
 from evodiff.training import TrainingResult, load_weights, save_weights, train, weights_digest
 from evodiff.training.digests import published_steps, weights_damage
@@ -54,12 +57,29 @@ def evaluate_trial(payload: Mapping[str, Any], context: WorkerContext) -> dict[s
         TrialFailure: the network generates images that are not finite.
     """
     run = _open(payload["run"])
-    folder = run.ledger.weights_folder(payload["trial"])
+    return _judged(run.ledger.weights_folder(payload["trial"]), run, context)
+
+
+def train_and_evaluate_trial(payload: Mapping[str, Any], context: WorkerContext) -> dict[str, Any]:
+    """Train, then judge, in one go: no worker waits for the slowest training of a generation."""
+    train_trial(payload, context)
+    return evaluate_trial(payload, context)
+
+
+def train_from_scratch(payload: Mapping[str, Any], context: WorkerContext) -> dict[str, Any]:
+    """Train a trial of protocol ``scratch`` into ``RUN/scratch-front/ID``, judge it, and return as for a trial."""
+    run = _open(payload["run"])
+    folder = scratch_weights(run, payload["trial"]["candidate"])
+    train_into(folder, run, payload, context)
+    return _judged(folder, run, context)
+
+
+def _judged(folder: Path, run: Run, context: WorkerContext) -> dict[str, Any]:
     network, config = load_network(folder)
     context.report({"stage": "score"})
     result = score(
         network,
-        _scoring_inputs(payload["run"]),
+        _scoring_inputs(str(run.path)),
         training=run.training,
         evaluation=run.evaluation,
         seed=run.experiment["seed"],
@@ -74,22 +94,17 @@ def evaluate_trial(payload: Mapping[str, Any], context: WorkerContext) -> dict[s
     }
 
 
-def train_and_evaluate_trial(payload: Mapping[str, Any], context: WorkerContext) -> dict[str, Any]:
-    """Train, then judge, in one go: no worker waits for the slowest training of a generation."""
-    train_trial(payload, context)
-    return evaluate_trial(payload, context)
-
-
 def train_final(payload: Mapping[str, Any], context: WorkerContext) -> dict[str, Any]:
-    """Train a candidate for ``payload["steps"]`` steps into ``RUN/final/ID``, going on from its trial.
+    """Train a candidate from its seed for ``payload["steps"]`` steps into ``RUN/final/ID``.
 
-    The first to publish wins: what a twin has trained meanwhile for as many steps, or more, stays.
+    It goes on from the candidate's trial, unless that started from the weights of others. The first to publish wins:
+    what a twin has trained meanwhile for as many steps, or more, stays.
     """
     run = _open(payload["run"])
     folder = run.final_folder(payload["trial"]["candidate"])
     _set_damaged_aside(run, folder)
     if published_steps(folder) < payload["steps"]:
-        trained = _trained(run, payload, context)
+        trained = _trained(run, {**payload, "trial": from_scratch(payload["trial"])}, context)
         if 0 < published_steps(folder) < payload["steps"]:
             _retire(folder)
         save_weights(folder, *trained)
@@ -102,7 +117,7 @@ def checkpoint_file(run: Run, trial: Mapping[str, Any]) -> Path:
 
 
 def train_into(folder: Path, run: Run, payload: Mapping[str, Any], context: WorkerContext) -> str:
-    """Train a trial's genome from its seed for ``payload["steps"]`` steps, publish ``folder``, return its digest.
+    """Train a trial's genome for ``payload["steps"]`` steps, publish ``folder``, return its digest.
 
     The state after the last step stays under ``RUN/scratch``: a longer training of the same trial goes on from there,
     with the same result as one that was never cut.
@@ -141,8 +156,10 @@ def _trained(
 ) -> tuple[Mapping[str, Tensor], dict[str, Any]]:
     """Train a trial's genome for ``payload["steps"]`` steps; return weights and config as they are published."""
     trial = payload["trial"]
-    result = _train(run, trial, int(payload["steps"]), payload.get("reference_curve"), context)
+    network, inherited = start(run, trial)
+    result = _train(run, trial, network, int(payload["steps"]), payload.get("reference_curve"), context)
     return result.ema_weights, {
+        **inherited,
         "genome": trial["genome"],
         "image_shape": run.settings["image_shape"],
         "seed": trial["seed"],
@@ -151,11 +168,34 @@ def _trained(
     }
 
 
+def start(run: Run, trial: Mapping[str, Any]) -> tuple[EvolvedNetwork, dict[str, Any]]:
+    """Return the network with which the training of a trial starts, and what is said of it beside its weights.
+
+    It comes from the trial's seed, and under protocol ``search`` from the weights that its row names.
+
+    Raises:
+        LedgerError: those weights are missing or damaged.
+    """
+    network = build_network(ArchitectureGenome.from_json(trial["genome"]), run.shape, seed=trial["seed"])
+    if not inherits(trial):
+        return network, {}
+    parents = []
+    for folder in inherited_folders(run, trial):
+        weights, config = load_weights(folder)
+        parents.append(Parent(ArchitectureGenome.from_json(config["genome"]), weights))
+    report = inherit(network, parents)
+    return network, {"inherits_from": trial["inherits_from"], "inheritance": report.to_json()}
+
+
 def _train(
-    run: Run, trial: Mapping[str, Any], steps: int, reference_curve: list[float] | None, context: WorkerContext
+    run: Run,
+    trial: Mapping[str, Any],
+    network: EvolvedNetwork,
+    steps: int,
+    reference_curve: list[float] | None,
+    context: WorkerContext,
 ) -> TrainingResult:
     images, labels = _training_part(str(run.path))
-    network = build_network(ArchitectureGenome.from_json(trial["genome"]), run.shape, seed=trial["seed"])
     return train(
         network.to(context.device),
         images,

@@ -18,6 +18,7 @@ from evodiff.reporting.view import (
     ProgressPoint,
     RandomArm,
     ReferenceView,
+    RetrainedView,
     RunView,
     ValidationMetric,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "ProgressPoint",
     "RandomArm",
     "ReferenceView",
+    "RetrainedView",
     "RunView",
     "ValidationMetric",
     "comparison_table",

@@ -51,8 +51,7 @@ def view_from_ledger(path: Path | str) -> RunView:
     box = _box(results)
     tried = _tried(ledger)
     candidates = tuple(
-        _candidate(identifier, item, objectives, settings, experiment["rungs"], results, box)
-        for identifier, item in tried.items()
+        _candidate(identifier, item, objectives, experiment, results, box) for identifier, item in tried.items()
     )
     view = RunView(
         name=Path(path).resolve().name,
@@ -127,17 +126,18 @@ def _candidate(
     identifier: str,
     tried: _Tried,
     objectives: tuple[ObjectiveView, ...],
-    settings: Mapping[str, Any],
-    rungs: int,
+    experiment: Mapping[str, Any],
     results: list[dict[str, Any]],
     box: FitnessBox | None,
 ) -> CandidateView:
     record, evaluation = tried.records[0], tried.evaluation
     failure = evaluation.failure
+    settings = experiment.get("settings", {})
     resolved = _resolved(record["genome"], settings)
     training = settings.get("training", {})
     full, batch = training.get("steps"), training.get("batch_size")
-    steps = sum(added_steps(full, row, rungs) for row in tried.records) if full else None
+    rungs, inherit = experiment["rungs"], bool(experiment.get("inherit"))
+    steps = sum(added_steps(full, row, rungs, inherit=inherit) for row in tried.records) if full else None
     return CandidateView(
         id=identifier,
         generation=record["generation"],

@@ -18,6 +18,7 @@ from evodiff.reporting.leaderboard import failures, leaderboard
 from evodiff.reporting.memorisation import memorisation
 from evodiff.reporting.page import page, write_page
 from evodiff.reporting.provenance import provenance
+from evodiff.reporting.retrained import retrained
 from evodiff.reporting.statistics import noise_rows, operator_rows
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def report_html(view: RunView) -> str:
             sections.architecture(view),
             sections.progress(view),
             leaderboard(view),
+            retrained(view),
             sections.lineage(view),
             evidence.noise(view),
             evidence.surrogate(view),
@@ -109,6 +111,14 @@ def run_data(view: RunView) -> dict[str, Any]:
         if view.random_arm is None
         else [_candidate_data(item) for item in view.random_arm.candidates],
         "references": {item.name: dict(item.objectives) for item in view.references},
+        "retrained": {
+            item.candidate: {
+                "objectives": dict(item.objectives),
+                "fitness_score": item.fitness_score,
+                "failure": item.failure,
+            }
+            for item in view.retrained
+        },
         "validation": {
             name: {"value": metric.value, "standard_error": metric.standard_error, "floor": metric.floor}
             for name, metric in (view.validation or {}).items()

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from rich import box
 from rich.table import Table
 
-from evodiff.reporting.notation import axis_title, number, with_error
+from evodiff.reporting.notation import axis_title, number, short, with_error
+from evodiff.reporting.retrained import retrained_objectives
 from evodiff.reporting.tables import WIDTH, front_table, leaderboard_table
 
 if TYPE_CHECKING:
@@ -17,11 +18,31 @@ if TYPE_CHECKING:
 
 
 def result_tables(view: RunView) -> list[Table]:
-    """Return the leaderboard, the front, and the random-search arm beside the search where there is one."""
+    """Return the leaderboard, the front, and what there is beside them: the front from scratch, the random arm."""
     tables = [leaderboard_table(view), front_table(view)]
+    if view.retrained:
+        tables.append(retrained_table(view))
     if view.random_arm is not None:
         tables.append(random_arm_table(view))
     return tables
+
+
+def retrained_table(view: RunView) -> Table:
+    """Return the members of the front that inherited weights, in the search and from scratch."""
+    table = Table(title="The front from scratch", box=box.SIMPLE_HEAD, width=WIDTH, title_justify="left")
+    for title in ("candidate", "", "fitness"):
+        table.add_column(title, justify="right" if title == "fitness" else "left")
+    objectives = retrained_objectives(view)
+    for objective in objectives:
+        table.add_column(axis_title(objective), justify="right")
+    for item in view.retrained:
+        searched = view.candidate(item.candidate)
+        for name, source in (("search", searched), ("scratch", item)):
+            values = [number(source.objectives.get(objective.name)) if source else "" for objective in objectives]
+            score = (source.failure or number(source.fitness_score)) if source else ""
+            mark = "★ " if item.candidate == view.champion else ""
+            table.add_row(mark + short(item.candidate) if name == "search" else "", name, score, *values)
+    return table
 
 
 def random_arm_table(view: RunView) -> Table:

@@ -14,6 +14,7 @@ from evodiff.errors import EvodiffError
 from evodiff.hardware.calibration import LOCAL
 from evodiff.pipeline.final import LATENCY_FILE, PICTURES_FILE, pictures, trained_steps
 from evodiff.pipeline.final import champion as champion_of
+from evodiff.pipeline.scratch import front_from_scratch, heirs_of_front
 from evodiff.pipeline.steering import preference
 from evodiff.reporting.ledger_view import random_arm_from_ledger, view_from_ledger
 from evodiff.reporting.view import (
@@ -24,6 +25,7 @@ from evodiff.reporting.view import (
     NearestPair,
     ProgressPoint,
     ReferenceView,
+    RetrainedView,
     RunView,
     ValidationMetric,
 )
@@ -67,6 +69,7 @@ def view_of_run(run: Run, *, random_arm: Run | None = None) -> RunView:
         champion=champion,
         random_arm=random_arm_from_ledger(random_arm.path, beside=run.path) if random_arm else None,
         references=_references(run, view.candidates),
+        retrained=_retrained(run),
         warnings=(
             *view.warnings,
             *_preference_warning(run, champion),
@@ -102,6 +105,26 @@ def _references(run: Run, candidates: tuple[CandidateView, ...]) -> tuple[Refere
         for item in candidates
         if item.id in names and item.objectives
     )
+
+
+def _retrained(run: Run) -> tuple[RetrainedView, ...]:
+    """The members of the front that inherited weights and were trained from scratch since, the fittest then first."""
+    heirs = heirs_of_front(run)
+    found = []
+    for candidate in front_from_scratch(run) if heirs else ():
+        if candidate.id in heirs and candidate.evaluation is not None:
+            evaluation, failure = candidate.evaluation, candidate.evaluation.failure
+            errors = {name: evaluation.details.get(f"{name}_standard_error") for name in evaluation.objectives}
+            found.append(
+                RetrainedView(
+                    candidate.id,
+                    evaluation.objectives,
+                    {name: float(error) for name, error in errors.items() if error is not None},
+                    None if failure else candidate.fitness_score,
+                    failure.cause if failure else None,
+                )
+            )
+    return tuple(sorted(found, key=lambda item: (-(item.fitness_score or 0.0), item.candidate)))
 
 
 def _latency_checks(run: Run) -> tuple[LatencyCheck, ...]:

@@ -119,6 +119,17 @@ class ReferenceView:
 
 
 @dataclass(frozen=True)
+class RetrainedView:
+    """What a member of the front that inherited weights reached from scratch, or the ``failure`` that it ended in."""
+
+    candidate: str
+    objectives: Mapping[str, float] = field(default_factory=dict)
+    standard_errors: Mapping[str, float] = field(default_factory=dict)
+    fitness_score: float | None = None
+    failure: str | None = None
+
+
+@dataclass(frozen=True)
 class LatencyCheck:
     """Latency of one candidate by the table and by the clock; ``low_ms`` and ``high_ms`` bound the measurements."""
 
@@ -215,6 +226,7 @@ class RunView:
     floors: Mapping[str, Floor] = field(default_factory=dict)
     random_arm: RandomArm | None = None
     references: tuple[ReferenceView, ...] = ()
+    retrained: tuple[RetrainedView, ...] = ()
     latency_checks: tuple[LatencyCheck, ...] = ()
     images: ImagesView | None = None
     champion_progress: tuple[ProgressPoint, ...] = ()

@@ -22,7 +22,7 @@ class Promoting:
         for candidate in history.survivors[: self.promotions]:
             rung = history.rung(candidate) + 1
             yield Proposal(
-                history.genome(candidate)[:], (candidate,), "promotion", rung, 0, "search", f"{candidate}.r0.0"
+                history.genome(candidate)[:], (candidate,), "promotion", rung, 0, "search", (f"{candidate}.r0.0",)
             )
         yield Proposal(history.genome(history.survivors[0]), rung=0, replicate=1)
 
@@ -42,7 +42,7 @@ def test_a_plan_may_mix_rungs_and_replicates_and_fills_up_with_samples():
     first, second = (item.id for item in search.survivors[:2])
     assert [trial.id for trial in trials[:3]] == [f"{first}.r1.0", f"{second}.r1.0", f"{first}.r0.1"]
     assert [trial.operator for trial in trials] == ["promotion"] * 2 + [None] + ["sample"] * 3
-    assert trials[0].inherits_from == f"{first}.r0.0"
+    assert trials[0].inherits_from == (f"{first}.r0.0",)
     assert trials[0].generation == 1
     assert search.ledger.plan(1)[0]["rung"] == 1
 

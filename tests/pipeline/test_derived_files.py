@@ -100,7 +100,7 @@ def test_a_final_training_that_is_damaged_is_made_again(run: Run, best: str, nam
     assert pool.asked[0] == "train_final"
 
 
-def train_alone(run: Run, trial: Any, steps: int, curve: Any, context: Any) -> TrainingResult:
+def train_alone(run: Run, trial: Any, network: Any, steps: int, curve: Any, context: Any) -> TrainingResult:
     """Stand in for a training: nothing is computed."""
     return TrainingResult({"weight": torch.full((3,), float(steps))}, [0.1], steps, TrainingState(steps, {}))
 
@@ -114,12 +114,12 @@ def test_of_two_that_train_a_champion_the_second_adopts_what_the_first_published
 ) -> None:
     folder = run.final_folder(best)
 
-    def train_beside_a_twin(run: Run, trial: Any, steps: int, curve: Any, context: Any) -> TrainingResult:
+    def train_beside_a_twin(run: Run, trial: Any, network: Any, steps: int, curve: Any, context: Any) -> TrainingResult:
         if trained_steps(run, best) < steps:  # the twin is as far, and then faster
             monkeypatch.setattr(trial_tasks, "_train", train_alone)
             trial_tasks.train_final(final_payload(run, best, steps), CONTEXT)
             draw(run, best)
-        return train_alone(run, trial, steps, curve, context)
+        return train_alone(run, trial, network, steps, curve, context)
 
     monkeypatch.setattr(trial_tasks, "_train", train_beside_a_twin)
     trial_tasks.train_final(final_payload(run, best, STEPS + 1), CONTEXT)

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evodiff.engine.candidate import read_inheritance
 from evodiff.engine.encoding import digest
 from evodiff.engine.experiment import code_version
 from evodiff.engine.layout import evaluations_name, plan_name, result_name
@@ -126,6 +127,7 @@ def scratch_run(folder: Path, generation: int) -> Run:
     _link(inputs[0] / run_dataset_key(run.experiment) / DATASET_FILE, path / "inputs" / DATASET_FILE)
     _link(inputs[1] / run_feature_net_key(run.experiment) / FEATURE_NET_FILE, path / "inputs" / FEATURE_NET_FILE)
     _link(place / "plan.jsonl", path / plan_name(generation))
+    _link_inherited(folder, run, generation)
     return run
 
 
@@ -164,6 +166,29 @@ def _assemble(folder: Path, generation: int, path: Path) -> Run:
         for name in (evaluations_name(index), result_name(index)):
             _link(place / "evaluations" / Path(name).name, path / name)
     return Run.open(path)
+
+
+def _link_inherited(folder: Path, run: Run, generation: int) -> None:
+    """Put the weights that trials of a generation start from into their places in a run.
+
+    Raises:
+        EvodiffError: the archive does not have them here.
+    """
+    sources = {name for row in run.ledger.plan(generation) for name in read_inheritance(row["inherits_from"])}
+    for index in range(generation):
+        for row in run.ledger.plan(index):
+            if row["id"] in sources:
+                target = run.ledger.weights_folder(row)
+                kept = folder / generation_folder(index) / "evaluations" / "weights" / target.name
+                if not kept.is_dir():
+                    key = generation_key(folder.name, generation)
+                    raise EvodiffError(
+                        f"{key} cannot be rebuilt: {row['id']} is inherited from, and its weights are not in {kept}.",
+                        remedy=f"Fetch them by `dvc pull evaluations@{generation_key(folder.name, index)}`, "
+                        f"or the generation itself by `dvc pull evaluations@{key}`.",
+                    )
+                for file in kept.iterdir():
+                    _link(file, target / file.name)
 
 
 def _link(source: Path, target: Path) -> None:
