@@ -36,7 +36,16 @@ if TYPE_CHECKING:
     from evodiff.settings import Settings
 
 # What work on a run changes; reports and audits are not work.
-_WORKED_ON: Final = ("experiment.json", "generations", "scratch", "telemetry", "requests", "leases", "final")
+_WORKED_ON: Final = (
+    "experiment.json",
+    "generations",
+    "scratch",
+    "telemetry",
+    "requests",
+    "leases",
+    "final",
+    "validation",
+)
 
 # Tables that grow with time. Not among them is ``trigger``: it is cleaned by when a trigger was made, and the trigger
 # of an asset watcher is as old as its DAG.

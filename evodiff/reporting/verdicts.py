@@ -1,0 +1,57 @@
+"""What an interval of a difference in KID says, in words."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final, Literal
+
+from evodiff.reporting.notation import MISSING, enumeration, number
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from evodiff.engine.statistics import Interval
+
+Verdict = Literal["better", "worse", "open"]
+VERDICTS: Final[tuple[Verdict, ...]] = ("better", "worse", "open")
+
+
+def verdict(difference: Interval) -> Verdict:
+    """Return ``better`` where all of the interval is below zero, ``worse`` where all is above, else ``open``."""
+    if difference.high < 0:
+        return "better"
+    return "worse" if difference.low > 0 else "open"
+
+
+def interval_text(difference: Interval | None) -> str:
+    """Return ``value [low, high]``, signs shown; a value alone where the interval is unbounded."""
+    if difference is None:
+        return MISSING
+    if not math.isfinite(difference.low):
+        return _signed(difference.value)
+    return f"{_signed(difference.value)} [{_signed(difference.low)}, {_signed(difference.high)}]"
+
+
+def unsigned_interval_text(value: Interval) -> str:
+    """Return ``value [low, high]``."""
+    return f"{number(value.value, 2)} [{number(value.low, 2)}, {number(value.high, 2)}]"
+
+
+def grouped(
+    differences: Iterable[tuple[str, Interval | None]], phrases: Mapping[Verdict, str], *, between: str = "; "
+) -> str:
+    """Say what differences come to, those of one verdict together: ``phrases`` end before the names.
+
+    ``it beats a (-0.02 [-0.03, -0.01]) and b (...); it cannot be told apart from c (...)``. Names without a difference
+    are left out.
+    """
+    found: dict[Verdict, list[str]] = {key: [] for key in VERDICTS}
+    for name, difference in differences:
+        if difference is not None:
+            found[verdict(difference)].append(f"{name} ({interval_text(difference)})")
+    return between.join(f"{phrases[key]} {enumeration(names)}" for key, names in found.items() if names)
+
+
+def _signed(value: float) -> str:
+    text = number(value, 2)
+    return f"+{text}" if value > 0 else text
