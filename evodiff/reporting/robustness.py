@@ -13,14 +13,19 @@ from evodiff.reporting.markup import Child, Markup, element
 from evodiff.reporting.notation import MISSING, enumeration, number, with_error
 from evodiff.reporting.page import chart, data_table, section
 from evodiff.reporting.robustness_view import ASPECTS
-from evodiff.reporting.verdicts import grouped, interval_text, verdict
+from evodiff.reporting.verdicts import Verdict, grouped, interval_text, verdict
 
 if TYPE_CHECKING:
     from evodiff.reporting.robustness_view import RobustnessView, VariantView
 
 # KID is smaller where images are better.
-_PHRASES: Final = {"better": "better with", "worse": "worse with", "open": "not told apart with"}
-_REMARKS: Final = {"better": "better", "worse": "worse", "open": "not told apart"}
+_PHRASES: Final[dict[Verdict, str]] = {
+    "better": "better with",
+    "worse": "worse with",
+    "same": "the same with",
+    "open": "not told apart with",
+}
+_REMARKS: Final[dict[Verdict, str]] = {"better": "better", "worse": "worse", "same": "the same", "open": "unclear"}
 _SPACINGS: Final = (
     "Spacing: log_snr is even in log-SNR, karras that of Karras et al. (2022) with ρ = 7; linear, scaled_linear and "
     "cosine visit the noise levels of even timesteps of the noise schedule of that name."
@@ -29,13 +34,14 @@ _SPACINGS: Final = (
 
 def sentences(view: RobustnessView) -> list[str]:
     """Say for every aspect which variants change KID for better or worse."""
-    return [text for aspect, variants in view.aspects.items() if (text := _sentence(aspect, variants))]
+    margin = view.margin
+    return [text for aspect, variants in view.aspects.items() if (text := _sentence(aspect, variants, margin))]
 
 
-def _sentence(aspect: str, variants: list[VariantView]) -> str:
+def _sentence(aspect: str, variants: list[VariantView], margin: float) -> str:
     default = next((variant.name for variant in variants if variant.default), "")
     others = [variant for variant in variants if not variant.default]
-    parts = [grouped([(variant.name, variant.difference) for variant in others], _PHRASES)]
+    parts = [grouped([(variant.name, variant.difference) for variant in others], _PHRASES, margin=margin)]
     changed = [
         f"{variant.name} by {_percent(variant.output_difference, 2)}"
         for variant in others
@@ -69,38 +75,39 @@ def robustness_section(view: RobustnessView | None) -> Markup | None:
         ),
         data_table(
             ["", "With", "KID", "Minus the default's [95\u00a0%]", "", "Right class", "Change of pixels", "Of output"],
-            [_row(variant) for variant in view.variants],
+            [_row(variant, view.margin) for variant in view.variants],
             numeric={2, 3, 5, 6, 7},
         ),
         element(
             "p",
-            "Differences are paired image by image, so they can be told from zero where the bars overlap. Change of "
-            "pixels, and of the network's output on noised test images: root mean square, of pixels in [−1, 1], and "
+            "Differences are paired image by image, so they can be told from zero where the bars overlap. The same is "
+            "what lies, with its whole interval, within the standard error of the default's KID. Change of pixels, and "
+            "of the network's output on noised test images: root mean square, of pixels in [−1, 1], and "
             f"relative to the output. {_SPACINGS}",
             class_="note",
         ),
     )
 
 
-def _row(variant: VariantView) -> list[Child]:
+def _row(variant: VariantView, margin: float) -> list[Child]:
     return [
         ASPECTS[variant.aspect],
         f"{variant.name} (default)" if variant.default else variant.name,
         with_error(variant.kid, variant.standard_error),
-        *_difference_cells(variant),
+        *_difference_cells(variant, margin),
         _percent(variant.label_accuracy, 3),
         number(variant.image_difference, 2),
         _percent(variant.output_difference, 2),
     ]
 
 
-def _difference_cells(variant: VariantView) -> list[str]:
+def _difference_cells(variant: VariantView, margin: float) -> list[str]:
     """Return the difference to the default, and what it comes to or why there is none."""
     if variant.default:
         return [MISSING, ""]
     if variant.difference is None:
         return [MISSING, variant.problem]
-    return [interval_text(variant.difference), _REMARKS[verdict(variant.difference)]]
+    return [interval_text(variant.difference), _REMARKS[verdict(variant.difference, margin)]]
 
 
 def _percent(share: float | None, digits: int) -> str:
@@ -155,13 +162,14 @@ def robustness_table(view: RobustnessView) -> Table:
         pad_edge=False,
         padding=(0, 1, 0, 0),
     )
-    for head in ("", "with", "KID", "minus the default's [95 %]", ""):
-        table.add_column(head, justify="right" if "KID" in head or "minus" in head else "left")
+    for head in ("", "with", "KID", "change of KID [95 %]"):
+        table.add_column(head, justify="right" if "KID" in head else "left", no_wrap=True)
+    table.add_column("")
     for aspect, variants in view.aspects.items():
         for index, variant in enumerate(variants):
-            difference, remark = _difference_cells(variant)
+            difference, remark = _difference_cells(variant, view.margin)
             table.add_row(
-                "" if index else ASPECTS[aspect],
+                "" if index else aspect,
                 Text(variant.name),
                 with_error(variant.kid, variant.standard_error),
                 difference,

@@ -53,6 +53,11 @@ class RobustnessView:
     variants: tuple[VariantView, ...]
 
     @property
+    def margin(self) -> float:
+        """Differences in KID below this do not matter: the standard error of the default's."""
+        return next((item.standard_error or 0.0 for item in self.variants if item.default), 0.0)
+
+    @property
     def aspects(self) -> dict[str, list[VariantView]]:
         """The variants by what they change, in order."""
         found: dict[str, list[VariantView]] = {}

@@ -12,12 +12,17 @@ if TYPE_CHECKING:
 
     from evodiff.engine.statistics import Interval
 
-Verdict = Literal["better", "worse", "open"]
-VERDICTS: Final[tuple[Verdict, ...]] = ("better", "worse", "open")
+Verdict = Literal["better", "worse", "same", "open"]
+VERDICTS: Final[tuple[Verdict, ...]] = ("better", "worse", "same", "open")
 
 
-def verdict(difference: Interval) -> Verdict:
-    """Return ``better`` where all of the interval is below zero, ``worse`` where all is above, else ``open``."""
+def verdict(difference: Interval, margin: float = 0.0) -> Verdict:
+    """Return ``better`` where all of the interval is below zero, ``worse`` where all is above, else ``open``.
+
+    Where all of it is nearer to zero than ``margin``, a difference that does not matter, it is the ``same``.
+    """
+    if max(abs(difference.low), abs(difference.high)) < margin:
+        return "same"
     if difference.high < 0:
         return "better"
     return "worse" if difference.low > 0 else "open"
@@ -38,7 +43,7 @@ def unsigned_interval_text(value: Interval) -> str:
 
 
 def grouped(
-    differences: Iterable[tuple[str, Interval | None]], phrases: Mapping[Verdict, str], *, between: str = "; "
+    differences: Iterable[tuple[str, Interval | None]], phrases: Mapping[Verdict, str], *, margin: float = 0.0
 ) -> str:
     """Say what differences come to, those of one verdict together: ``phrases`` end before the names.
 
@@ -48,8 +53,8 @@ def grouped(
     found: dict[Verdict, list[str]] = {key: [] for key in VERDICTS}
     for name, difference in differences:
         if difference is not None:
-            found[verdict(difference)].append(f"{name} ({interval_text(difference)})")
-    return between.join(f"{phrases[key]} {enumeration(names)}" for key, names in found.items() if names)
+            found[verdict(difference, margin)].append(f"{name} ({interval_text(difference)})")
+    return "; ".join(f"{phrases[key]} {enumeration(names)}" for key, names in found.items() if names)
 
 
 def _signed(value: float) -> str:

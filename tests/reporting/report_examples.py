@@ -121,7 +121,7 @@ def whole_view(folder: Path, *, generations: int = 3, population: int = 8, faili
 
 def rivals(seeds: int = 3, *, off: Mapping[str, float] | None = None) -> RivalsView:
     """Return a contest: the champion's KID is 0.02, that of the others as much more as ``off`` says."""
-    off = {"tiny": 0.03, "uvit": 0.0001, "ddpm_unet": -0.01} if off is None else off
+    off = {"tiny": 0.03, "uvit": -0.0001, "ddpm_unet": -0.01} if off is None else off
     noise = (0.0, 0.0011, -0.0007, 0.0004)
     networks = [
         RivalView(

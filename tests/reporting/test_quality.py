@@ -38,6 +38,12 @@ def test_a_smaller_kid_is_better_only_where_the_whole_interval_is(low: float, hi
     assert verdict(Interval((low + high) / 2, low, high)) == expected
 
 
+def test_what_lies_wholly_within_the_margin_is_the_same_even_where_it_can_be_told_from_zero() -> None:
+    assert verdict(Interval(0.2, 0.1, 0.3), margin=0.4) == "same"
+    assert verdict(Interval(0.2, 0.1, 0.3), margin=0.3) == "worse"
+    assert verdict(Interval(0.0, -0.5, 0.5), margin=0.4) == "open"
+
+
 def test_an_interval_shows_its_signs_and_leaves_out_what_is_unbounded() -> None:
     assert interval_text(Interval(0.012, -0.001, 0.025)) == "+0.012 [−0.0010, +0.025]"
     assert interval_text(Interval(-0.5, -math.inf, math.inf)) == "−0.50"
@@ -102,7 +108,7 @@ def test_networks_are_ranked_and_drawn_best_first() -> None:
     view = rivals()
     assert view.ranked("equal_steps")[0].name == "ddpm_unet"
     means, seeds = rivals_figures(view)["rivals-equal-steps"]["data"]
-    assert means["y"] == ["ddpm_unet (stock)", "champion", "uvit", "tiny"]
+    assert means["y"] == ["ddpm_unet (stock)", "uvit", "champion", "tiny"]
     assert means["x"] == sorted(means["x"])
     assert len(seeds["x"]) == 3 * 4
 
@@ -121,7 +127,7 @@ def test_robustness_is_told_aspect_by_aspect() -> None:
     guidance, steps, spacing, precision = robustness_sentences(robustness())
     assert guidance == "Guidance scale, against 1: worse with 2 (+0.010 [+0.0090, +0.011])."
     assert steps.startswith("Sampler steps, against 10: worse with 5 (")
-    assert "not told apart with 50" in steps
+    assert "the same with 50 (+0.00020 [−0.00080, +0.0012])" in steps
     assert spacing.startswith("Spacing of the steps, against log_snr: better with karras")
     assert "the network's output changes in bfloat16 by 1.2 %" in precision.replace("\u00a0", " ")
     assert precision.endswith("float16 has no KID: non-finite output: in float16.")

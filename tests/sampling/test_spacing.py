@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -43,15 +44,14 @@ def test_a_schedules_own_spacing_is_even_in_its_timesteps(name):
 def test_another_schedules_spacing_visits_its_noise_levels():
     ours = spaced_timesteps(LEVELS["linear"], 12, "cosine")
     theirs = spaced_timesteps(LEVELS["cosine"], 12, "cosine")
-    assert torch.allclose(log_sigma("linear")[ours], log_sigma("cosine")[theirs], atol=0.05)
+    assert torch.allclose(log_sigma("linear")[ours], log_sigma("cosine")[theirs], atol=0.1)  # whole timesteps
     assert ours != spaced_timesteps(LEVELS["linear"], 12, "linear")
 
 
 def test_karras_levels_are_even_in_the_seventh_root_of_sigma():
     timesteps = spaced_timesteps(LEVELS["cosine"], 8, "karras", sigma_min=0.05, sigma_max=20)
-    roots = (log_sigma("cosine")[timesteps] / 7).exp()
-    assert roots.diff().max() == pytest.approx(roots.diff().min(), rel=0.1)
-    assert roots[0] == pytest.approx(20 ** (1 / 7), rel=0.01)
+    roots = (log_sigma("cosine")[timesteps] / 7).exp().tolist()
+    assert roots == pytest.approx(np.linspace(20 ** (1 / 7), 0.05 ** (1 / 7), 8), rel=0.01)
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
