@@ -29,7 +29,8 @@ def rivals_section(view: RivalsView | None) -> Markup | None:
         f"Every network trained from scratch from the same {view.seeds} seeds, which the search never used: for "
         f"{view.steps:,} steps each, and for the compute that these steps cost {subject(view)} "
         f"({count(view.budget_flops)} FLOPs). KID to test images in the second feature net, {view.samples:,} images a "
-        "training; smaller is better. Open dots are seeds, bars one standard error of their mean.",
+        "training; smaller is better. Open dots are seeds, bars one standard error of their mean; orange is "
+        f"{subject(view)}, green are stock U-Nets.",
         [element("p", text) for text in sentences(view)],
         element(
             "div",
@@ -64,7 +65,7 @@ def _budget_markup(view: RivalsView, budget: Budget) -> Markup:
             "Range over seeds",
             "Standard deviation [95\u00a0%]",
             f"{name[:1].upper()}{name[1:]} minus it [95\u00a0%]",
-            "",
+            f"{name[:1].upper()}{name[1:]} is",
         ],
         [[network.label, *cells(view, network, budget)] for network in view.ranked(budget)],
         numeric={1, 2, 3, 4, 5},

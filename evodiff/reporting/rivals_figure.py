@@ -54,11 +54,11 @@ def _figure(view: RivalsView, budget: Budget) -> Figure:
         [name for name, *_ in seeds],
         {"size": 6, "symbol": "circle-open", "color": [colour for _, colour, _ in seeds]},
     )
-    found = layout("KID to test images", "", height=figure_height(view))
-    found["yaxis"] |= {"autorange": "reversed", "type": "category"}
+    axes = layout("KID to test images", "", height=figure_height(view))
+    axes["yaxis"] |= {"autorange": "reversed", "type": "category"}
     if view.floor is not None:
-        found |= _floor(view.floor)
-    return {"data": [means, dots], "layout": found}
+        axes |= _floor(view.floor)
+    return {"data": [means, dots], "layout": axes}
 
 
 def _colour(view: RivalsView, network: RivalView) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from evodiff.pipeline.rivals import BUDGETS, CHAMPION, Budget
 from evodiff.reporting.notation import MISSING, enumeration, number, with_error
 from evodiff.reporting.smoke import duration
-from evodiff.reporting.verdicts import grouped, interval_text, unsigned_interval_text, verdict
+from evodiff.reporting.verdicts import Verdict, deviation_text, grouped, interval_text, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from evodiff.reporting.rivals_view import RivalsView, RivalView
 
 HEADINGS: Final[dict[Budget, str]] = {"equal_steps": "Equal steps", "equal_compute": "Equal training compute"}
+
+_REMARKS: Final[dict[Verdict, str]] = {"better": "better", "worse": "worse", "open": "not told apart"}
 
 
 def announcement(contest: Contest, workers: int) -> str:
@@ -90,7 +92,7 @@ def _stability_sentence(view: RivalsView) -> str:
         return ""
     text = (
         f"Over {view.seeds} seeds, at equal steps, the standard deviation of {subject(view)}'s KID is "
-        f"{unsigned_interval_text(ours)}"
+        f"{deviation_text(ours)}"
     )
     if len(spreads) < 2:
         return f"{text}."
@@ -111,15 +113,11 @@ def cells(view: RivalsView, network: RivalView, budget: Budget) -> list[str]:
         with_error(found.mean, found.standard_error),
         *_spread_cells(found),
         interval_text(difference),
-        "" if difference is None or view.seeds == 1 else _remark(view, verdict(difference)),
+        "" if difference is None or view.seeds == 1 else _REMARKS[verdict(difference)],
     ]
 
 
 def _spread_cells(found: Spread) -> list[str]:
     if found.count == 1:
         return [MISSING, MISSING]
-    return [f"{number(found.smallest)} to {number(found.largest)}", unsigned_interval_text(found.deviation)]
-
-
-def _remark(view: RivalsView, found: str) -> str:
-    return "not told apart" if found == "open" else f"{subject(view)} is {found}"
+    return [f"{number(found.smallest)} to {number(found.largest)}", deviation_text(found.deviation)]

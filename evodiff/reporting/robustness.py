@@ -71,7 +71,7 @@ def robustness_section(view: RobustnessView | None) -> Markup | None:
                 element("figure", element("h3", ASPECTS[aspect]), chart(figure_id(aspect), 280))
                 for aspect in view.aspects
             ],
-            class_="columns",
+            class_="columns two",
         ),
         data_table(
             ["", "With", "KID", "Minus the default's [95\u00a0%]", "", "Right class", "Change of pixels", "Of output"],
@@ -164,7 +164,7 @@ def robustness_table(view: RobustnessView) -> Table:
     )
     for head in ("", "with", "KID", "change of KID [95 %]"):
         table.add_column(head, justify="right" if "KID" in head else "left", no_wrap=True)
-    table.add_column("")
+    table.add_column("", min_width=8)
     for aspect, variants in view.aspects.items():
         for index, variant in enumerate(variants):
             difference, remark = _difference_cells(variant, view.margin)

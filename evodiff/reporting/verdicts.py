@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Final, Literal
 
-from evodiff.reporting.notation import MISSING, enumeration, number
+from evodiff.reporting.notation import MISSING, enumeration, number, with_bounds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -32,14 +31,12 @@ def interval_text(difference: Interval | None) -> str:
     """Return ``value [low, high]``, signs shown; a value alone where the interval is unbounded."""
     if difference is None:
         return MISSING
-    if not math.isfinite(difference.low):
-        return _signed(difference.value)
-    return f"{_signed(difference.value)} [{_signed(difference.low)}, {_signed(difference.high)}]"
+    return with_bounds(difference.value, difference.low, difference.high, signed=True)
 
 
-def unsigned_interval_text(value: Interval) -> str:
-    """Return ``value [low, high]``."""
-    return f"{number(value.value, 2)} [{number(value.low, 2)}, {number(value.high, 2)}]"
+def deviation_text(deviation: Interval) -> str:
+    """Return ``value [low, high]`` of a standard deviation, whose interval may be many times its value."""
+    return f"{number(deviation.value, 2)} [{number(deviation.low, 2)}, {number(deviation.high, 2)}]"
 
 
 def grouped(
@@ -55,8 +52,3 @@ def grouped(
         if difference is not None:
             found[verdict(difference, margin)].append(f"{name} ({interval_text(difference)})")
     return "; ".join(f"{phrases[key]} {enumeration(names)}" for key, names in found.items() if names)
-
-
-def _signed(value: float) -> str:
-    text = number(value, 2)
-    return f"+{text}" if value > 0 else text

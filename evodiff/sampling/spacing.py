@@ -70,8 +70,8 @@ def _levels(spacing: str, steps: int, noisiest: float, cleanest: float) -> Float
     if spacing == "log_snr":
         return np.linspace(noisiest, cleanest, steps)
     if spacing == "karras":
-        ends = (math.exp(level / _KARRAS_RHO) for level in (noisiest, cleanest))
-        return _KARRAS_RHO * np.log(np.linspace(*ends, steps))
+        first, last = (math.exp(level / _KARRAS_RHO) for level in (noisiest, cleanest))
+        return _KARRAS_RHO * np.log(np.linspace(first, last, steps))
     if spacing not in SCHEDULES:
         raise SettingsError(
             f"Spacing of the sampler's steps: expected one of {', '.join(SPACINGS)}, found {spacing!r}.",

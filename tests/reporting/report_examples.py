@@ -138,7 +138,7 @@ def rivals(seeds: int = 3, *, off: Mapping[str, float] | None = None) -> RivalsV
             showings={
                 "equal_steps": Showing(120, tuple(0.02 + more + noise[(seed + index) % 4] for seed in range(seeds))),
                 "equal_compute": Showing(
-                    120 // (index + 1), tuple(0.02 + 2 * more + noise[(seed + 2 * index) % 4] for seed in range(seeds))
+                    120 // (index + 1), tuple(0.02 + 2 * more + noise[(seed + 3 * index) % 4] for seed in range(seeds))
                 ),
             },
         )
