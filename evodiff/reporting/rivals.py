@@ -49,6 +49,7 @@ def rivals_section(view: RivalsView | None) -> Markup | None:
 
 def _reading_note(view: RivalsView) -> str:
     return (
+        "Range and standard deviation are over seeds; latency is predicted, and measured where this was validated. "
         f"Differences are paired by seed, with 95 % intervals of Student's t over {view.seeds} seeds. Each holds by "
         f"itself: among {len(BUDGETS) * len(view.rivals)} of them some may miss by chance. They speak of this search "
         "and these test images alone. (stock) is a network that diffusers' UNet2DModel can be; ddpm_unet is DDPM's own."
@@ -62,8 +63,8 @@ def _budget_markup(view: RivalsView, budget: Budget) -> Markup:
             "Network",
             "Steps",
             "KID",
-            "Range over seeds",
-            "Standard deviation [95\u00a0%]",
+            "Range",
+            "Deviation [95\u00a0%]",
             f"{name[:1].upper()}{name[1:]} minus it [95\u00a0%]",
             f"{name[:1].upper()}{name[1:]} is",
         ],
@@ -78,9 +79,9 @@ def _cost_markup(view: RivalsView) -> Markup:
             "Network",
             "Parameters",
             "Memory",
-            f"Latency, predicted for {view.target}",
-            "Latency, measured here (quartiles)",
-            "FLOPs of a training step",
+            f"Latency for {view.target}",
+            "Measured here (quartiles)",
+            "FLOPs a step",
         ],
         [
             [

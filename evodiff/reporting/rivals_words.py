@@ -18,17 +18,18 @@ if TYPE_CHECKING:
 
 HEADINGS: Final[dict[Budget, str]] = {"equal_steps": "Equal steps", "equal_compute": "Equal training compute"}
 
-_REMARKS: Final[dict[Verdict, str]] = {"better": "better", "worse": "worse", "open": "not told apart"}
+_REMARKS: Final[dict[Verdict, str]] = {"better": "better", "worse": "worse", "open": "unclear"}
 
 
 def announcement(contest: Contest, workers: int) -> str:
     """Say what a contest will do, and about how long it takes."""
     left = contest.open_trainings()
     who = f"{contest.rivals[0].name} and {len(contest.rivals) - 1} rivals"
+    each = f"{contest.seeds} seed{'' if contest.seeds == 1 else 's'} each"
     if not left:
         return f"{who}: all trainings are done and judged."
     return (
-        f"{who}, {contest.seeds} seeds each, from scratch for {contest.steps} steps and for as much compute: "
+        f"{who}, {each}, from scratch for {contest.steps} steps and for as much compute: "
         f"{len(left)} trainings to go, about {duration(contest.predicted_seconds(workers))} on {workers} "
         f"worker{'' if workers == 1 else 's'}. Ctrl-C stops; the same command goes on."
     )

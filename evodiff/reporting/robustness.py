@@ -25,7 +25,7 @@ _PHRASES: Final[dict[Verdict, str]] = {
     "same": "the same with",
     "open": "not told apart with",
 }
-_REMARKS: Final[dict[Verdict, str]] = {"better": "better", "worse": "worse", "same": "the same", "open": "unclear"}
+_REMARKS: Final[dict[Verdict, str]] = {"better": "better", "worse": "worse", "same": "same", "open": "unclear"}
 _SPACINGS: Final = (
     "Spacing: log_snr is even in log-SNR, karras that of Karras et al. (2022) with ρ = 7; linear, scaled_linear and "
     "cosine visit the noise levels of even timesteps of the noise schedule of that name."
@@ -75,7 +75,11 @@ def robustness_section(view: RobustnessView | None) -> Markup | None:
         ),
         data_table(
             ["", "With", "KID", "Minus the default's [95\u00a0%]", "", "Right class", "Change of pixels", "Of output"],
-            [_row(variant, view.margin) for variant in view.variants],
+            [
+                [ASPECTS[aspect] if index == 0 else "", *_cells(variant, view.margin)]
+                for aspect, variants in view.aspects.items()
+                for index, variant in enumerate(variants)
+            ],
             numeric={2, 3, 5, 6, 7},
         ),
         element(
@@ -89,9 +93,8 @@ def robustness_section(view: RobustnessView | None) -> Markup | None:
     )
 
 
-def _row(variant: VariantView, margin: float) -> list[Child]:
+def _cells(variant: VariantView, margin: float) -> list[Child]:
     return [
-        ASPECTS[variant.aspect],
         f"{variant.name} (default)" if variant.default else variant.name,
         with_error(variant.kid, variant.standard_error),
         *_difference_cells(variant, margin),

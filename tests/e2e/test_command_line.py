@@ -96,18 +96,18 @@ def test_validate_uses_the_second_feature_net_and_the_report_shows_it(copied_run
 
 
 def test_validate_holds_a_champion_against_its_rivals_once(copied_run: Path, evodiff: CommandLine) -> None:
-    options = ("--rivals", "--seeds", 2, "--steps", 3, "--samples", 64, "--workers", 2)
+    options = ("--rivals", "--seeds", 1, "--steps", 2, "--samples", 64, "--workers", 2)
     printed = evodiff("validate", copied_run, *options).stdout
     champion = champion_of(copied_run)
     found = json.loads((copied_run / "validation" / f"{champion}.json").read_text())
     names = [network["name"] for network in found["networks"]]
     assert names[0] == "champion"
     assert len(names) + len(found["left_out"]) == 1 + 7
-    assert f"champion and {len(names) - 1} rivals, 2 seeds each" in " ".join(printed.split())
+    assert f"champion and {len(names) - 1} rivals, 1 seed each" in " ".join(printed.split())
     assert [name for name in names if name not in printed] == []
     for network in found["networks"]:
         trainings = [score for budget in network["budgets"].values() for score in budget["trainings"]]
-        assert [name for score in trainings for name in score] == ["kid", "kid_standard_error", "label_accuracy"] * 4
+        assert [name for score in trainings for name in score] == ["kid", "kid_standard_error", "label_accuracy"] * 2
     robustness = json.loads((copied_run / "final" / champion / "robustness.json").read_text())
     assert {item["aspect"] for item in robustness["variants"]} == {"guidance", "steps", "spacing", "precision"}
     page = (copied_run / "report" / "index.html").read_text()
