@@ -24,13 +24,12 @@ import json
 import os
 import statistics
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from rich.console import Console
 from rich.table import Table
-from scipy.stats import t as student
 
 from evodiff.architecture.cost import memory_mb, operations, parameter_count
 from evodiff.architecture.genome import GLOBALS, ArchitectureGenome, GlobalParameters, ImageShape
@@ -40,7 +39,7 @@ from evodiff.architecture.repair import repair
 from evodiff.architecture.skeletons import UNetPlan, unet
 from evodiff.architecture.zoo import ATTENTION_HEADS, level_multipliers, zoo
 from evodiff.evaluation.latency import measure_latency_ms
-from evodiff.evaluation.score import part
+from evodiff.evaluation.over_seeds import paired_difference, spread
 from evodiff.evaluation.validation import validate
 from evodiff.hardware.latency import predict_ms
 from evodiff.pipeline.create import create_run
@@ -48,12 +47,11 @@ from evodiff.pipeline.evolve import Watcher, evolve_generation
 from evodiff.pipeline.generation import Listener
 from evodiff.pipeline.inputs import gather_inputs
 from evodiff.pipeline.preference import parse_preference
+from evodiff.pipeline.rival_tasks import train_from_scratch
 from evodiff.pipeline.run import Run
-from evodiff.pipeline.trial import CHECKPOINT_SECONDS, load_network
+from evodiff.pipeline.trial import load_network
 from evodiff.reporting.progress import ProgressDisplay
-from evodiff.sampling import NoiseSchedule
 from evodiff.settings import Settings, TrainingSettings
-from evodiff.training import save_weights, train
 from evodiff.workers import Task, WorkerPool
 
 STOCK, NARROWED, CHAMPION = "stock U-Net", "narrowed by hand", "champion"
@@ -280,25 +278,16 @@ def train_and_score(payload, context):
     """Train a network from scratch in a worker, going on from a checkpoint, and judge it by test images."""
     run, weights = Run.open(payload["run"]), Path(payload["weights"])
     training = run.training.model_copy(update={"steps": payload["steps"]})
-    if not (weights / "config.json").exists():
-        genome, seed = ArchitectureGenome.from_json(payload["genome"]), payload["seed"]
-        images, labels = part(run.dataset(), "train")
-        checkpoint = weights.with_name(f"{weights.name}.checkpoint.safetensors")
-        result = train(
-            build_network(genome, run.shape, seed=seed).to(context.device),
-            *(images, labels, training),
-            seed=seed,
-            schedule=NoiseSchedule.named(training.noise_schedule),
-            last_step=training.steps,
-            classes=run.shape.classes,
-            checkpoint=checkpoint,
-            checkpoint_every=CHECKPOINT_SECONDS,
-            report=context.report,
-            should_stop=context.should_stop,
-        )
-        config = {"genome": payload["genome"], "image_shape": asdict(run.shape), "seed": seed, "steps": result.steps}
-        save_weights(weights, result.ema_weights, {**config, "loss_curve": result.loss_curve})
-        checkpoint.unlink(missing_ok=True)
+    train_from_scratch(
+        weights,
+        run,
+        ArchitectureGenome.from_json(payload["genome"]),
+        training,
+        seed=payload["seed"],
+        checkpoint=weights.with_name(f"{weights.name}.checkpoint.safetensors"),
+        context=context,
+    )
+    weights.with_name(f"{weights.name}.checkpoint.safetensors").unlink(missing_ok=True)
     context.report({"stage": "score"})
     return validate(
         load_network(weights)[0],
@@ -319,7 +308,7 @@ def print_result(dataset, networks, scores):
         table.add_column(heading)
     kids = {role: [score["kid"]["value"] for score in rows] for role, rows in scores.items()}
     for role, network in networks.items():
-        mean, error = mean_and_error(kids[role])
+        found = spread(kids[role])
         right = [score["label_accuracy"] for score in scores[role] if score["label_accuracy"] is not None]
         table.add_row(
             f"{role} ({network['about']})",
@@ -327,7 +316,7 @@ def print_result(dataset, networks, scores):
             f"{network['median_ms']:.2f} ({network['low_ms']:.2f} to {network['high_ms']:.2f})",
             f"{network['memory_mb']:.2f}",
             " ".join(f"{kid:.4f}" for kid in kids[role]),
-            f"{mean:.4f} ± {error:.4f}",
+            f"{found.mean:.4f} ± {found.standard_error:.4f}",
             f"{statistics.mean(right):.1%}" if right else "-",
         )
     Console(width=160).print(table)
@@ -337,26 +326,14 @@ def print_result(dataset, networks, scores):
     for what in ("median_ms", "memory_mb"):
         ratio = ours[what] / stock[what]
         print(f"(a) {what} / stock: {ratio:.3f}, target {TARGET_RATIO}: {verdict(ratio <= TARGET_RATIO)}")
-    mean, error, interval, upper = difference(kids[CHAMPION], kids[STOCK])
-    print(f"(a) KID - stock: {mean:+.4f} ± {error:.4f}, 95 % interval {interval[0]:+.4f} to {interval[1]:+.4f}")
+    versus = paired_difference(kids[CHAMPION], kids[STOCK])
+    upper = paired_difference(kids[CHAMPION], kids[STOCK], level=0.9).high  # one-sided at 95 %
+    print(f"(a) KID - stock: {versus.value:+.4f}, 95 % interval {versus.low:+.4f} to {versus.high:+.4f}")
     print(f"    one-sided upper 95 % bound {upper:+.4f}, target {TARGET_KID}: {verdict(upper <= TARGET_KID)}")
-    mean, error, (low, high), _ = difference(kids[CHAMPION], kids[NARROWED])
-    found = "searching is better" if high < 0 else "shrinking is better" if low > 0 else "not told apart"
-    print(f"(b) KID - narrowed: {mean:+.4f} ± {error:.4f}, 95 % interval {low:+.4f} to {high:+.4f}: {found}")
+    versus = paired_difference(kids[CHAMPION], kids[NARROWED])
+    found = "searching is better" if versus.high < 0 else "shrinking is better" if versus.low > 0 else "not told apart"
+    print(f"(b) KID - narrowed: {versus.value:+.4f}, 95 % interval {versus.low:+.4f} to {versus.high:+.4f}: {found}")
     print(f"    at {networks[NARROWED]['median_ms'] / ours['median_ms']:.3f} times the champion's latency", flush=True)
-
-
-def difference(ours, theirs):
-    """Return mean and standard error of ours - theirs by seed, the two-sided 95 % interval, the one-sided bound."""
-    pairs = [first - second for first, second in zip(ours, theirs, strict=True)]
-    mean, error = mean_and_error(pairs)
-    both, one = (student.ppf(share, max(1, len(pairs) - 1)) for share in (0.975, 0.95))
-    return mean, error, (mean - both * error, mean + both * error), mean + one * error
-
-
-def mean_and_error(values):
-    error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else float("nan")
-    return statistics.mean(values), error
 
 
 def verdict(met):

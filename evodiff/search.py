@@ -199,7 +199,7 @@ def working(run: Run, workers: int | None) -> Iterator[tuple[WorkerPool, Listene
     """Open workers for single steps of a run, with progress on the terminal."""
     settings = load_settings({"device": run.settings["device"], "workers": workers})
     with ProgressDisplay() as display, open_workers(settings, display.say) as pool:
-        yield pool, Listener(display.stage, display.trial_ended)
+        yield pool, Listener(display.stage, display.trial_ended, display.finished)
 
 
 def _go(

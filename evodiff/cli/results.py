@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evodiff.cli.common import open_run, print_tables, settings_from, with_workers
+from evodiff.cli.common import given_options, open_run, print_tables, settings_from, with_workers
 from evodiff.cli.options import RunPath, WorkersOption
+
+if TYPE_CHECKING:
+    from evodiff.pipeline.generation import Listener
+    from evodiff.pipeline.run import Run
+    from evodiff.workers import WorkerPool
 
 
 def report(run: RunPath) -> None:
@@ -22,8 +27,15 @@ def validate(
     run: Annotated[Path | None, typer.Argument(metavar="RUN", help="Folder of a run.")] = None,
     candidate: Annotated[str, typer.Argument(help="Id, a unique prefix of it, or champion.")] = "champion",
     samples: Annotated[int, typer.Option(min=64, help="Images to generate.")] = 2000,
-    steps: Annotated[int | None, typer.Option(min=1, help="Train to this many steps first.")] = None,
-    workers: WorkersOption = 1,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Train to this many steps first; with --rivals, each network.")
+    ] = None,
+    workers: WorkersOption = None,
+    rivals: Annotated[
+        bool,
+        typer.Option("--rivals", help="Train it, the zoo and the stock U-Net from scratch and compare them; minutes."),
+    ] = False,
+    seeds: Annotated[int, typer.Option(min=1, help="With --rivals: trainings of each network.")] = 3,
     engine: Annotated[
         bool, typer.Option("--engine", help="Run the engine on problems whose front is known instead; a minute.")
     ] = False,
@@ -34,20 +46,29 @@ def validate(
         return
     if run is None:
         raise typer.BadParameter("expected the folder of a run, or --engine")
+    from evodiff.pipeline.contest import hold_contest
     from evodiff.pipeline.final import named_candidate, validate_candidate
-    from evodiff.reporting.result import validation_table
-    from evodiff.reporting.run_view import validation_metrics
+    from evodiff.pipeline.rivals import plan_contest
+    from evodiff.pipeline.session import worker_count
+    from evodiff.reporting.rivals_words import announcement
+    from evodiff.reporting.validated import validation_tables
     from evodiff.search import write_run_report
 
     opened = open_run(run)
-    with_workers(
-        opened,
-        workers,
-        lambda run, pool, listener: validate_candidate(
-            run, candidate, pool, samples=samples, steps=steps, listener=listener
-        ),
-    )
-    print_tables(validation_table(validation_metrics(opened, named_candidate(opened, candidate))))
+    contest = plan_contest(opened, candidate, steps=steps, seeds=seeds, samples=samples) if rivals else None
+    workers = workers or (None if contest else 1)
+    if contest is not None:
+        typer.echo(announcement(contest, worker_count(settings_from(given_options(workers=workers)))))
+
+    def work(run: Run, pool: WorkerPool, listener: Listener) -> None:
+        validate_candidate(
+            run, candidate, pool, samples=samples, steps=steps, thorough=contest is not None, listener=listener
+        )
+        if contest is not None:
+            hold_contest(contest, pool, listener)
+
+    with_workers(opened, workers, work)
+    print_tables(*validation_tables(opened, named_candidate(opened, candidate)))
     typer.echo(f"Report: {write_run_report(opened)}")
 
 

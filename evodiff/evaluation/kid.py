@@ -46,21 +46,31 @@ def kid(x: Features, y: Features) -> Estimate:
         ValueError: shapes do not fit, too few rows, or a feature is not finite.
     """
     x, y = _checked(x, "x"), _checked(y, "y")
-    if x.shape[1] != y.shape[1]:
-        raise ValueError(f"features: expected equal numbers of columns, found {x.shape[1]} and {y.shape[1]}")
-    cross = _kernel(x, y)
-    within_x, first_x, second_x = _within(_kernel(x, x))
-    within_y, first_y, second_y = _within(_kernel(y, y))
-    n, m = cross.shape
-    between = cross.mean()
-    # (n,) and (m,): the statistic without one row, up to a constant that the jackknife does not see.
-    jackknife = _jackknife(first_x - 2 * (cross.sum() - cross.sum(axis=1)) / ((n - 1) * m))
-    jackknife += _jackknife(first_y - 2 * (cross.sum() - cross.sum(axis=0)) / ((m - 1) * n))
-    centred = cross - cross.mean(axis=0) - cross.mean(axis=1)[:, None] + between
-    interaction = np.square(centred).sum() / ((n - 1) * (m - 1))
-    second_order = max(second_x + second_y + 4 * interaction / (n * m), 0.0)
-    variance = max(jackknife - second_order, second_order)
-    return Estimate(float(within_x + within_y - 2 * between), float(np.sqrt(variance)))
+    _check_columns(x, y)
+    return _estimate(_kernel(x, x), _kernel(y, y), _kernel(x, y))
+
+
+def kid_difference(first: Features, second: Features, y: Features) -> Estimate:
+    """KID of ``first`` to ``y`` minus KID of ``second`` to ``y``, where row i of both came of the same chance.
+
+    That is so for images from the same noise and labels. What the pairs share, and what ``y`` does to both, cancels,
+    so that the standard error, estimated as :func:`kid` does from the differences of kernels, may be far below that of
+    either; it is that over fresh draws of pairs and of ``y``. O((n + m)²) time and memory.
+
+    Args:
+        first: an (n, d) array, n >= 4.
+        second: an (n, d) array.
+        y: an (m, d) array, m >= 4.
+
+    Raises:
+        ValueError: shapes do not fit, too few rows, or a feature is not finite.
+    """
+    first, second, y = _checked(first, "first"), _checked(second, "second"), _checked(y, "y")
+    _check_columns(first, y)
+    if first.shape != second.shape:
+        raise ValueError(f"second: expected a row for each of first, shape {first.shape}, found {second.shape}")
+    within = _kernel(first, first) - _kernel(second, second)
+    return _estimate(within, np.zeros((len(y), len(y))), _kernel(first, y) - _kernel(second, y))
 
 
 def kid_floor(train: Features, validation: Features) -> Estimate:
@@ -78,6 +88,27 @@ def _checked(features: Features, name: str) -> Features:
     if not np.isfinite(features).all():
         raise ValueError(f"{name}: expected finite features, found {int((~np.isfinite(features)).sum())} that are not")
     return features
+
+
+def _check_columns(x: Features, y: Features) -> None:
+    if x.shape[1] != y.shape[1]:
+        raise ValueError(f"features: expected equal numbers of columns, found {x.shape[1]} and {y.shape[1]}")
+
+
+def _estimate(kernel_x: Features, kernel_y: Features, cross: Features) -> Estimate:
+    """The discrepancy of (n, n), (m, m) and (n, m) kernels, or of differences of kernels: all of it is linear."""
+    within_x, first_x, second_x = _within(kernel_x)
+    within_y, first_y, second_y = _within(kernel_y)
+    n, m = cross.shape
+    between = cross.mean()
+    # (n,) and (m,): the statistic without one row, up to a constant that the jackknife does not see.
+    jackknife = _jackknife(first_x - 2 * (cross.sum() - cross.sum(axis=1)) / ((n - 1) * m))
+    jackknife += _jackknife(first_y - 2 * (cross.sum() - cross.sum(axis=0)) / ((m - 1) * n))
+    centred = cross - cross.mean(axis=0) - cross.mean(axis=1)[:, None] + between
+    interaction = np.square(centred).sum() / ((n - 1) * (m - 1))
+    second_order = max(second_x + second_y + 4 * interaction / (n * m), 0.0)
+    variance = max(jackknife - second_order, second_order)
+    return Estimate(float(within_x + within_y - 2 * between), float(np.sqrt(variance)))
 
 
 def _kernel(x: Features, y: Features) -> Features:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from evodiff.data import scale
 from evodiff.errors import TrialFailure
 from evodiff.evaluation.kid import Estimate, kid, kid_floor
-from evodiff.sampling import NoiseSchedule, balanced_labels, generate, initial_noise, scoring_timesteps
+from evodiff.sampling import NoiseSchedule, balanced_labels, generate, initial_noise, spaced_timesteps
 from evodiff.training.determinism import deterministic
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from evodiff.data import ImageDataset
     from evodiff.data.dataset import Part
+    from evodiff.sampling import Spacing
     from evodiff.settings import EvaluationSettings, TrainingSettings
 
 _LOSS_SEED = 0
@@ -47,9 +48,9 @@ class Features(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class ScoringInputs:
-    """What every trial of a run is scored against; made once a process by :func:`scoring_inputs`.
+    """What networks are scored against; made once a process by :func:`scoring_inputs`.
 
-    ``images`` (n, channels, height, width) float32 in [-1, 1] and ``labels`` (n,) long are the validation part,
+    ``images`` (n, channels, height, width) float32 in [-1, 1] and ``labels`` (n,) long are a part of the dataset,
     ``features`` (n, d) what the feature net makes of it.
     """
 
@@ -79,9 +80,9 @@ class Score:
         return asdict(self)
 
 
-def scoring_inputs(dataset: ImageDataset, feature_net: Features) -> ScoringInputs:
-    """Prepare the validation part of a dataset for scoring."""
-    images, labels = part(dataset, "validation")
+def scoring_inputs(dataset: ImageDataset, feature_net: Features, name: Part = "validation") -> ScoringInputs:
+    """Prepare a part of a dataset for scoring: the search's by default, ``test`` for reports."""
+    images, labels = part(dataset, name)
     with reproducible():
         return ScoringInputs(feature_net, images, labels, feature_net.features(images))
 
@@ -104,9 +105,9 @@ def score(
 ) -> Score:
     """Judge a trained network; on the CPU the same arguments give the same bytes, whatever ran before.
 
-    1. ``evaluation.samples`` images are generated from the noise of ``seed`` with the class balance of the validation
-       part, and their features compared with its features.
-    2. The loss is the mean squared error of the network's output on one batch of validation images, the same
+    1. ``evaluation.samples`` images are generated from the noise of ``seed`` with the class balance of the inputs, and
+       their features compared with those of the inputs.
+    2. The loss is the mean squared error of the network's output on one batch of the inputs' images, the same
        for every network and seed: noise levels evenly spread, no weighting.
 
     Networks that are scored with one ``seed`` start from the same noise, which takes part of the chance out of their
@@ -155,10 +156,12 @@ def generate_like(
     seed: int,
     device: str = "cpu",
     samples: int | None = None,
+    spacing: Spacing = "log_snr",
 ) -> tuple[Tensor, Tensor | None]:
     """Generate images of the shape and the class balance of real ones by the scoring sampler.
 
-    ``samples`` defaults to ``evaluation.samples``. Returns the images, in [-1, 1] on the CPU, and their labels.
+    ``samples`` defaults to ``evaluation.samples``; scores rest on the default ``spacing`` of its steps. Returns the
+    images, in [-1, 1] on the CPU, and their labels.
 
     Raises:
         TrialFailure: an image is infinite or not a number.
@@ -173,8 +176,12 @@ def generate_like(
         wanted,
         schedule=schedule,
         prediction=training.prediction,
-        timesteps=scoring_timesteps(
-            schedule, evaluation.sampler_steps, sigma_min=evaluation.sigma_min, sigma_max=evaluation.sigma_max
+        timesteps=spaced_timesteps(
+            schedule,
+            evaluation.sampler_steps,
+            spacing,
+            sigma_min=evaluation.sigma_min,
+            sigma_max=evaluation.sigma_max,
         ),
         guidance=evaluation.guidance,
         batch_size=evaluation.batch_size,
@@ -199,6 +206,35 @@ def reproducible(device: str = "cpu") -> Iterator[None]:
         yield
 
 
+@dataclass(frozen=True, eq=False)
+class FixedBatch:
+    """Images x_0, noise, timesteps and labels that every network is asked about: (n, channels, height, width), (n,)."""
+
+    x0: Tensor
+    noise: Tensor
+    t: Tensor
+    labels: Tensor | None
+
+    def rows(self, rows: slice, device: str) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Return some rows of all four on a device."""
+        labels = None if self.labels is None else self.labels[rows].to(device)
+        return self.x0[rows].to(device), self.noise[rows].to(device), self.t[rows].to(device), labels
+
+
+def fixed_batch(inputs: ScoringInputs, schedule: NoiseSchedule, count: int) -> FixedBatch:
+    """Return ``count`` images of the inputs with noise, the same ones every time, timesteps evenly spread."""
+    rng = np.random.default_rng(_LOSS_SEED)
+    chosen = torch.from_numpy(np.resize(rng.permutation(len(inputs.images)), count))
+    strata = (torch.arange(count) + 0.5) / count
+    channels, height, width = inputs.images.shape[1:]
+    return FixedBatch(
+        x0=inputs.images[chosen],
+        noise=initial_noise(_LOSS_SEED, count, (channels, height, width)),
+        t=(strata * schedule.timesteps).long(),
+        labels=None if inputs.labels is None else inputs.labels[chosen],
+    )
+
+
 @torch.inference_mode()
 def _denoising_loss(
     network: nn.Module,
@@ -208,24 +244,17 @@ def _denoising_loss(
     evaluation: EvaluationSettings,
     device: str,
 ) -> float:
-    count = evaluation.loss_batch
-    rng = np.random.default_rng(_LOSS_SEED)
-    chosen = torch.from_numpy(np.resize(rng.permutation(len(inputs.images)), count))
-    strata = (torch.arange(count) + 0.5) / count
-    t = (strata * schedule.timesteps).long()
-    channels, height, width = inputs.images.shape[1:]
-    noise = initial_noise(_LOSS_SEED, count, (channels, height, width))
+    batch = fixed_batch(inputs, schedule, evaluation.loss_batch)
+    count = len(batch.x0)
     schedule = schedule.to(device)
     total = 0.0
     for start in range(0, count, evaluation.batch_size):
-        rows = slice(start, start + evaluation.batch_size)
-        x0, noise_rows, t_rows = (x.to(device) for x in (inputs.images[chosen[rows]], noise[rows], t[rows]))
-        labels = None if inputs.labels is None else inputs.labels[chosen[rows]].to(device)
-        output = network(schedule.add_noise(x0, noise_rows, t_rows), t_rows, labels)
-        target = schedule.target(training.prediction, x0, noise_rows, t_rows)
+        x0, noise, t, labels = batch.rows(slice(start, start + evaluation.batch_size), device)
+        output = network(schedule.add_noise(x0, noise, t), t, labels)
+        target = schedule.target(training.prediction, x0, noise, t)
         total += float((output - target).square().mean(dim=(1, 2, 3)).sum().item())
     if not math.isfinite(total):
-        raise TrialFailure("non-finite loss", "on the fixed batch of validation images")
+        raise TrialFailure("non-finite loss", "on the fixed batch of images")
     return total / count
 
 

@@ -13,6 +13,9 @@
 :mod:`.reuse`           evaluations taken over from a run over the same inputs
 :mod:`.final`           champion, its long training, pictures, latency of the front
 :mod:`.judge`           what a worker does for these (imports torch)
+:mod:`.rivals`          whom a champion is held against, for how long; where the results are
+:mod:`.contest`         such a contest, carried out
+:mod:`.rival_tasks`     what a worker does for it (imports torch)
 :mod:`.single`          one given genome, trained and scored
 :mod:`.export`          a candidate as a diffusers folder
 :mod:`.preference`      limits on objectives

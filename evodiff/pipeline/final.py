@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 CHAMPION_FILE = "final/champion.json"
 LATENCY_FILE = "final/latency.json"
 PICTURES_FILE = "pictures.safetensors"
+VALIDATION_FILE = "validation.json"
+ROBUSTNESS_FILE = "robustness.json"
 PICTURES = 100
 FINAL_FACTORS = (5, 20)  # a champion's final training, in trainings of a trial
 
@@ -37,6 +39,7 @@ _TRAIN = "evodiff.pipeline.trial:train_final"
 _DRAW = "evodiff.pipeline.judge:draw_pictures"
 _TIME = "evodiff.pipeline.judge:measure_front"
 _VALIDATE = "evodiff.pipeline.judge:validate_candidate"
+_BEAR = "evodiff.pipeline.judge:judge_robustness"
 
 
 def champion(run: Run) -> Candidate[ArchitectureGenome] | None:
@@ -139,16 +142,23 @@ def validate_candidate(
     *,
     samples: int,
     steps: int | None = None,
+    thorough: bool = False,
     listener: Listener = QUIET,
 ) -> dict[str, Any]:
     """Judge a candidate by test images and the second feature net; the result is stored beside its weights too.
 
-    It is trained to ``steps`` first (by default those of a trial), unless there is a training as long.
+    It is trained to ``steps`` first (by default those of a trial), unless there is a training as long. Other ways of
+    sampling are judged after it, into ``robustness.json``; not quickly, but by as many images as a score, if
+    ``thorough``.
     """
     identifier = named_candidate(run, candidate)
     train_candidate(run, identifier, pool, steps=steps or run.training.steps, listener=listener)
-    payload = {"run": str(run.path.resolve()), "trial": trial_row(run, identifier), "count": samples}
-    return run_one(run, pool, Task(identifier, _VALIDATE, payload, predicted_seconds=PATIENCE_SECONDS), listener)
+    payload = {"run": str(run.path.resolve()), "trial": trial_row(run, identifier)}
+    judging = Task(identifier, _VALIDATE, {**payload, "count": samples}, predicted_seconds=PATIENCE_SECONDS)
+    found = run_one(run, pool, judging, listener)
+    bearing = Task("robustness", _BEAR, {**payload, "thorough": thorough}, predicted_seconds=PATIENCE_SECONDS)
+    run_one(run, pool, bearing, listener)
+    return found
 
 
 def named_candidate(run: Run, name: str) -> str:

@@ -33,10 +33,12 @@ _SCORING_SHARE = 0.3
 
 @dataclass(frozen=True)
 class Listener:
-    """Who hears of the work: ``progress`` (trial id, what it reports) and ``end`` (trial, its evaluation, seconds)."""
+    """Who hears of the work: ``progress`` (id of trial or task, what it reports), ``end`` (trial, its evaluation,
+    seconds) and ``done`` (id of a task that is no trial)."""
 
     progress: Callable[[str, Mapping[str, Any]], None] = lambda trial, content: None
     end: Callable[[PlannedTrial, Evaluation | None, float], None] = lambda trial, evaluation, seconds: None
+    done: Callable[[str], None] = lambda task: None
 
 
 QUIET = Listener()

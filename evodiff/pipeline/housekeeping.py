@@ -45,6 +45,7 @@ _WORKED_ON: Final = (
     "leases",
     "final",
     "scratch-front",
+    "validation",
 )
 
 # Tables that grow with time. Not among them is ``trigger``: it is cleaned by when a trigger was made, and the trigger

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,19 +11,27 @@ from safetensors.numpy import save
 
 from evodiff.architecture.network import build_network
 from evodiff.data import unscale
+from evodiff.engine.encoding import encode_document
 from evodiff.evaluation.latency import measure_latency_ms
-from evodiff.evaluation.score import generate_like, part, reproducible
+from evodiff.evaluation.robustness import network_calls, robustness
+from evodiff.evaluation.score import generate_like, part, reproducible, scoring_inputs
 from evodiff.evaluation.validation import validate
-from evodiff.pipeline.final import LATENCY_FILE, PICTURES_FILE
+from evodiff.pipeline.final import LATENCY_FILE, PICTURES_FILE, ROBUSTNESS_FILE, VALIDATION_FILE
+from evodiff.pipeline.rivals import stored_document
 from evodiff.pipeline.run import Run
+from evodiff.pipeline.sampling_cost import sampling_seconds
 from evodiff.pipeline.trial import load_network
+from evodiff.training.digests import weights_digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from evodiff.architecture.genome import ArchitectureGenome
     from evodiff.workers import WorkerContext
 
 LATENCY_REPEATS = 20
+QUICK_SECONDS = 20.0  # for sampling in other ways, where nobody asked for more
+FEWEST_SAMPLES = 100
 
 
 def draw_pictures(payload: Mapping[str, Any], context: WorkerContext) -> dict[str, Any]:
@@ -77,9 +84,16 @@ def measure_front(payload: Mapping[str, Any], context: WorkerContext) -> dict[st
 
 
 def validate_candidate(payload: Mapping[str, Any], context: WorkerContext) -> dict[str, Any]:
-    """Judge a finally trained candidate by test images and the second net, into ``validation.json`` beside it."""
+    """Judge a finally trained candidate by test images and the second net, into ``validation.json`` beside it.
+
+    What is there of the same weights and as many samples is not made again.
+    """
     run = Run.open(payload["run"])
     folder = run.final_folder(payload["trial"]["candidate"])
+    done = {"weights": weights_digest(folder), "samples": payload["count"]}
+    stored = stored_document(run, folder / VALIDATION_FILE)
+    if done.items() <= stored.items():
+        return stored
     network, config = load_network(folder)
     result = validate(
         network,
@@ -91,7 +105,42 @@ def validate_candidate(payload: Mapping[str, Any], context: WorkerContext) -> di
         samples=payload["count"],
         device=context.device,
     )
-    content = {**result.to_json(), "candidate": payload["trial"]["candidate"], "steps": config["steps"]}
-    path = Path(folder) / "validation.json"
-    run.ledger.replace(path, json.dumps(content, sort_keys=True, indent=1).encode() + b"\n")
+    content = {**result.to_json(), **done, "candidate": payload["trial"]["candidate"], "steps": config["steps"]}
+    run.ledger.replace(folder / VALIDATION_FILE, json.dumps(content, sort_keys=True, indent=1).encode() + b"\n")
     return content
+
+
+def judge_robustness(payload: Mapping[str, Any], context: WorkerContext) -> dict[str, Any]:
+    """Sample a finally trained candidate in other ways than it is scored with, into ``robustness.json`` beside it.
+
+    By as many images as a score takes if ``thorough``, else by fewer where these would take long. What is there of the
+    same weights and no fewer images is not made again.
+    """
+    run = Run.open(payload["run"])
+    folder = run.final_folder(payload["trial"]["candidate"])
+    digest = weights_digest(folder)
+    network, config = load_network(folder)
+    samples = run.evaluation.samples if payload["thorough"] else _affordable_samples(run, network.genome)
+    stored = stored_document(run, folder / ROBUSTNESS_FILE)
+    if stored.get("weights") == digest and stored.get("samples", 0) >= samples:
+        return stored
+    result = robustness(
+        network,
+        scoring_inputs(run.dataset(), run.feature_net("report"), "test"),
+        training=run.training,
+        evaluation=run.evaluation.model_copy(update={"samples": samples}),
+        seed=run.experiment["seed"],
+        device=context.device,
+        report=context.report,
+        should_stop=context.should_stop,
+    )
+    content = {**result.to_json(), "weights": digest, "steps": config["steps"], "device": context.device}
+    run.ledger.replace(folder / ROBUSTNESS_FILE, encode_document(content))
+    return content
+
+
+def _affordable_samples(run: Run, genome: ArchitectureGenome) -> int:
+    """Return how many images of each variant are predicted to take no longer than :data:`QUICK_SECONDS` in all."""
+    most = run.evaluation.samples
+    seconds = sampling_seconds(run, genome, most, network_calls(run.evaluation, labelled=run.shape.classes > 0))
+    return max(min(most, FEWEST_SAMPLES), min(most, int(most * QUICK_SECONDS / seconds)))

@@ -18,19 +18,22 @@ if TYPE_CHECKING:
     from evodiff.settings import Settings
 
 SCRATCH = "scratch"
+RIVALS_WEIGHTS = "validation/weights"  # of trainings that are judged already
 
 
 def prune(run: Run, *, dry_run: bool = False) -> int:
-    """Remove checkpoints and :func:`superfluous_weights`.
+    """Remove checkpoints, the weights of a champion's rivals and :func:`superfluous_weights`.
 
     Training that stopped in the middle of a trial starts that trial again. Returns the bytes freed, or with ``dry_run``
     those that would be.
     """
     superfluous = superfluous_weights(run)
-    freed = sum(_size(folder) for folder in [run.path / SCRATCH, *superfluous])
+    wholly = [run.path / RIVALS_WEIGHTS, run.path / SCRATCH]
+    freed = sum(_size(folder) for folder in [*wholly, *superfluous])
     if not dry_run:
         remove_weights(run, superfluous)
-        shutil.rmtree(run.path / SCRATCH, ignore_errors=True)
+        for folder in wholly:
+            shutil.rmtree(folder, ignore_errors=True)
     return freed
 
 

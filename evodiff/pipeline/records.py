@@ -120,7 +120,7 @@ def read_records(run: Path) -> Records:
     for number, folder in numbers.items():
         records.generations[number] = _generation(records, run, folder)
     seen = {run / name for name in records.problems}
-    for pattern in ("inputs", "generations", "leases", "requests", "final"):
+    for pattern in ("inputs", "generations", "leases", "requests", "final", "validation"):
         for path in sorted((run / pattern).rglob("*.json")):
             if path not in seen and not any(part.startswith(".") for part in path.relative_to(run).parts):
                 _read(records, run, path, None)

@@ -74,8 +74,24 @@ def with_error(value: float | None, error: float | None) -> str:
         return MISSING
     if error is None or not math.isfinite(error) or error <= 0:
         return number(value)
-    decimals = min(6, max(0, 1 - _magnitude(error, 2)))
+    decimals = _decimals(error)
     return f"{value:,.{decimals}f} ± {error:.{decimals}f}".replace("-", "−")
+
+
+def with_bounds(value: float, low: float, high: float, *, signed: bool = False) -> str:
+    """Return ``value [low, high]`` with as many decimals as half of the interval asks for; without finite bounds, the
+    value alone. ``signed`` puts a plus before what is above zero."""
+    half = (high - low) / 2
+    if not math.isfinite(half) or half <= 0:
+        text = number(value, 2)
+        return f"+{text}" if signed and value > 0 else text
+    form = f"{'+' if signed else ''},.{_decimals(half)}f"
+    return f"{value:{form}} [{low:{form}}, {high:{form}}]".replace("-", "−")
+
+
+def _decimals(error: float) -> int:
+    """Return how many decimals show two digits of an error."""
+    return min(6, max(0, 1 - _magnitude(error, 2)))
 
 
 def count(value: float | None) -> str:

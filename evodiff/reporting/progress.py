@@ -22,6 +22,9 @@ STAGES = {
     "calibration": "Timing operators of this machine",
     "pictures": "Drawing pictures",
     "latency of the front": "Timing the front on this machine",
+    "rivals": "Training champion and rivals from scratch",
+    "latency of the rivals": "Timing champion and rivals on this machine",
+    "robustness": "Sampling in other ways",
     "engine": "Searching where the front is known",
 }
 
@@ -61,7 +64,7 @@ class ProgressDisplay:
     def stage(self, name: str, content: Mapping[str, Any]) -> None:
         """Show how far a task is: a preparation, a trial, a final training."""
         if name not in self._stages:
-            title = STAGES.get(name, f"  {escape(name.partition('.')[0][:8])}")
+            title = STAGES.get(name, f"  {escape(str(content.get('title', name.partition('.')[0][:8])))}")
             self._stages[name] = self._progress.add_task(title, total=None, note="")
             if name in STAGES and not self.console.is_terminal:
                 self.say(f"{STAGES[name]} ...")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from evodiff.reporting import evidence, sections
@@ -19,6 +20,9 @@ from evodiff.reporting.memorisation import memorisation
 from evodiff.reporting.page import page, write_page
 from evodiff.reporting.provenance import provenance
 from evodiff.reporting.retrained import retrained
+from evodiff.reporting.rivals import rivals_section
+from evodiff.reporting.rivals_figure import rivals_figures
+from evodiff.reporting.robustness import robustness_figures, robustness_section
 from evodiff.reporting.statistics import noise_rows, operator_rows
 
 if TYPE_CHECKING:
@@ -53,6 +57,8 @@ def report_html(view: RunView) -> str:
             evidence.latency(view),
             evidence.training(view),
             evidence.validation(view),
+            rivals_section(view.rivals),
+            robustness_section(view.robustness),
             memorisation(view),
             failures(view),
             provenance(view),
@@ -74,6 +80,10 @@ def figures(view: RunView) -> dict[str, Figure]:
         found["latency-figure"] = latency_figure(view)
     for index, figure in enumerate(progress_figures(view).values()):
         found[f"training-{index}"] = figure
+    if view.rivals is not None:
+        found |= rivals_figures(view.rivals)
+    if view.robustness is not None:
+        found |= robustness_figures(view.robustness)
     return found
 
 
@@ -123,6 +133,8 @@ def run_data(view: RunView) -> dict[str, Any]:
             name: {"value": metric.value, "standard_error": metric.standard_error, "floor": metric.floor}
             for name, metric in (view.validation or {}).items()
         },
+        "rivals": None if view.rivals is None else asdict(view.rivals),
+        "robustness": None if view.robustness is None else asdict(view.robustness),
         "memorisation": None if view.memorisation is None else _memorisation_data(view.memorisation),
         "digests": dict(view.digests),
         "versions": dict(view.versions),

@@ -12,11 +12,14 @@ from evodiff.engine.candidate import candidate_id
 from evodiff.engine.convergence import plateaued
 from evodiff.errors import EvodiffError
 from evodiff.hardware.calibration import LOCAL
-from evodiff.pipeline.final import LATENCY_FILE, PICTURES_FILE, pictures, trained_steps
+from evodiff.pipeline.final import LATENCY_FILE, PICTURES_FILE, ROBUSTNESS_FILE, pictures, trained_steps
 from evodiff.pipeline.final import champion as champion_of
+from evodiff.pipeline.rivals import contest_file
 from evodiff.pipeline.scratch import front_from_scratch, heirs_of_front
 from evodiff.pipeline.steering import preference
 from evodiff.reporting.ledger_view import random_arm_from_ledger, view_from_ledger
+from evodiff.reporting.rivals_view import read_rivals
+from evodiff.reporting.robustness_view import read_robustness
 from evodiff.reporting.view import (
     CandidateView,
     ImagesView,
@@ -63,6 +66,9 @@ def view_of_run(run: Run, *, random_arm: Run | None = None) -> RunView:
         shown["champion_progress"] = _derived(damaged, config, (), lambda: _progress(run, champion))
         shown["validation"] = _derived(damaged, validation, None, lambda: validation_metrics(run, champion))
         shown["memorisation"] = _derived(damaged, validation, None, lambda: _memorisation(run, champion))
+        robustness = f"{folder}/{ROBUSTNESS_FILE}"
+        shown["robustness"] = _derived(damaged, robustness, None, lambda: read_robustness(run, champion))
+        shown["rivals"] = _derived(damaged, contest_file(champion), None, lambda: read_rivals(run, champion))
     return replace(
         view,
         **shown,

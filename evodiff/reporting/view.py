@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from evodiff.reporting.rivals_view import RivalsView
+    from evodiff.reporting.robustness_view import RobustnessView
+
 
 @dataclass(frozen=True)
 class ObjectiveView:
@@ -232,6 +235,8 @@ class RunView:
     champion_progress: tuple[ProgressPoint, ...] = ()
     validation: Mapping[str, ValidationMetric] | None = None
     memorisation: MemorisationView | None = None
+    rivals: RivalsView | None = None
+    robustness: RobustnessView | None = None
     warnings: tuple[str, ...] = ()
     telemetry: Mapping[str, Any] = field(default_factory=dict)
     commands: tuple[tuple[str, str], ...] = ()

@@ -6,11 +6,10 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from evodiff.errors import SettingsError
+from evodiff.sampling.spacing import spaced_timesteps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,23 +32,7 @@ def scoring_timesteps(
     Raises:
         SettingsError: the range holds fewer than ``steps`` timesteps.
     """
-    log_sigma = 0.5 * (torch.log1p(-schedule.alphas_cumprod) - torch.log(schedule.alphas_cumprod)).numpy()
-    noisiest, cleanest = min(math.log(sigma_max), log_sigma[-1]), max(math.log(sigma_min), log_sigma[0])
-    index = np.arange(len(log_sigma))
-    highest, lowest = (round(float(np.interp(level, log_sigma, index))) for level in (noisiest, cleanest))
-    if not 2 <= steps <= highest - lowest + 1:
-        raise SettingsError(
-            f"Sampler steps: expected 2 to {highest - lowest + 1} for sigma {sigma_min:g} to {sigma_max:g} of the "
-            f"{schedule.name} schedule, found {steps}.",
-            remedy="Take another number of steps or a wider range of sigma.",
-        )
-    levels = np.linspace(noisiest, cleanest, steps)
-    timesteps = np.interp(levels, log_sigma, index).round().astype(int)
-    # Where whole timesteps are scarcer than levels, a level takes the next free one, and none leaves the range.
-    rank = np.arange(steps)
-    timesteps = np.maximum.accumulate((timesteps + rank)[::-1])[::-1] - rank
-    timesteps = np.minimum.accumulate(np.minimum(timesteps, highest) + rank) - rank
-    return [int(timestep) for timestep in timesteps]
+    return spaced_timesteps(schedule, steps, sigma_min=sigma_min, sigma_max=sigma_max)
 
 
 def dpm_solver_pp_2m(denoise: Denoise, noise: Tensor, schedule: NoiseSchedule, timesteps: Sequence[int]) -> Tensor:

@@ -95,6 +95,34 @@ def test_validate_uses_the_second_feature_net_and_the_report_shows_it(copied_run
     assert page.count("its nearest training image") == 8
 
 
+def test_validate_holds_a_champion_against_its_rivals_once(copied_run: Path, evodiff: CommandLine) -> None:
+    options = ("--rivals", "--seeds", 1, "--steps", 2, "--samples", 64, "--workers", 2)
+    printed = evodiff("validate", copied_run, *options).stdout
+    champion = champion_of(copied_run)
+    found = json.loads((copied_run / "validation" / f"{champion}.json").read_text())
+    names = [network["name"] for network in found["networks"]]
+    assert names[0] == "champion"
+    assert len(names) + len(found["left_out"]) == 1 + 7
+    assert f"champion and {len(names) - 1} rivals, 1 seed each" in " ".join(printed.split())
+    assert [name for name in names if name not in printed] == []
+    for network in found["networks"]:
+        trainings = [score for budget in network["budgets"].values() for score in budget["trainings"]]
+        assert [name for score in trainings for name in score] == ["kid", "kid_standard_error", "label_accuracy"] * 2
+    robustness = json.loads((copied_run / "final" / champion / "robustness.json").read_text())
+    assert {item["aspect"] for item in robustness["variants"]} == {"guidance", "steps", "spacing", "precision"}
+    page = (copied_run / "report" / "index.html").read_text()
+    assert 'id="rivals-equal-compute"' in page
+    assert 'id="robustness-precision"' in page
+
+    derived = [*(copied_run / "validation").rglob("*"), *(copied_run / "final").rglob("*.json")]
+    before = {path: path.stat().st_mtime_ns for path in derived if path.is_file()}
+    again = evodiff("validate", copied_run, *options).stdout
+    assert "all trainings are done and judged" in " ".join(again.split())
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    tables = [text[text.index("Validation on test images") :] for text in (printed, again)]
+    assert tables[0] == tables[1]
+
+
 def test_a_shorter_training_never_replaces_a_longer_one(copied_run: Path, evodiff: CommandLine) -> None:
     final = copied_run / "final" / champion_of(copied_run)
     before = (final / "weights.safetensors").read_bytes()

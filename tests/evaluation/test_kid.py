@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchmetrics.image.kid import KernelInceptionDistance
 
-from evodiff.evaluation.kid import kid, kid_floor
+from evodiff.evaluation.kid import Estimate, kid, kid_difference, kid_floor
 
 
 class Given(torch.nn.Module):
@@ -110,3 +110,37 @@ def test_kid_may_be_negative():
 def test_features_that_cannot_be_compared_are_refused(x, y, what):
     with pytest.raises(ValueError, match=what):
         kid(x, y)
+
+
+def pairs(seed: int, n: int, d: int, apart: float):
+    """Rows of two samples that share most of their chance, the second a little off."""
+    rng = np.random.default_rng(seed)
+    shared = rng.normal(size=(n, d))
+    return shared + apart * rng.normal(size=(n, d)) + apart, shared
+
+
+@pytest.mark.parametrize("apart", [0.02, 0.3])
+def test_a_paired_difference_is_that_of_the_two_distances(apart):
+    (first, second), y = pairs(0, 90, 6, apart), normal(1, 70, 6)
+    expected = kid(first, y).value - kid(second, y).value
+    assert kid_difference(first, second, y).value == pytest.approx(expected, rel=1e-9, abs=1e-12)
+    assert kid_difference(second, first, y).value == pytest.approx(-expected, rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("apart", [0.02, 0.1])
+def test_the_error_of_a_paired_difference_is_that_over_fresh_pairs_and_far_below_that_of_either(apart):
+    found = [kid_difference(*pairs(seed, 120, 6, apart), normal(seed + 5000, 80, 6)) for seed in range(300)]
+    spread = np.std([item.value for item in found], ddof=1)
+    errors = np.array([item.standard_error for item in found])
+    assert spread == pytest.approx(np.sqrt(np.square(errors).mean()), rel=0.15)
+    assert errors.mean() < 0.5 * kid(pairs(0, 120, 6, apart)[0], normal(5000, 80, 6)).standard_error
+
+
+def test_a_sample_differs_from_itself_by_nothing():
+    x, y = normal(0, 40, 5), normal(1, 30, 5)
+    assert kid_difference(x, x, y) == Estimate(0.0, 0.0)
+
+
+def test_samples_that_are_no_pairs_are_refused():
+    with pytest.raises(ValueError, match=r"a row for each of first, shape \(9, 2\), found \(8, 2\)"):
+        kid_difference(np.zeros((9, 2)), np.zeros((8, 2)), np.zeros((9, 2)))

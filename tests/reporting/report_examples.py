@@ -16,6 +16,7 @@ from evodiff.architecture.graph import resolve
 from evodiff.architecture.space import ArchitectureSpace
 from evodiff.architecture.zoo import zoo
 from evodiff.engine import Evolution, Objective
+from evodiff.engine.statistics import Interval
 from evodiff.reporting import (
     CandidateView,
     ImagesView,
@@ -31,6 +32,8 @@ from evodiff.reporting import (
     view_from_ledger,
 )
 from evodiff.reporting.images import grid_png
+from evodiff.reporting.rivals_view import RivalsView, RivalView, Showing
+from evodiff.reporting.robustness_view import RobustnessView, VariantView
 
 DIGITS = ImageShape(channels=1, size=8, classes=10)
 OBJECTIVES = ("kid", "latency_ms", "memory_mb")
@@ -110,7 +113,85 @@ def whole_view(folder: Path, *, generations: int = 3, population: int = 8, faili
             "memorised": ValidationMetric(0.01, 0.01, 0.0, "", "samples nearer to a training image than chance has it"),
         },
         memorisation=memorisation(),
+        rivals=rivals(),
+        robustness=robustness(),
         telemetry={"seconds in trials": 131.2, "workers": 2, "machine": "two cores"},
+    )
+
+
+def rivals(seeds: int = 3, *, off: Mapping[str, float] | None = None) -> RivalsView:
+    """Return a contest: the champion's KID is 0.02, that of the others as much more as ``off`` says."""
+    off = {"tiny": 0.03, "uvit": -0.0001, "ddpm_unet": -0.01} if off is None else off
+    noise = (0.0, 0.0011, -0.0007, 0.0004)
+    networks = [
+        RivalView(
+            name=name,
+            candidate=f"{index:016x}",
+            stock=name == "ddpm_unet",
+            parameters=100_000 * (index + 1),
+            memory_mb=1.0 + index,
+            predicted_ms=2.0 + index,
+            measured_ms=2.1 + index,
+            low_ms=2.0 + index,
+            high_ms=2.3 + index,
+            step_flops=1e9 * (index + 1),
+            showings={
+                "equal_steps": Showing(120, tuple(0.02 + more + noise[(seed + index) % 4] for seed in range(seeds))),
+                "equal_compute": Showing(
+                    120 // (index + 1), tuple(0.02 + 2 * more + noise[(seed + 3 * index) % 4] for seed in range(seeds))
+                ),
+            },
+        )
+        for index, (name, more) in enumerate({"champion": 0.0, **off}.items())
+    ]
+    return RivalsView(
+        networks=tuple(networks),
+        steps=120,
+        seeds=seeds,
+        samples=2000,
+        budget_flops=1.2e11,
+        target="local",
+        left_out={"dit": "it breaks working_set"},
+        lost={},
+        floor=0.006,
+    )
+
+
+def robustness() -> RobustnessView:
+    """Return what other samplings scored: guidance harms, steps do not matter, float16 overflows."""
+
+    def variant(aspect: str, name: str, off: float, **more: Any) -> VariantView:
+        values = {
+            "aspect": aspect,
+            "name": name,
+            "default": off == 0,
+            "kid": 0.02 + off,
+            "standard_error": 0.004,
+            "difference": Interval(off, off - 0.001, off + 0.001),
+            "image_difference": abs(off),
+            "output_difference": None,
+            "label_accuracy": 0.9,
+            "problem": "",
+        }
+        return VariantView(**{**values, **more})
+
+    nothing = {"kid": None, "standard_error": None, "difference": None, "image_difference": None}
+    return RobustnessView(
+        samples=500,
+        steps=600,
+        device="cpu",
+        variants=(
+            variant("guidance", "1", 0.0),
+            variant("guidance", "2", 0.01),
+            variant("steps", "5", 0.02),
+            variant("steps", "10", 0.0),
+            variant("steps", "50", 0.0002),
+            variant("spacing", "log_snr", 0.0),
+            variant("spacing", "karras", -0.003),
+            variant("precision", "float32", 0.0, output_difference=0.0),
+            variant("precision", "bfloat16", 0.0005, output_difference=0.0123),
+            variant("precision", "float16", 0.0, **nothing, default=False, problem="non-finite output: in float16"),
+        ),
     )
 
 

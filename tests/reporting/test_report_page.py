@@ -39,6 +39,8 @@ SECTIONS = [
     "latency",
     "training",
     "validation",
+    "rivals",
+    "robustness",
     "memorisation",
     "failures",
     "provenance",
