@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
+from evodiff.engine.acquisition import PLACES
 from evodiff.engine.history import features_of
 from evodiff.engine.selection import nondominated
 from evodiff.engine.surrogate import Surrogate, Warp, rank_correlation
+from evodiff.engine.zero_cost import ScoreColumns, scores_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -74,9 +76,12 @@ class Forecaster(Generic[G]):
         history: closed generations.
         space: the space of the generation to plan.
         evaluated: ids of the candidates to learn from, one of them feasible at least.
+        scored: whether the models see the zero-cost scores of the space beside its features.
     """
 
-    def __init__(self, history: History[G], space: SearchSpace[G], evaluated: Sequence[str]) -> None:
+    def __init__(
+        self, history: History[G], space: SearchSpace[G], evaluated: Sequence[str], *, scored: bool = False
+    ) -> None:
         self._space = space
         self._objectives = history.objectives
         self._signs = np.array([-1.0 if objective.maximise else 1.0 for objective in history.objectives])
@@ -85,6 +90,9 @@ class Forecaster(Generic[G]):
         values[violations > 0] = values[violations == 0].max(axis=0)
         known = space.costs(history.genome(evaluated[0]))
         features = history.features(evaluated)
+        self._columns = ScoreColumns(history.scores(evaluated)) if scored else None
+        if self._columns is not None:
+            features = np.hstack([features, self._columns(history.scores(evaluated))])
         self.models = {
             index: Surrogate(features, values[:, index])
             for index, objective in enumerate(history.objectives)
@@ -107,7 +115,15 @@ class Forecaster(Generic[G]):
 
     def rank_correlations(self) -> list[float]:
         """Return Kendall's tau of each model, between what it predicts of an evaluation left out and its value."""
-        return [rank_correlation(model.left_out(), model.values) for model in self.models.values()]
+        return [
+            rank_correlation(np.round(model.left_out(), PLACES), np.round(model.values, PLACES))
+            for model in self.models.values()
+        ]
+
+    def ranks_better(self, other: Forecaster[G]) -> bool:
+        """Whether these models rank what was left out better than those of ``other``, over all objectives."""
+        gains = np.subtract(self.rank_correlations(), other.rank_correlations())
+        return round(float(gains.sum()), PLACES) > 0
 
     def _find_reference(self, front: Floats, box: FitnessBox | None) -> Floats:
         """Return the reference point, (m,), warped: that of the run's frozen box, or beyond it, where the front is.
@@ -134,7 +150,10 @@ class Forecaster(Generic[G]):
                 for index, objective in enumerate(self._objectives):
                     if index not in self.models:
                         costs[row, index] = self._signs[index] * known[objective.name]
-        return Described(features_of(self._space, genomes), costs)
+        features = features_of(self._space, genomes)
+        if self._columns is not None:
+            features = np.hstack([features, self._columns(scores_of(self._space, genomes))])
+        return Described(features, costs)
 
     def forecast(self, described: Described) -> Forecast:
         """Return what is predicted of genomes, or known."""
