@@ -1,15 +1,18 @@
 """Do zero-cost scores say who will train well? What they cost, how they rank, and whether they help to predict.
 
-For each RUN, a folder that ``evodiff evolve`` made, over its trained candidates on the highest rung that did not fail:
+For each RUN, a folder that ``evodiff evolve`` made, over its candidates on the highest rung:
 
 1. CPU seconds of nwot and synflow for one genome, the building of its network included.
-2. Rank correlation of nwot, synflow, parameters and FLOPs with what training brought: Kendall's tau and Spearman's rho,
-   with 95 % bootstrap intervals over candidates. Both objectives are minimised, so a useful score is far below 0.
+2. Rank correlation of nwot, synflow, parameters and FLOPs with what training brought, of those whose training ended:
+   Kendall's tau and Spearman's rho, with 95 % bootstrap intervals over candidates. Both objectives are minimised, so a
+   useful score is far below 0.
 3. Prediction by the surrogate of the engine from the features of the space, with the scores beside them at several
-   weights, and with the scores dealt out to other candidates (what columns that say nothing do): Kendall's tau of what
-   is predicted of a candidate left out, and its difference to features alone, with a 95 % bootstrap interval over
-   candidates. Then the same for models that learn from a few random candidates and predict the others: the mean
-   difference over random splits, with its central 95 % over splits.
+   weights, and with the scores dealt out to other candidates (what columns that say nothing do). Trainings that failed
+   or were stopped early count as the worst, as in the engine. "left out" is Kendall's tau of what models of nine tenths
+   predict of the last tenth, and its gain over features alone, with a 95 % bootstrap interval over candidates (of what
+   was predicted once: how much the models themselves would vary is not in it). "from 20" is that of
+   models that learn from 20 random candidates and predict the others: the mean over random splits, and the gain with
+   its central 95 % over splits.
 
     OMP_NUM_THREADS=1 python benchmarks/zero_cost_scores.py RUN [RUN ...]
 """
@@ -31,6 +34,7 @@ from scipy.stats import spearmanr
 from evodiff.architecture.cost import flops, parameter_count
 from evodiff.architecture.graph import resolve
 from evodiff.architecture.zero_cost import nwot, synflow
+from evodiff.engine.forecast import predict_folds
 from evodiff.engine.statistics import Interval, bootstrap_interval
 from evodiff.engine.surrogate import Surrogate, rank_correlation
 from evodiff.engine.zero_cost import WEIGHT, ScoreColumns
@@ -45,15 +49,17 @@ if TYPE_CHECKING:
 
 SCORES = {"nwot": nwot, "synflow": synflow}
 VALUES = ("kid", "denoising_loss")
+TENTHS = 10
 
 
 @dataclass(frozen=True)
 class Trained:
-    """n candidates of a run: (n, d) ``features``, and (n,) arrays by name: ``seconds`` of each score, ``predictors``
-    (the scores, parameters and FLOPs) and what training brought (``values``)."""
+    """n candidates of a run: (n, d) ``features``, (n,) ``ended``, and (n,) arrays by name: ``seconds`` of each score,
+    ``predictors`` (the scores, parameters and FLOPs) and what training brought (``values``)."""
 
     name: str
     features: Floats
+    ended: NDArray[np.bool_]
     seconds: dict[str, Floats]
     predictors: dict[str, Floats]
     values: dict[str, Floats]
@@ -70,13 +76,13 @@ def main() -> None:
     parser.add_argument(
         "--weights", type=int, nargs="+", default=[1, WEIGHT, 4 * WEIGHT], help="of a score, in features"
     )
-    parser.add_argument("--few", type=int, nargs="+", default=[20, 30], help="candidates that models learn from")
-    parser.add_argument("--splits", type=int, default=100)
-    parser.add_argument("--shuffles", type=int, default=20)
+    parser.add_argument("--few", type=int, nargs="+", default=[20], help="candidates that models learn from")
+    parser.add_argument("--splits", type=int, default=50)
+    parser.add_argument("--shuffles", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    console = Console(width=120)
+    console = Console(width=118)
     for folder in arguments.runs:
         trained = read(Run.open(folder))
         console.print(costs(trained))
@@ -93,8 +99,8 @@ def read(run: Run) -> Trained:
         for record in run.ledger.plan(generation):
             if record["rung"] == run.experiment["rungs"] - 1 and record["id"] in evaluations:
                 told.setdefault(record["candidate"], (record["genome"], evaluations[record["id"]]))
-    kept = [(run.space.from_json(data), found) for data, found in told.values() if found.failure is None]
-    genomes = [genome for genome, _ in kept]
+    genomes = [run.space.from_json(data) for data, _ in told.values()]
+    ended = np.array([found.failure is None for _, found in told.values()])
     resolved = [resolve(genome, run.shape) for genome in genomes]
     for score in SCORES.values():
         score(genomes[0], run.shape)  # the first call takes longer
@@ -104,8 +110,9 @@ def read(run: Run) -> Trained:
             start = time.process_time()
             timed[name].append((score(genome, run.shape), time.process_time() - start))
     return Trained(
-        name=f"{run.settings['dataset']['name']}, {run.shape.size} px, {len(genomes)} candidates",
+        name=f"{run.settings['dataset']['name']}, {run.shape.size} px, {ended.sum()} of {len(ended)} trainings ended",
         features=run.space.features_many(genomes),
+        ended=ended,
         seconds={name: np.array([seconds for _, seconds in found]) for name, found in timed.items()},
         predictors={
             **{name: np.array([score for score, _ in found]) for name, found in timed.items()},
@@ -113,10 +120,18 @@ def read(run: Run) -> Trained:
             "FLOPs": np.array([flops(item) for item in resolved]),
         },
         values={
-            name: np.array([{**found.details, **found.objectives}[name] for _, found in kept], dtype=np.float64)
+            name: worst_for_others(
+                [{**found.details, **found.objectives}.get(name) for _, found in told.values()], ended
+            )
             for name in VALUES
         },
     )
+
+
+def worst_for_others(values: list[float | None], ended: NDArray[np.bool_]) -> Floats:
+    """Return values, the largest of those whose training ended for those whose training did not."""
+    known = np.array(values, dtype=np.float64)  # None becomes NaN
+    return np.where(ended, known, known[ended].max())
 
 
 def costs(trained: Trained) -> Table:
@@ -134,7 +149,7 @@ def correlations(trained: Trained, seed: int) -> Table:
     for value in VALUES:
         for name, column in trained.predictors.items():
             cells = [
-                shown(over_candidates(column, trained.values[value], measure, seed))
+                shown(over_candidates(column[trained.ended], trained.values[value][trained.ended], measure, seed))
                 for measure in (rank_correlation, lambda x, y: float(spearmanr(x, y).statistic))
             ]
             table.add_row(name, value, *cells)
@@ -144,10 +159,10 @@ def correlations(trained: Trained, seed: int) -> Table:
 def predictions(trained: Trained, value: str, arguments: argparse.Namespace) -> Table:
     """Return how well models predict with scores and without."""
     judge = Judge(trained, trained.values[value], arguments)
-    table = Table("features and", "left out: tau", "difference [95 %]", title=f"{value}, {trained.name}")
+    table = Table("features and", "left out", "gain [95 %]", title=f"{value}, {trained.name}")
     for few in judge.splits:
-        table.add_column(f"learning from {few}: tau")
-        table.add_column("difference")
+        table.add_column(f"from {few}")
+        table.add_column("gain [95 %]")
     scores = trained.scores()
     table.add_row("nothing", *judge.alone())
     for weight in arguments.weights:
@@ -217,8 +232,8 @@ def wide(trained: Trained, scores: Sequence[dict[str, float]], weight: int) -> F
 
 
 def left_out(features: Floats, values: Floats) -> Floats:
-    """Return what is predicted of each candidate by the others."""
-    return Surrogate(features, values).left_out()
+    """Return what is predicted of each candidate by models that never saw it."""
+    return predict_folds(features, values, TENTHS)
 
 
 def held_out(features: Floats, values: Floats, order: NDArray[np.int64], few: int) -> float:

@@ -60,8 +60,9 @@ class SurrogateSearch:
     find out of a corner that they were sure of in vain.
 
     With ``scores`` the batch is picked from a shortlist whose zero-cost scores the models see as well, in generations
-    that know at most :data:`SCORED_UP_TO` evaluations, and as long as such models rank what was left out of them better
-    than those that see features alone do.
+    that know at most :data:`SCORED_UP_TO` evaluations, and as long as such models rank those they have not seen better
+    than models of the features alone do. Off by default: for architectures the gain in predicting the KID was
+    +.05 in Kendall's tau on both datasets that were tried, and 0 was inside of its intervals (benchmarks/RESULTS.md).
     """
 
     name: ClassVar[str] = "surrogate"

@@ -20,7 +20,7 @@ from evodiff.architecture.genome import ArchitectureGenome, Connection, GlobalPa
 from evodiff.architecture.network import build_network
 from evodiff.architecture.space import ArchitectureSpace
 from evodiff.architecture.zero_cost import INPUTS, nwot, synflow, zero_cost_scores
-from evodiff.architecture.zoo import ddpm_unet, dit, tiny, zoo
+from evodiff.architecture.zoo import dit, tiny, zoo
 
 DIGITS = SHAPES[0]
 PLAIN = ImageShape(1, 8, 0)
@@ -76,17 +76,17 @@ def test_another_process_finds_the_same_with_other_threads_and_imports_torch_onl
         "import json, sys\n"
         "from evodiff.architecture.genome import ImageShape\n"
         "from evodiff.architecture.space import ArchitectureSpace\n"
-        "from evodiff.architecture.zoo import ddpm_unet, dit\n"
+        "from evodiff.architecture.zoo import tiny, dit\n"
         "space = ArchitectureSpace(ImageShape(1, 8, 10))\n"
         "assert 'torch' not in sys.modules\n"
-        "found = [space.scores(write(space.shape)) for write in (ddpm_unet, dit)]\n"
+        "found = [space.scores(write(space.shape)) for write in (tiny, dit)]\n"
         "print(json.dumps([found, sys.modules['torch'].get_num_threads()]))"
     )
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads() % 2 + 1)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     found, threads = json.loads(done.stdout)
     assert threads != torch.get_num_threads()
-    assert found == [zero_cost_scores(write(DIGITS), DIGITS) for write in (ddpm_unet, dit)]
+    assert found == [zero_cost_scores(write(DIGITS), DIGITS) for write in (tiny, dit)]
 
 
 def test_the_flow_of_convolutions_in_a_row_is_the_sum_over_all_paths():
