@@ -98,8 +98,10 @@ def synflow(genome: ArchitectureGenome, shape: ImageShape) -> float:
     with torch.enable_grad():
         network(torch.ones(1, shape.channels, shape.size, shape.size, dtype=torch.float64), torch.zeros(1))
         network.output.conv(last[0]).sum().backward()
-    weights = [weight for weight in network.parameters() if weight.grad is not None]
-    flow = sum(float((weight.detach() * weight.grad).sum()) for weight in weights)
+    flow = 0.0
+    for weight in network.parameters():
+        if weight.grad is not None:
+            flow += float((weight.detach() * weight.grad).sum())
     # Out of range is not a number too: an infinite flow through a weight of zero.
     return _rounded(math.log(max(flow, sys.float_info.min) if math.isfinite(flow) else sys.float_info.max))
 

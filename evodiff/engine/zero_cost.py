@@ -47,8 +47,8 @@ class ScoreColumns:
         names = sorted({name for scores in evaluated for name in scores})
         table = _table(evaluated, names)
         finite = np.isfinite(table)
-        self._names = [name for name, known in zip(names, finite.any(axis=0), strict=True) if known]
-        kept = [names.index(name) for name in self._names]
+        kept = [column for column in range(len(names)) if finite[:, column].any()]
+        self._names = [names[column] for column in kept]
         self._medians = np.array([np.median(table[finite[:, column], column]) for column in kept])
 
     def __call__(self, scores: Sequence[Mapping[str, float]]) -> Floats:
