@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from torch import nn
 
-_CLASSES: dict[str, type[nn.Module]] = {"silu": nn.SiLU, "gelu": nn.GELU, "relu": nn.ReLU, "mish": nn.Mish}
+ACTIVATIONS: Final[dict[str, type[nn.Module]]] = {"silu": nn.SiLU, "gelu": nn.GELU, "relu": nn.ReLU, "mish": nn.Mish}
 
 
 def make_activation(kind: str) -> nn.Module:
     """Return the non-linearity called ``kind`` in a genome."""
-    return _CLASSES[kind]()
+    return ACTIVATIONS[kind]()

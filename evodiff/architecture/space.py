@@ -169,6 +169,13 @@ class ArchitectureSpace:
             found["flops"] = cost.flops(resolved)
         return found
 
+    def scores(self, genome: ArchitectureGenome) -> dict[str, float]:
+        """Return ``nwot`` and ``synflow`` of the untrained network; see :mod:`evodiff.architecture.zero_cost`.
+
+        Needs torch, and tenths of a second for a genome that was not asked for lately.
+        """
+        return dict(_scores(genome, self.shape))
+
     def distance(self, first: ArchitectureGenome, second: ArchitectureGenome) -> float:
         """Return a structural distance in [0, 1]; see :mod:`evodiff.architecture.distance`."""
         return distance(first, second)
@@ -221,6 +228,13 @@ class ArchitectureSpace:
 @lru_cache(maxsize=1024)
 def _resolved(genome: ArchitectureGenome, shape: ImageShape) -> ResolvedGenome:
     return resolve(genome, shape)
+
+
+@lru_cache(maxsize=4096)
+def _scores(genome: ArchitectureGenome, shape: ImageShape) -> Mapping[str, float]:
+    from evodiff.architecture.zero_cost import zero_cost_scores
+
+    return zero_cost_scores(genome, shape)
 
 
 def _check_settings(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 import numpy as np
 
+from evodiff.engine.acquisition import PLACES
 from evodiff.engine.history import features_of, minimised
 from evodiff.engine.selection import nondominated
 from evodiff.engine.surrogate import Geometry, Place, Surrogate, Warp, rank_correlation
+from evodiff.engine.zero_cost import ScoreColumns, scores_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 G = TypeVar("G")
 
 BEYOND = 0.5
+FOLDS: Final = 5
 
 
 @dataclass(frozen=True)
@@ -74,9 +77,12 @@ class Forecaster(Generic[G]):
         history: closed generations.
         space: the space of the generation to plan.
         evaluated: ids of the candidates to learn from, one of them feasible at least.
+        scored: whether the models see the zero-cost scores of the space beside its features.
     """
 
-    def __init__(self, history: History[G], space: SearchSpace[G], evaluated: Sequence[str]) -> None:
+    def __init__(
+        self, history: History[G], space: SearchSpace[G], evaluated: Sequence[str], *, scored: bool = False
+    ) -> None:
         self._space = space
         self._objectives = history.objectives
         self._signs = np.array([-1.0 if objective.maximise else 1.0 for objective in history.objectives])
@@ -86,11 +92,16 @@ class Forecaster(Generic[G]):
         # Who failed, or breaks a constraint, is as bad as the worst: what is like it is not worth a training.
         values[violations > 0] = values[violations == 0].max(axis=0)
         known = space.costs(history.genome(evaluated[0]))
+        names = [candidate for candidate, _ in tried]
+        features = history.features(names)
+        self._columns = ScoreColumns(history.scores(evaluated)) if scored else None
+        if self._columns is not None:
+            features = np.hstack([features, self._columns(history.scores(names))])
         # The rung is one feature more, and what is forecast is the highest one that was reached.
         self._rungs = np.array([rung for _, rung in tried], dtype=np.float64)
         self._highest = float(self._rungs[violations == 0].max())
-        features = history.features([candidate for candidate, _ in tried])
-        self._geometry = Geometry(np.column_stack([features, self._rungs]))
+        self._features, self._values = np.column_stack([features, self._rungs]), values
+        self._geometry = Geometry(self._features)
         self.models = {
             index: Surrogate(self._geometry, values[:, index])
             for index, objective in enumerate(history.objectives)
@@ -117,9 +128,32 @@ class Forecaster(Generic[G]):
 
         Among those on the rung that most were tried on.
         """
+        most = self._on_most_tried_rung()
+        return [
+            rank_correlation(np.round(model.left_out()[most], PLACES), np.round(model.values[most], PLACES))
+            for model in self.models.values()
+        ]
+
+    def ranks_better(self, other: Forecaster[G]) -> bool:
+        """Whether such models rank those they have not seen better than those of ``other``, over all objectives.
+
+        By :func:`predict_folds`. Kernel and scale of :meth:`rank_correlations` saw who is left out: among many features
+        of few evaluations that alone makes columns which say nothing look good.
+        """
+        gains = np.subtract(self._fold_correlations(), other._fold_correlations())
+        return round(float(gains.sum()), PLACES) > 0
+
+    def _fold_correlations(self) -> list[float]:
+        most = self._on_most_tried_rung()
+        columns = [self._values[:, index] for index in self.models]
+        return [
+            rank_correlation(np.round(predict_folds(self._features, item), PLACES)[most], item[most])
+            for item in columns
+        ]
+
+    def _on_most_tried_rung(self) -> NDArray[np.bool_]:
         rungs, counts = np.unique(self._rungs, return_counts=True)
-        most = self._rungs == rungs[np.argmax(counts)]
-        return [rank_correlation(model.left_out()[most], model.values[most]) for model in self.models.values()]
+        return self._rungs == rungs[np.argmax(counts)]
 
     def _find_reference(self, front: Floats, box: FitnessBox | None) -> Floats:
         """Return the reference point, (m,), warped: that of the run's frozen box, or beyond it, where the front is.
@@ -147,6 +181,8 @@ class Forecaster(Generic[G]):
                     if index not in self.models:
                         costs[row, index] = self._signs[index] * known[objective.name]
         features = features_of(self._space, genomes)
+        if self._columns is not None:
+            features = np.hstack([features, self._columns(scores_of(self._space, genomes))])
         place = self._geometry.place(np.column_stack([features, np.full(len(genomes), self._highest)]))
         return Described(place, costs)
 
@@ -176,3 +212,14 @@ class Forecaster(Generic[G]):
             )
             for index in self.models
         }
+
+
+def predict_folds(features: Floats, values: Floats, folds: int = FOLDS) -> Floats:
+    """Return what models that never saw it predict of each value, (n,): every ``folds``-th is left out at a time."""
+    predicted = np.empty(len(values))
+    for fold in range(folds):
+        left = np.arange(len(values)) % folds == fold
+        geometry = Geometry(features[~left])
+        model = Surrogate(geometry, values[~left])
+        predicted[left] = model.warp.inverse(model.predict(geometry.place(features[left]))[0])
+    return predicted

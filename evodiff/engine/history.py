@@ -14,6 +14,7 @@ import numpy as np
 from evodiff.engine.candidate import Candidate, Evaluation, Objective, Trial, combine_replicates, finite_values
 from evodiff.engine.convergence import EvolutionMetrics
 from evodiff.engine.fitness import FitnessBox
+from evodiff.engine.zero_cost import scores_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -109,6 +110,7 @@ class History(Generic[G]):
         self._evaluations: list[dict[str, Evaluation]] = []
         self._genomes: dict[str, G] = {}
         self._features: dict[str, NDArray[np.float64]] = {}
+        self._scores: dict[str, Mapping[str, float]] = {}
         self._plan_read: tuple[int, dict[str, Any]] = (-1, {})
 
     @property
@@ -234,6 +236,13 @@ class History(Generic[G]):
             rows = features_of(self.space, [self.genome(candidate) for candidate in unknown])
             self._features.update(zip(unknown, rows, strict=True))
         return np.array([self._features[candidate] for candidate in candidates])
+
+    def scores(self, candidates: Sequence[str]) -> list[Mapping[str, float]]:
+        """Return the zero-cost scores of candidates, computed once for each of a space that has some."""
+        unknown = [candidate for candidate in candidates if candidate not in self._scores]
+        found = scores_of(self.space, [self.genome(candidate) for candidate in unknown])
+        self._scores.update(zip(unknown, found, strict=True))
+        return [self._scores[candidate] for candidate in candidates]
 
     def candidate(self, candidate: str) -> Candidate[G]:
         """Return a candidate with all that is known of it."""

@@ -11,7 +11,8 @@ Optional, found by ``getattr``; absent means that the feature is off:
 ``mutate_informed(genome, rng, operator, details) -> G``
     A mutation that reads the details of the parent's evaluation.
 ``scores(genome) -> dict[str, float]``
-    Zero-cost scores.
+    Zero-cost scores: what is known of a genome at a cost between that of its features and that of an evaluation. The
+    same names for every genome; asked for few of them, and once a process.
 ``features_many(genomes) -> (n, d) array``
     :meth:`SearchSpace.features` for many genomes at once.
 

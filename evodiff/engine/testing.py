@@ -265,8 +265,13 @@ def _check_mutate_informed(space: Any, genomes: Sequence[Any], seed: int) -> Non
 
 
 def _check_scores(space: Any, genomes: Sequence[Any], seed: int) -> None:
-    scores = space.scores(genomes[0])
-    _rule(isinstance(scores, Mapping), "scores must return a dictionary", type(scores))
+    found = [space.scores(genome) for genome in genomes]
+    for genome, scores in zip(genomes, found, strict=True):
+        _rule(isinstance(scores, Mapping), "scores must return a dictionary", type(scores))
+        _rule(scores.keys() == found[0].keys(), "scores must have the same names for every genome", sorted(scores))
+        finite = all(isinstance(value, (int, float)) and math.isfinite(value) for value in scores.values())
+        _rule(finite, "scores must be finite numbers", scores)
+        _rule(dict(space.scores(genome)) == dict(scores), "scores of a genome must not change", scores)
 
 
 def _check_features_many(space: Any, genomes: Sequence[Any], seed: int) -> None:
