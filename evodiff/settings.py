@@ -117,6 +117,9 @@ class Settings(BaseSettings):
     device: DeviceName = "auto"
     seed: int = Field(default=0, ge=0)
     strategy: str = Field(default="surrogate", description="surrogate, nsga2, regularised or random")
+    strategy_options: dict[str, bool | int | float | None] = Field(
+        default={}, description="settings of the strategy by name, such as informed; others keep their defaults"
+    )
     prefer: str | None = None
     time_budget_seconds: float | None = Field(default=None, gt=0)
     stop_on_plateau: bool = Field(default=False, description="open no generation once the hypervolume hardly grows")

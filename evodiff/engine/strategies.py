@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from evodiff.engine.baselines import NSGA2, RandomSearch, RegularisedEvolution, Strategy
+from evodiff.engine.options import frozen_options, options_before
 from evodiff.engine.prescreen import SurrogateSearch
 from evodiff.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from evodiff.engine.ledger import Ledger
 
 DEFAULT: Final = SurrogateSearch.name
 
@@ -20,7 +22,7 @@ STRATEGIES: dict[str, Callable[..., Strategy]] = {
 
 
 def find_strategy(strategy: str | Strategy, settings: Mapping[str, Any] | None = None) -> Strategy:
-    """Return a strategy by its name and settings, or the strategy itself.
+    """Return a strategy by its name, as new runs have it, with some settings of its own; or the strategy itself.
 
     Raises:
         SettingsError: there is none of that name, or it has no such settings.
@@ -35,14 +37,39 @@ def find_strategy(strategy: str | Strategy, settings: Mapping[str, Any] | None =
     try:
         return STRATEGIES[strategy](**(settings or {}))
     except TypeError as error:
+        known = sorted(options_of(strategy))
         raise SettingsError(
-            f"strategy: expected settings of {strategy!r}, found {dict(settings or {})}.",
-            remedy="Open the run with the version of evodiff that wrote it.",
+            f"strategy: expected settings of {strategy!r}, {known}, found {dict(settings or {})}.",
+            remedy="Name some of these; open a run with the version of evodiff that wrote it.",
         ) from error
+
+
+def frozen_strategy(strategy: str | Strategy, ledger: Ledger) -> Strategy:
+    """Return a strategy for a run: where that has frozen one of this name, with the settings that it froze.
+
+    Raises:
+        SettingsError: as :func:`find_strategy`.
+        LedgerError: the run is damaged.
+    """
+    if not isinstance(strategy, str) or ledger.read("experiment.json") is None:
+        return find_strategy(strategy)
+    frozen = ledger.experiment.get("strategy")
+    if not isinstance(frozen, dict) or frozen.get("name") != strategy or strategy not in STRATEGIES:
+        return find_strategy(strategy)
+    return find_strategy(strategy, settings_of_run(strategy, frozen.get("settings") or {}))
+
+
+def settings_of_run(name: str, frozen: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all settings that a run's strategy has, from those that it froze."""
+    return {**options_before(STRATEGIES.get(name)), **frozen}
+
+
+def options_of(name: str) -> dict[str, Any]:
+    """Return the settings of a strategy with the values that new runs have."""
+    strategy = STRATEGIES[name]()
+    return {**options_before(STRATEGIES[name]), **frozen_options(strategy)}
 
 
 def describe_strategy(strategy: Strategy) -> dict[str, Any]:
     """Return the name and the settings of a strategy, to be frozen with the run."""
-    plain: Any = strategy
-    settings = {item.name: getattr(strategy, item.name) for item in fields(plain)} if is_dataclass(plain) else {}
-    return {"name": strategy.name, "settings": settings}
+    return {"name": strategy.name, "settings": frozen_options(strategy)}

@@ -115,13 +115,12 @@ def score(
     Raises:
         TrialFailure: an image or the loss is infinite or not a number.
     """
-    schedule = NoiseSchedule.named(training.noise_schedule)
     network = network.to(device)
     was_training = network.training
     network.eval()
     try:
         with reproducible(device):
-            loss = _denoising_loss(network, inputs, schedule, training, evaluation, device)
+            loss = denoising_loss(network, inputs, training, evaluation, device=device)
             images, labels = generate_like(
                 network,
                 inputs.images,
@@ -200,15 +199,22 @@ def reproducible(device: str = "cpu") -> Iterator[None]:
 
 
 @torch.inference_mode()
-def _denoising_loss(
+def denoising_loss(
     network: nn.Module,
     inputs: ScoringInputs,
-    schedule: NoiseSchedule,
     training: TrainingSettings,
     evaluation: EvaluationSettings,
+    *,
     device: str,
+    count: int | None = None,
 ) -> float:
-    count = evaluation.loss_batch
+    """Return the mean squared error on the fixed batch: ``count`` validation images, by default ``loss_batch``.
+
+    Raises:
+        TrialFailure: it is infinite or not a number.
+    """
+    count = evaluation.loss_batch if count is None else count
+    schedule = NoiseSchedule.named(training.noise_schedule)
     rng = np.random.default_rng(_LOSS_SEED)
     chosen = torch.from_numpy(np.resize(rng.permutation(len(inputs.images)), count))
     strata = (torch.arange(count) + 0.5) / count

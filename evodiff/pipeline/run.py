@@ -15,6 +15,7 @@ from evodiff.architecture.graph import resolve
 from evodiff.architecture.space import ArchitectureSpace
 from evodiff.engine import Evolution, Objective
 from evodiff.engine.ledger import Ledger
+from evodiff.engine.strategies import settings_of_run
 from evodiff.errors import CandidateNotFound, LedgerError
 from evodiff.hardware.calibration import Calibration
 from evodiff.settings import EvaluationSettings, TrainingSettings
@@ -181,6 +182,7 @@ class Run:
             "population": self.experiment["population_size"],
             "seed": self.experiment["seed"],
             "strategy": self.experiment["strategy"]["name"],
+            **{f"strategy_options.{name}": value for name, value in self.strategy_options.items()},
             "objectives": tuple(objective.name for objective in self.objectives),
             "prefer": self.settings["prefer"],
             "target": self.settings["target"],
@@ -188,6 +190,12 @@ class Run:
             **{f"training.{name}": value for name, value in self.training.model_dump().items()},
             **{f"evaluation.{name}": value for name, value in self.evaluation.model_dump().items()},
         }
+
+    @property
+    def strategy_options(self) -> dict[str, Any]:
+        """All settings of the strategy of this run."""
+        frozen = self.experiment["strategy"]
+        return settings_of_run(frozen["name"], frozen["settings"])
 
     def evolution(self) -> Evolution[ArchitectureGenome]:
         """Open the search where its ledger stands."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from evodiff.architecture.genome import ArchitectureGenome, ImageShape
 from evodiff.architecture.network import EvolvedNetwork, build_network
 from evodiff.evaluation.score import ScoringInputs, part, score, scoring_inputs
+from evodiff.evaluation.sensitivity import layer_sensitivities
 from evodiff.pipeline.run import SCORED, Run
 from evodiff.sampling.noise import NoiseSchedule
 from evodiff.training import TrainingResult, load_weights, save_weights, train, weights_digest
@@ -48,7 +49,8 @@ def evaluate_trial(payload: Mapping[str, Any], context: WorkerContext) -> dict[s
     """Judge the published weights of a trial.
 
     Returns:
-        ``weights`` (digest), ``objectives`` (those of the run that need a trained network) and ``details``.
+        ``weights`` (digest), ``objectives`` (those of the run that need a trained network) and ``details``, with the
+        sensitivity of each layer where the run's mutations are informed.
 
     Raises:
         TrialFailure: the network generates images that are not finite.
@@ -66,6 +68,14 @@ def evaluate_trial(payload: Mapping[str, Any], context: WorkerContext) -> dict[s
         device=context.device,
     )
     details = result.to_json()
+    if run.strategy_options.get("informed"):
+        details["sensitivity"] = layer_sensitivities(
+            network,
+            _scoring_inputs(payload["run"]),
+            training=run.training,
+            evaluation=run.evaluation,
+            device=context.device,
+        )
     wanted = {objective.name for objective in run.objectives}
     return {
         "weights": weights_digest(folder),
