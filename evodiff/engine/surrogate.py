@@ -3,7 +3,8 @@
 The kernel is a weighted sum of three, each with a mean of 1 on the diagonal: a linear one (what each gene adds), its
 square (what pairs of them add), and ``exp(-L1 / length)`` (what alike genomes share; on one-hot features a Hamming
 kernel). Weights, length and noise come from a small grid, by marginal likelihood (Rasmussen & Williams 2006, section
-5.4): with few evaluations additive effects are all that can be told, with many the others take over.
+5.4): with few evaluations additive effects are all that can be told, with many the others take over. So does whether
+features in steps are amounts or choices.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
@@ -26,6 +29,8 @@ NOISES: Final = (0.001, 0.01, 0.05, 0.15, 0.4, 0.8)
 CHOSEN_ON: Final = 256
 # Scaled features beyond so many deviations lie where nothing is known; how far does not matter.
 FARTHEST: Final = 8.0
+# Features of more values than that, or than half of the evaluations, are amounts.
+MOST_LEVELS: Final = 32
 
 
 @dataclass(frozen=True)
@@ -48,9 +53,8 @@ class Surrogate:
     def __init__(self, features: Floats, values: Floats) -> None:
         self.warp = Warp(values)
         self.values = self.warp(values)
-        self._scale = _FeatureScale(features)
-        self._kernels = _Kernels(self._scale(features))
-        self.kernel = self._choose()
+        fitted = [self._fit(scale, features) for scale in _scales(features)]
+        _, self._scale, self._kernels, self.kernel = max(fitted, key=lambda item: item[0])  # of equals the first
         covariance = self._kernels.mixed(self._kernels.rows, self.kernel)
         covariance[np.diag_indices(len(covariance))] += self.kernel.noise
         self._inverse = np.linalg.inv(covariance)
@@ -84,21 +88,27 @@ class Surrogate:
         left: Floats = self.values - self._weights / np.diag(self._inverse)
         return left
 
-    def _choose(self) -> Kernel:
+    def _fit(self, scale: _FeatureScale, features: Floats) -> tuple[float, _FeatureScale, _Kernels, Kernel]:
+        """Return the evidence for a way to see the features, and what it rests on."""
+        kernels = _Kernels(scale(features))
+        evidence, kernel = self._choose(kernels)
+        return evidence, scale, kernels, kernel
+
+    def _choose(self, kernels: _Kernels) -> tuple[float, Kernel]:
         step = -(-len(self.values) // CHOSEN_ON)
-        rows, values = self._kernels.rows[::step], self.values[::step]
+        rows, values = kernels.rows[::step], self.values[::step]
         centred = values - values.mean()
-        parts = self._kernels.parts(rows, rows)
+        parts = kernels.parts(rows, rows)
         best, highest = Kernel(SHARES[0], LENGTHS[0], NOISES[-1]), -np.inf
         for shares in SHARES:
             for length in LENGTHS if shares[2] else LENGTHS[:1]:
-                eigenvalues, vectors = np.linalg.eigh(self._kernels.mix(*parts, Kernel(shares, length, 0.0)))
+                eigenvalues, vectors = np.linalg.eigh(kernels.mix(*parts, Kernel(shares, length, 0.0)))
                 squares = (vectors.T @ centred) ** 2
                 for noise in NOISES:
                     evidence = _evidence(np.maximum(eigenvalues, 0) + noise, squares)
                     if evidence > highest:
                         best, highest = Kernel(shares, length, noise), evidence
-        return best
+        return highest, best
 
 
 class Warp:
@@ -129,19 +139,51 @@ class Warp:
 
 
 class _FeatureScale:
-    """Features made comparable: centred, divided by their deviation, constant ones left out."""
+    """Features made comparable: centred, divided by their deviation, constant ones left out.
 
-    def __init__(self, features: Floats) -> None:
+    ``levels`` are the values that each feature takes; where they are given, which of them it is stands beside it, as
+    one more feature for each.
+    """
+
+    def __init__(self, features: Floats, levels: Sequence[Floats] = ()) -> None:
+        self._levels = levels
+        features = self._with_levels(features)
         self._centre = features.mean(axis=0)
         spread = np.ptp(features, axis=0)
         self._kept = spread > 0
         # A rare choice among one-hot features weighs at most twice what an even one does.
-        self._deviation = np.maximum(features.std(axis=0), spread / 4)[self._kept]
+        deviation = np.maximum(features.std(axis=0), spread / 4) / self._weights(len(spread))
+        self._deviation = deviation[self._kept]
 
     def __call__(self, features: Floats) -> Floats:
+        features = self._with_levels(features)
         scaled = (features[:, self._kept] - self._centre[self._kept]) / self._deviation
         clipped: Floats = np.clip(scaled, -FARTHEST, FARTHEST)
         return clipped
+
+    def _with_levels(self, features: Floats) -> Floats:
+        if not self._levels:
+            return features
+        chosen = [column[:, None] == levels for column, levels in zip(features.T, self._levels, strict=True)]
+        return np.hstack([features, *chosen])
+
+    def _weights(self, columns: int) -> Floats:
+        """Return (columns,) factors: the levels of a feature weigh together about as much as the feature itself."""
+        each = [np.full(len(levels), len(levels) ** -0.5) for levels in self._levels]
+        return np.concatenate([np.ones(columns - sum(map(len, each))), *each])
+
+
+def _scales(features: Floats) -> list[_FeatureScale]:
+    """Return the ways to see the features: as they are, and, where each takes few values, as choices as well.
+
+    A gene in steps may be an amount, of which neighbours are alike, or a choice that was numbered, of which they are
+    not (each step of DTLZ1 goes from a hill into a valley). One-hot features are choices as they are.
+    """
+    levels = [np.unique(column) for column in features.T]
+    most = max((len(values) for values in levels), default=0)
+    plain = _FeatureScale(features)
+    stepped = 2 < most <= min(MOST_LEVELS, len(features) // 2)
+    return [plain, _FeatureScale(features, levels)] if stepped else [plain]
 
 
 class _Kernels:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -14,8 +14,9 @@ from evodiff.reporting.notation import convergence_text
 LAST = TREND + 1
 
 
-@given(st.lists(st.floats(0.1, 1.0), min_size=LAST, max_size=9))
+@given(st.lists(st.integers(100, 1000).map(lambda share: share / 1000), min_size=LAST, max_size=9))
 def test_the_gain_of_one_run_is_the_slope_of_least_squares_with_students_interval(curve: list[float]) -> None:
+    assume(len(set(curve[-LAST:])) > 1)  # of a level line scipy knows no error
     found = diagnose([curve]).gain
     line = stats.linregress(range(LAST), curve[-LAST:])
     half = stats.t.ppf(0.975, LAST - 2) * line.stderr
@@ -31,7 +32,7 @@ def test_the_gain_of_several_runs_is_the_mean_of_their_slopes_and_lies_within_th
     assert found.gain is not None
     assert found.gain.value == pytest.approx(np.mean(slopes))
     # all draws out of three are the smallest with probability 1/27, which is in the tail of 2.5 % or just beyond it
-    assert min(slopes) <= found.gain.low < found.gain.value < found.gain.high <= max(slopes) + 1e-12
+    assert min(slopes) - 1e-12 <= found.gain.low < found.gain.value < found.gain.high <= max(slopes) + 1e-12
     assert diagnose(curves) == found
 
 
