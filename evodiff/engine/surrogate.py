@@ -29,6 +29,8 @@ NOISES: Final = (0.001, 0.01, 0.05, 0.15, 0.4, 0.8)
 CHOSEN_ON: Final = 256
 # Scaled features beyond so many deviations lie where nothing is known; how far does not matter.
 FARTHEST: Final = 8.0
+# Evidence is strong from this logarithm of a ratio on (Kass & Raftery 1995: a factor of 20).
+STRONG: Final = 3.0
 # Features of more values than that, or than half of the evaluations, are amounts.
 MOST_LEVELS: Final = 32
 
@@ -53,8 +55,9 @@ class Surrogate:
     def __init__(self, features: Floats, values: Floats) -> None:
         self.warp = Warp(values)
         self.values = self.warp(values)
-        fitted = [self._fit(scale, features) for scale in _scales(features)]
-        _, self._scale, self._kernels, self.kernel = max(fitted, key=lambda item: item[0])  # of equals the first
+        plain, *others = [self._fit(scale, features) for scale in _scales(features)]
+        convincing = [other for other in others if other[0] > plain[0] + STRONG]
+        _, self._scale, self._kernels, self.kernel = (convincing or [plain])[0]
         covariance = self._kernels.mixed(self._kernels.rows, self.kernel)
         covariance[np.diag_indices(len(covariance))] += self.kernel.noise
         self._inverse = np.linalg.inv(covariance)

@@ -30,8 +30,9 @@ STACK = ArchitectureGenome(
 WORTH = {"sensitivity": {"l0": 0.5, "l1": 2.0, "l2": 0.4, "l3": 0.01, "l4": 0.7}}
 
 
-def mutants(operator, details, space=BLIND, genome=STACK, count=400):
-    return [space.mutate_informed(genome, np.random.default_rng(seed), operator, details) for seed in range(count)]
+def mutants(operator, details, space=BLIND, genome=STACK, count=800):
+    rng = np.random.default_rng(0)
+    return [space.mutate_informed(genome, rng, operator, details) for _ in range(count)]
 
 
 @pytest.mark.parametrize("operator", [None, *MUTATIONS])
