@@ -89,6 +89,40 @@ def test_features_that_never_vary_leave_a_model_that_knows_nothing():
     assert np.isfinite(deviation).all()
 
 
+def levels(count: int, genes: int, steps: int, seed: int) -> np.ndarray:
+    return RNG(seed).integers(steps, size=(count, genes)) / (steps - 1)
+
+
+def test_a_gene_in_steps_is_a_choice_where_its_neighbours_are_not_alike(monkeypatch):
+    features = levels(220, 4, 21, 0)
+    values = ((features * 20).round() % 2).sum(axis=1) + 0.1 * features.sum(axis=1)  # every other step is a hill
+    as_choices = Surrogate(features[:160], values[:160])
+    assert as_choices._kernels.rows.shape == (160, 4 + 4 * 21)
+    monkeypatch.setattr("evodiff.engine.surrogate.MOST_LEVELS", 2)
+    as_amounts = Surrogate(features[:160], values[:160])
+    assert as_amounts._kernels.rows.shape == (160, 4)
+    choices, amounts = (
+        kendalltau(model.predict(features[160:])[0], values[160:]).statistic for model in (as_choices, as_amounts)
+    )
+    assert choices > 0.75
+    assert choices > amounts + 0.1
+
+
+def test_a_gene_in_steps_is_an_amount_where_they_are():
+    features = levels(60, 4, 9, 3)
+    values = (features**2).sum(axis=1)
+    model = Surrogate(features, values)
+    assert model._kernels.rows.shape == features.shape
+    between = levels(30, 4, 17, 4)  # of which half the values were never seen
+    assert kendalltau(model.predict(between)[0], (between**2).sum(axis=1)).statistic > 0.9
+
+
+@pytest.mark.parametrize("features", [one_hot(60, 4, 3, 0), RNG(0).normal(size=(60, 4)), levels(20, 4, 21, 0)])
+def test_one_hot_amounts_and_too_few_evaluations_are_seen_as_they_are(features):
+    model = Surrogate(features, RNG(1).normal(size=len(features)))
+    assert model._kernels.rows.shape == features.shape
+
+
 def test_tau_is_scipys():
     first, second = RNG(9).integers(6, size=(2, 40)).astype(float)
     assert rank_correlation(first, second) == pytest.approx(kendalltau(first, second).statistic)
