@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 
 def engine_tables(compared: Sequence[Compared]) -> list[Table]:
-    """Return how strategies end on problems whose front is known, and what they have after each generation."""
-    return [_ends(compared), _courses(compared)]
+    """Return how strategies end on problems whose front is known, what they have after each generation, and whether
+    they still improved then."""
+    return [_ends(compared), _courses(compared), _convergence(compared)]
 
 
 def _ends(compared: Sequence[Compared]) -> Table:
@@ -41,7 +42,6 @@ def _ends(compared: Sequence[Compared]) -> Table:
             _interval(*distances),
             "" if difference is None else number(difference.effect, 2),
             "" if difference is None else number(difference.p_value, 2),
-            convergence_text(item.convergence()),
             end_section=last,
         )
     return table
@@ -57,6 +57,13 @@ def _courses(compared: Sequence[Compared]) -> Table:
         shares, distances = item.medians()
         cells = [f"{share:.3f}\n{distance:.3f}" for share, distance in zip(shares[0], distances[0], strict=True)]
         table.add_row(item.problem, item.strategy, *cells, end_section=last)
+    return table
+
+
+def _convergence(compared: Sequence[Compared]) -> Table:
+    table = _table("Convergence", ["gain of hypervolume a generation lately [95 %]"])
+    for item, last in _with_ends(compared):
+        table.add_row(item.problem, item.strategy, convergence_text(item.convergence()), end_section=last)
     return table
 
 
