@@ -106,13 +106,17 @@ class Yardstick:
         self.reference = np.array([np.median(points[:, 0]), points[:, 1].max()])
         self.whole = self._hypervolume(points)
 
+    def share(self, points):
+        """Return the share that points, (n, 2), have."""
+        return self._hypervolume(points) / self.whole
+
     def _hypervolume(self, points):
         return moocore.hypervolume((points - self.best) / (self.reference - self.best), ref=1.0)
 
     def shares(self, points):
         """Return the share after each mark, NaN where fewer points were evaluated."""
         points = np.asarray(points)
-        return [self._hypervolume(points[:n]) / self.whole if len(points) >= n else math.nan for n in MARKS]
+        return [self.share(points[:n]) if len(points) >= n else math.nan for n in MARKS]
 
 
 def search(space, strategy, seed, batch, evaluations):

@@ -36,7 +36,7 @@ from evodiff.architecture.graph import resolve
 from evodiff.architecture.zero_cost import nwot, synflow
 from evodiff.engine.forecast import predict_folds
 from evodiff.engine.statistics import Interval, bootstrap_interval
-from evodiff.engine.surrogate import Surrogate, rank_correlation
+from evodiff.engine.surrogate import Surrogate, geometries, rank_correlation
 from evodiff.engine.zero_cost import WEIGHT, ScoreColumns
 from evodiff.pipeline.run import Run
 
@@ -239,7 +239,8 @@ def left_out(features: Floats, values: Floats) -> Floats:
 def held_out(features: Floats, values: Floats, order: NDArray[np.int64], few: int) -> float:
     """Return tau between the values of those that are not the first ``few`` and what is predicted of them."""
     learnt, other = order[:few], order[few:]
-    return rank_correlation(Surrogate(features[learnt], values[learnt]).predict(features[other])[0], values[other])
+    model = Surrogate(geometries(features[learnt]), values[learnt])
+    return rank_correlation(model.predict(model.geometry.place(features[other]))[0], values[other])
 
 
 def spread(differences: Floats) -> str:

@@ -91,7 +91,7 @@ def start_search(
         starts = [] if source is None else starts_from(source, settings, inputs)
         run = create_run(settings, path, inputs, warm_start=starts)
         if baseline:
-            arm = settings.model_copy(update={"strategy": "random"})
+            arm = settings.model_copy(update={"strategy": "random", "strategy_options": {}})
             create_run(arm, arm_folder(path), inputs, warm_start=starts)
         display.say(f"Run {path}")
         if source is not None:
@@ -179,9 +179,13 @@ def random_arm(run: Run) -> Run | None:
     except LedgerError as error:
         warnings.warn(f"{path} is no random-search arm of {run.name}: {error}", stacklevel=2)
         return None
-    ours, theirs = ({**opened.options(), "strategy": "random"} for opened in (run, arm))
+    ours, theirs = (_options_but_strategy(opened) for opened in (run, arm))
     same = ours == theirs and arm.settings["digests"] == run.settings["digests"]
     return arm if same and arm.options()["strategy"] == "random" else None
+
+
+def _options_but_strategy(run: Run) -> dict[str, Any]:
+    return {name: value for name, value in run.options().items() if not name.startswith("strategy")}
 
 
 def write_run_report(run: Run) -> Path:

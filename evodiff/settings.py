@@ -124,6 +124,9 @@ class Settings(BaseSettings):
     seed: int = Field(default=0, ge=0)
     strategy: str = Field(default="surrogate", description="surrogate, nsga2, regularised or random")
     inherit: bool = Field(default=False, description="children start from the weights of their parents")
+    strategy_options: dict[str, bool | int | float | None] = Field(
+        default={}, description="settings of the strategy by name, such as informed; others keep their defaults"
+    )
     prefer: str | None = None
     time_budget_seconds: float | None = Field(default=None, gt=0)
     stop_on_plateau: bool = Field(default=False, description="open no generation once the hypervolume hardly grows")

@@ -33,6 +33,15 @@ def operations(resolved: ResolvedGenome, batch: int) -> list[Operation]:
     return [item for part in _parts(resolved, batch) for item in part.operations]
 
 
+def layer_operations(resolved: ResolvedGenome, batch: int) -> dict[str, list[Operation]]:
+    """Return the operations of each layer, by its key, with those that merge the connections arriving there."""
+    parts = iter(_parts(resolved, batch)[2:-1])  # without embedding, stem and output
+    return {
+        layer.gene.key: [item for _ in range(1 + bool(layer.edges)) for item in next(parts).operations]
+        for layer in resolved.layers
+    }
+
+
 def parameter_count(resolved: ResolvedGenome) -> int:
     """Return the number of parameters of the network, exactly."""
     return sum(part.parameters for part in _parts(resolved, 1))

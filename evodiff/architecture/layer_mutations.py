@@ -40,17 +40,17 @@ CHANGE_ALL = 0.25
 def add_layer(genome: ArchitectureGenome, rng: np.random.Generator, limits: Limits) -> ArchitectureGenome | None:
     """Insert a new layer anywhere, with random settings and the channels of its place."""
     index = int(rng.integers(len(genome.layers) + 1))
-    return _inserted(genome, index, [random_layer(genome, index, rng)])
+    return inserted(genome, index, [random_layer(genome, index, rng)])
 
 
 @mutation
 def remove_layer(genome: ArchitectureGenome, rng: np.random.Generator, limits: Limits) -> ArchitectureGenome | None:
     """Remove a layer that does not resample; its connections move to its neighbours where they can."""
-    removable = _positions(genome, lambda gene: gene.component not in RESAMPLING)
+    removable = positions(genome, lambda gene: gene.component not in RESAMPLING)
     if len(genome.layers) < 2 or not removable:
         return None
     start = pick(removable, rng)
-    return _removed(genome, start, start + 1)
+    return removed(genome, start, start + 1)
 
 
 @mutation
@@ -64,23 +64,10 @@ def modify_layer(genome: ArchitectureGenome, rng: np.random.Generator, limits: L
 @mutation
 def replace_layer(genome: ArchitectureGenome, rng: np.random.Generator, limits: Limits) -> ArchitectureGenome | None:
     """Put a new layer of another component into the place of one that does not resample; the key is new as well."""
-    replaceable = _positions(genome, lambda gene: gene.component not in RESAMPLING)
+    replaceable = positions(genome, lambda gene: gene.component not in RESAMPLING)
     if not replaceable:
         return None
-    index = pick(replaceable, rng)
-    old, new = genome.layers[index], random_layer(genome, index, rng)
-    if new.component is old.component:
-        return genome
-    renamed = tuple(
-        Connection(
-            new.key if edge.source == old.key else edge.source,
-            new.key if edge.target == old.key else edge.target,
-            edge.merge,
-        )
-        for edge in genome.connections
-    )
-    layers = replaced(genome, {index: new}).layers
-    return ArchitectureGenome(layers, renamed, genome.parameters)
+    return another_component(genome, pick(replaceable, rng), rng)
 
 
 @mutation
@@ -100,21 +87,21 @@ def move_layer(genome: ArchitectureGenome, rng: np.random.Generator, limits: Lim
 @mutation
 def duplicate_block(genome: ArchitectureGenome, rng: np.random.Generator, limits: Limits) -> ArchitectureGenome | None:
     """Repeat a run of one to three layers that do not resample right behind itself."""
-    starts = _positions(genome, lambda gene: gene.component not in RESAMPLING)
+    starts = positions(genome, lambda gene: gene.component not in RESAMPLING)
     if not starts:
         return None
-    start, stop = _block(genome, pick(starts, rng), rng)
-    return _inserted(genome, stop, copies(genome, start, stop))
+    start, stop = block(genome, pick(starts, rng), rng)
+    return inserted(genome, stop, copies(genome, start, stop))
 
 
 @mutation
 def remove_block(genome: ArchitectureGenome, rng: np.random.Generator, limits: Limits) -> ArchitectureGenome | None:
     """Remove a run of one to three layers that do not resample; connections move to the neighbours where they can."""
-    starts = _positions(genome, lambda gene: gene.component not in RESAMPLING)
+    starts = positions(genome, lambda gene: gene.component not in RESAMPLING)
     if len(genome.layers) < 2 or not starts:
         return None
-    start, stop = _block(genome, pick(starts, rng), rng)
-    return _removed(genome, start, stop) if stop - start < len(genome.layers) else genome
+    start, stop = block(genome, pick(starts, rng), rng)
+    return removed(genome, start, stop) if stop - start < len(genome.layers) else genome
 
 
 @mutation
@@ -150,7 +137,7 @@ def modulation(genome: ArchitectureGenome, rng: np.random.Generator, limits: Lim
 @mutation
 def channels(genome: ArchitectureGenome, rng: np.random.Generator, limits: Limits) -> ArchitectureGenome | None:
     """Widen or narrow one layer, or the whole stage of one resolution that it stands in, by one unit of the width."""
-    wide = _positions(genome, lambda gene: gene.component in WIDENING)
+    wide = positions(genome, lambda gene: gene.component in WIDENING)
     if not wide:
         return None
     index = pick(wide, rng)
@@ -163,6 +150,23 @@ def channels(genome: ArchitectureGenome, rng: np.random.Generator, limits: Limit
         if start <= position < stop and multiplier in allowed:
             changed[position] = genome.layers[position].with_settings(channels=multiplier)
     return replaced(genome, changed)
+
+
+def another_component(genome: ArchitectureGenome, index: int, rng: np.random.Generator) -> ArchitectureGenome:
+    """Put a new layer into the place of the one at ``index``; the genome itself where it is of the same component."""
+    old, new = genome.layers[index], random_layer(genome, index, rng)
+    if new.component is old.component:
+        return genome
+    renamed = tuple(
+        Connection(
+            new.key if edge.source == old.key else edge.source,
+            new.key if edge.target == old.key else edge.target,
+            edge.merge,
+        )
+        for edge in genome.connections
+    )
+    layers = replaced(genome, {index: new}).layers
+    return ArchitectureGenome(layers, renamed, genome.parameters)
 
 
 def copies(genome: ArchitectureGenome, start: int, stop: int) -> list[LayerGene]:
@@ -185,7 +189,7 @@ def _reset(
     genome: ArchitectureGenome, names: Mapping[ArchitectureComponent, str], rng: np.random.Generator
 ) -> ArchitectureGenome | None:
     """Give the setting ``names[component]`` another value in one layer that has it, or now and then in all of them."""
-    able = _positions(genome, lambda gene: gene.component in names)
+    able = positions(genome, lambda gene: gene.component in names)
     if not able:
         return None
     gene = genome.layers[pick(able, rng)]
@@ -203,7 +207,8 @@ def _changed(gene: LayerGene, name: str, rng: np.random.Generator) -> LayerGene:
     return gene.with_settings(**{name: pick_other(GENES[gene.component][name], gene.settings[name], rng)})
 
 
-def _positions(genome: ArchitectureGenome, able: Callable[[LayerGene], bool]) -> list[int]:
+def positions(genome: ArchitectureGenome, able: Callable[[LayerGene], bool]) -> list[int]:
+    """Return the positions of the layers that are ``able``."""
     return [index for index, gene in enumerate(genome.layers) if able(gene)]
 
 
@@ -217,7 +222,7 @@ def _stage(genome: ArchitectureGenome, index: int) -> tuple[int, int]:
     return start, stop
 
 
-def _block(genome: ArchitectureGenome, start: int, rng: np.random.Generator) -> tuple[int, int]:
+def block(genome: ArchitectureGenome, start: int, rng: np.random.Generator) -> tuple[int, int]:
     """Return ``start`` and the end of a run of one to three layers that do not resample."""
     end = min(start + int(rng.integers(1, LONGEST_BLOCK + 1)), len(genome.layers))
     stop = start + 1
@@ -226,7 +231,7 @@ def _block(genome: ArchitectureGenome, start: int, rng: np.random.Generator) -> 
     return start, stop
 
 
-def _removed(genome: ArchitectureGenome, start: int, stop: int) -> ArchitectureGenome:
+def removed(genome: ArchitectureGenome, start: int, stop: int) -> ArchitectureGenome:
     """Remove layers; connections from them now come from the layer before, connections to them go to the one behind."""
     gone = {gene.key for gene in genome.layers[start:stop]}
     source = key_before(genome.layers, start)
@@ -240,6 +245,7 @@ def _removed(genome: ArchitectureGenome, start: int, stop: int) -> ArchitectureG
     return ArchitectureGenome(layers, connections, genome.parameters)
 
 
-def _inserted(genome: ArchitectureGenome, index: int, genes: Iterable[LayerGene]) -> ArchitectureGenome:
+def inserted(genome: ArchitectureGenome, index: int, genes: Iterable[LayerGene]) -> ArchitectureGenome:
+    """Return the genome with layers put in at ``index``."""
     layers = (*genome.layers[:index], *genes, *genome.layers[index:])
     return ArchitectureGenome(layers, genome.connections, genome.parameters)

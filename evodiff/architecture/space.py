@@ -15,6 +15,7 @@ from evodiff.architecture.families import random_genome, smallest_genome
 from evodiff.architecture.features import FEATURE_NAMES, features
 from evodiff.architecture.genome import ArchitectureGenome, ImageShape
 from evodiff.architecture.graph import ResolvedGenome, resolve
+from evodiff.architecture.informed_mutations import LayerWorth, mutate_informed
 from evodiff.architecture.limits import Limits
 from evodiff.architecture.operators import MUTATIONS, mutate
 from evodiff.architecture.zoo import ddpm_unet, zoo
@@ -116,6 +117,28 @@ class ArchitectureSpace:
     ) -> ArchitectureGenome:
         """Return a valid mutant; the genome itself where the named operator does not apply."""
         return mutate(genome, rng, self.limits, operator)
+
+    def mutate_informed(
+        self,
+        genome: ArchitectureGenome,
+        rng: np.random.Generator,
+        operator: str | None,
+        details: Mapping[str, Any],
+    ) -> ArchitectureGenome:
+        """Return a valid mutant, its place chosen by what each layer is worth and by the time that it takes.
+
+        ``details`` are those of the parent's evaluation; its ``sensitivity``, by layer key, is what counts
+        (:mod:`evodiff.evaluation.sensitivity`). Without it, and without a calibration as far as time goes, nothing is
+        known, and the mutation is a plain one.
+        """
+        worth = LayerWorth(details.get("sensitivity") or {}, self._layer_milliseconds(genome))
+        return mutate_informed(genome, rng, self.limits, operator, worth)
+
+    def _layer_milliseconds(self, genome: ArchitectureGenome) -> dict[str, float]:
+        if self.calibration is None:
+            return {}
+        operations = cost.layer_operations(_resolved(genome, self.shape), self.serving_batch)
+        return {key: predict_ms(items, self.calibration) for key, items in operations.items()}
 
     def crossover(
         self, first: ArchitectureGenome, second: ArchitectureGenome, rng: np.random.Generator

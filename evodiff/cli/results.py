@@ -74,12 +74,12 @@ def validate(
 
 def _validate_engine() -> None:
     from evodiff.engine.validation import run_problems
-    from evodiff.reporting.engine_validation import engine_table
+    from evodiff.reporting.engine_validation import engine_tables
     from evodiff.reporting.progress import ProgressDisplay
 
     with ProgressDisplay() as display:
         compared = run_problems(progress=lambda done, of: display.share("engine", done / of))
-    print_tables(engine_table(compared))
+    print_tables(*engine_tables(compared))
 
 
 def show(

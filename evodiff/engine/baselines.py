@@ -8,8 +8,11 @@ the run.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
 
+from evodiff.engine.diversity import refreshment
+from evodiff.engine.options import VariationOptions, check_share, option
 from evodiff.engine.selection import best_first, elitist_survivors, tournament
 from evodiff.engine.variation import Proposal, offspring, samples
 
@@ -69,7 +72,7 @@ class RandomSearch:
 
 
 @dataclass(frozen=True)
-class RegularisedEvolution:
+class RegularisedEvolution(VariationOptions):
     """Aging evolution (Real et al. 2019), a generation at a time, on the first objective.
 
     The youngest ``population`` candidates are alive, whatever their values; each child is a mutant of the best among
@@ -98,6 +101,7 @@ class RegularisedEvolution:
             lambda: ordered[tournament(len(ordered), drawn, rng)],
             crossover_rate=0.0,
             mutation_rate=1.0,
+            options=self,
         )
 
     def survivors(self, history: History[G], size: int) -> Sequence[str]:
@@ -113,13 +117,22 @@ class RegularisedEvolution:
 
 
 @dataclass(frozen=True)
-class NSGA2:
-    """NSGA-II (Deb et al. 2002) without a surrogate: parents by binary tournament on rank and crowding distance."""
+class NSGA2(VariationOptions):
+    """NSGA-II (Deb et al. 2002) without a surrogate: parents by binary tournament on rank and crowding distance.
+
+    ``diversity_floor`` is a share of the diversity of generation 0; while that of the survivors is below it, a quarter
+    of each generation is sampled far from them (:mod:`evodiff.engine.diversity`). 0 is no floor.
+    """
 
     name: ClassVar[str] = "nsga2"
     promotes: ClassVar[bool] = True
     crossover_rate: float = 0.9
     mutation_rate: float = 0.5
+    diversity_floor: float = option(0.0, before=0.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_share("diversity_floor", self.diversity_floor)
 
     def propose(
         self, history: History[G], space: SearchSpace[G], rng: np.random.Generator, generation: int, n: int
@@ -128,14 +141,16 @@ class NSGA2:
         parents = history.survivors
         if not parents:
             return samples(space, rng)
-        return offspring(
+        children = offspring(
             history,
             space,
             rng,
             lambda: parents[tournament(len(parents), 2, rng)],
             crossover_rate=self.crossover_rate,
             mutation_rate=self.mutation_rate,
+            options=self,
         )
+        return chain(refreshment(history, space, rng, n, floor=self.diversity_floor), children)
 
     def survivors(self, history: History[G], size: int) -> Sequence[str]:
         """Keep the best of parents and children."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Literal
 
 import moocore
 import numpy as np
+
+from evodiff.engine.statistics import Interval, bootstrap_interval
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -15,6 +17,11 @@ if TYPE_CHECKING:
     from evodiff.engine.fitness import FitnessBox
 
 WINDOW = 3
+# A trend is fitted to the last generations, so many gains; less than TOLERANCE a generation is none.
+TREND: Final = 4
+TOLERANCE: Final = 1e-3
+
+Verdict = Literal["too short", "still improving", "converged", "undecided"]
 
 
 @dataclass(frozen=True)
@@ -73,3 +80,57 @@ def summarise(
         diversity_score=diversity,
         convergence_rate=convergence_rate(hypervolumes),
     )
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """Whether searches still improve: relative hypervolume ``gain`` a generation lately, with its 95 % interval.
+
+    ``still improving``: all of the interval is above a thousandth. ``converged``: none of it is. ``undecided``: both
+    are possible. ``too short``, with no gain: there are not five generations to tell from.
+    """
+
+    gain: Interval | None
+    verdict: Verdict
+
+
+def diagnose(curves: Sequence[Sequence[float]]) -> Convergence:
+    """Return how searches by one method stand, from the hypervolume after each generation of each.
+
+    The gain of a run is the slope of the least-squares line through its last five generations, as a share of the last
+    value. Of several runs it is the mean, with a percentile bootstrap over runs; of one run it has the interval of the
+    slope by Student's t, which takes the scatter round the line for chance.
+    """
+    if not curves or min(len(curve) for curve in curves) <= TREND:
+        return Convergence(None, "too short")
+    slopes, errors = zip(*(_relative_slope(np.asarray(curve[-TREND - 1 :])) for curve in curves), strict=True)
+    if len(slopes) > 1:
+        gain = bootstrap_interval([slopes], lambda found: float(np.mean(found)), np.random.default_rng(0))
+    else:
+        half = errors[0] * _student_quantile(0.975, TREND - 1)
+        gain = Interval(slopes[0], slopes[0] - half, slopes[0] + half)
+    return Convergence(gain, _verdict(gain))
+
+
+def _verdict(gain: Interval) -> Verdict:
+    if gain.low > TOLERANCE:
+        return "still improving"
+    return "converged" if gain.high <= TOLERANCE else "undecided"
+
+
+def _relative_slope(values: np.ndarray) -> tuple[float, float]:
+    """Return slope and standard error of the least-squares line, as shares of the last value; 0 where that is 0."""
+    if values[-1] == 0:
+        return 0.0, 0.0
+    steps = np.arange(len(values)) - (len(values) - 1) / 2
+    spread = float((steps**2).sum())
+    slope = float(steps @ values) / spread
+    residuals = values - values.mean() - slope * steps
+    error = math.sqrt(float((residuals**2).sum()) / (len(values) - 2) / spread)
+    return slope / float(values[-1]), error / float(values[-1])
+
+
+def _student_quantile(probability: float, freedom: int) -> float:
+    from scipy.special import stdtrit  # a tenth of a second, which a search need not wait
+
+    return float(stdtrit(freedom, probability))

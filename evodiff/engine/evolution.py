@@ -32,7 +32,7 @@ from evodiff.engine.ledger import Ledger, only_candidate
 from evodiff.engine.open_generation import whole_evaluation
 from evodiff.engine.run import Run
 from evodiff.engine.selection import nondominated
-from evodiff.engine.strategies import DEFAULT, describe_strategy, find_strategy
+from evodiff.engine.strategies import DEFAULT, describe_strategy, find_strategy, frozen_strategy, settings_of_run
 from evodiff.engine.transfer import as_transferred, publish_warm_start, read_warm_start, warm_start_digest
 from evodiff.errors import CandidateNotFound, LedgerError, SettingsError
 
@@ -66,7 +66,7 @@ class Evolution(Generic[G]):
         seed: source of all randomness.
         ledger: a run folder, new or to go on from; None keeps everything in memory.
         strategy: ``surrogate``, ``nsga2``, ``regularised``, ``random``, or a
-            :class:`~evodiff.engine.baselines.Strategy`.
+            :class:`~evodiff.engine.baselines.Strategy`; a name on reopening means the settings on record.
         rungs: number of fidelities that trials may have. With more than one, new candidates are tried on the lowest,
             and the most promising go on (:mod:`evodiff.engine.fidelity`).
         replicate_ties: try candidates of the front again whose place is owed to less than a standard error
@@ -105,8 +105,8 @@ class Evolution(Generic[G]):
         self.population_size = population_size
         self.seed = seed
         self.rungs = rungs
-        self.strategy = find_strategy(strategy)
         self.ledger = Ledger(ledger)
+        self.strategy = frozen_strategy(strategy, self.ledger)
         self.ledger.sweep(time.time())
         transferred = as_transferred(space, warm_start)
         if self.ledger.read("experiment.json") is None:
@@ -155,9 +155,16 @@ class Evolution(Generic[G]):
                 f"experiment.json in {ledger} is damaged: expected what a run freezes, found no usable {error}.",
                 remedy="Restore it from a copy: a run cannot go on without it.",
             ) from error
-        strategy = strategy or find_strategy(name, settings)
-        options = {name: bool(frozen.get(name)) for name in ("inherit", "replicate_ties")}
-        return cls(space, objectives=objectives, ledger=ledger, strategy=strategy, **options, **sizes)
+        strategy = strategy or find_strategy(name, settings_of_run(name, settings))
+        return cls(
+            space,
+            objectives=objectives,
+            ledger=ledger,
+            strategy=strategy,
+            inherit=bool(frozen.get("inherit")),
+            replicate_ties=bool(frozen.get("replicate_ties")),
+            **sizes,
+        )
 
     @property
     def generation(self) -> int:

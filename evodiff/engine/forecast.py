@@ -10,7 +10,7 @@ import numpy as np
 from evodiff.engine.acquisition import PLACES
 from evodiff.engine.history import features_of, minimised
 from evodiff.engine.selection import nondominated
-from evodiff.engine.surrogate import Geometry, Place, Surrogate, Warp, rank_correlation
+from evodiff.engine.surrogate import Place, Surrogate, Warp, geometries, rank_correlation
 from evodiff.engine.zero_cost import ScoreColumns, scores_of
 
 if TYPE_CHECKING:
@@ -32,19 +32,20 @@ FOLDS: Final = 5
 
 @dataclass(frozen=True)
 class Described:
-    """What is known of n genomes: their ``place``, and ``costs``, (n, m), NaN for objectives to be predicted."""
+    """What is known of n genomes: their place in each geometry, and ``costs``, (n, m), NaN where to be predicted."""
 
-    place: Place
+    places: tuple[Place, ...]
     costs: Floats
 
     def __getitem__(self, chosen: NDArray[np.int64]) -> Described:
         """Return the rows ``chosen``."""
-        return Described(self.place[chosen], self.costs[chosen])
+        return Described(tuple(place[chosen] for place in self.places), self.costs[chosen])
 
     @classmethod
     def joined(cls, parts: Sequence[Described]) -> Described:
         """Return one or more, one after the other."""
-        return cls(Place.joined([part.place for part in parts]), np.concatenate([part.costs for part in parts]))
+        places = zip(*(part.places for part in parts), strict=True)
+        return cls(tuple(map(Place.joined, places)), np.concatenate([part.costs for part in parts]))
 
 
 @dataclass(frozen=True)
@@ -101,12 +102,13 @@ class Forecaster(Generic[G]):
         self._rungs = np.array([rung for _, rung in tried], dtype=np.float64)
         self._highest = float(self._rungs[violations == 0].max())
         self._features, self._values = np.column_stack([features, self._rungs]), values
-        self._geometry = Geometry(self._features)
+        seen = geometries(self._features)
         self.models = {
-            index: Surrogate(self._geometry, values[:, index])
+            index: Surrogate(seen, values[:, index])
             for index, objective in enumerate(history.objectives)
             if objective.name not in known
         }
+        self._geometries = [item for item in seen if any(model.geometry is item for model in self.models.values())]
         self._warps = [
             self.models[index].warp if index in self.models else Warp(values[:, index])
             for index in range(len(history.objectives))
@@ -153,7 +155,8 @@ class Forecaster(Generic[G]):
 
     def _on_most_tried_rung(self) -> NDArray[np.bool_]:
         rungs, counts = np.unique(self._rungs, return_counts=True)
-        return self._rungs == rungs[np.argmax(counts)]
+        most: NDArray[np.bool_] = self._rungs == rungs[np.argmax(counts)]
+        return most
 
     def _find_reference(self, front: Floats, box: FitnessBox | None) -> Floats:
         """Return the reference point, (m,), warped: that of the run's frozen box, or beyond it, where the front is.
@@ -183,15 +186,15 @@ class Forecaster(Generic[G]):
         features = features_of(self._space, genomes)
         if self._columns is not None:
             features = np.hstack([features, self._columns(scores_of(self._space, genomes))])
-        place = self._geometry.place(np.column_stack([features, np.full(len(genomes), self._highest)]))
-        return Described(place, costs)
+        features = np.column_stack([features, np.full(len(genomes), self._highest)])
+        return Described(tuple(geometry.place(features) for geometry in self._geometries), costs)
 
     def forecast(self, described: Described) -> Forecast:
         """Return what is predicted of genomes, or known."""
         warped, deviations = np.empty_like(described.costs), {}
         for index, warp in enumerate(self._warps):
             if index in self.models:
-                warped[:, index], deviation = self.models[index].predict(described.place)
+                warped[:, index], deviation = self.models[index].predict(self._place(described, index))
                 deviations[index] = deviation / self._span[index]
             else:
                 warped[:, index] = warp(described.costs[:, index])
@@ -200,8 +203,14 @@ class Forecaster(Generic[G]):
     def covariances(self, described: Described) -> dict[int, Floats]:
         """Return how the predictions of genomes vary together, an (n, n) array by index of the objective."""
         return {
-            index: model.covariance(described.place) / self._span[index] ** 2 for index, model in self.models.items()
+            index: model.covariance(self._place(described, index)) / self._span[index] ** 2
+            for index, model in self.models.items()
         }
+
+    def _place(self, described: Described, index: int) -> Place:
+        """Return where genomes lie as the model of an objective sees them."""
+        seen = [geometry is self.models[index].geometry for geometry in self._geometries]
+        return described.places[seen.index(True)]
 
     def predicted(self, mean: Floats) -> dict[str, float]:
         """Return a predicted point, (m,), in the objectives' own units, to six digits; what is known is left out."""
@@ -219,7 +228,6 @@ def predict_folds(features: Floats, values: Floats, folds: int = FOLDS) -> Float
     predicted = np.empty(len(values))
     for fold in range(folds):
         left = np.arange(len(values)) % folds == fold
-        geometry = Geometry(features[~left])
-        model = Surrogate(geometry, values[~left])
-        predicted[left] = model.warp.inverse(model.predict(geometry.place(features[left]))[0])
+        model = Surrogate(geometries(features[~left]), values[~left])
+        predicted[left] = model.warp.inverse(model.predict(model.geometry.place(features[left]))[0])
     return predicted

@@ -54,7 +54,7 @@ def plan_generation(
         SettingsError: the strategy proposes a rung that the run does not have, or a genome has no plain JSON.
     """
     generation = history.generations
-    space = space_within(history.space, generation)
+    space = space_within(history.space, generation) if getattr(strategy, "growing", True) else history.space
     plan = _Plan(history, generation, seed=seed, size=size, rungs=rungs, inherit=inherit)
     if generation == 0:
         plan.take(_starts(space, warm_start, seed))

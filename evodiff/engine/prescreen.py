@@ -13,22 +13,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import chain, islice
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Final, Generic, TypeVar
 
 import numpy as np
 
 from evodiff.engine.acquisition import PLACES, expected_improvements, pick_batch
 from evodiff.engine.baselines import keep_elite
 from evodiff.engine.candidate import candidate_id
+from evodiff.engine.diversity import refreshment
 from evodiff.engine.forecast import Described, Forecast, Forecaster
+from evodiff.engine.options import VariationOptions, check_share, option
 from evodiff.engine.selection import best_first, tournament
 from evodiff.engine.surrogate import chance
-from evodiff.engine.variation import CROSSOVER, Proposal, mutant, offspring, samples
+from evodiff.engine.variation import CROSSOVER, Mutator, Proposal, offspring, samples
 from evodiff.engine.zero_cost import has_scores
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -51,7 +52,7 @@ SCORED_UP_TO: Final = 200
 
 
 @dataclass(frozen=True)
-class SurrogateSearch:
+class SurrogateSearch(VariationOptions):
     """Surrogate-assisted evolution: Gaussian processes pick each generation from a pool of ``pool`` children.
 
     The models learn from at most ``memory`` evaluations: the best, and the latest. Where none of them ranks what was
@@ -63,18 +64,23 @@ class SurrogateSearch:
     that know at most :data:`SCORED_UP_TO` evaluations, and as long as such models rank those they have not seen better
     than models of the features alone do. Off by default: for architectures the gain in predicting the KID was
     +.05 in Kendall's tau on both datasets that were tried, and 0 was inside of its intervals (benchmarks/RESULTS.md).
+
+    ``diversity_floor`` is that of :class:`~evodiff.engine.baselines.NSGA2`.
     """
 
     name: ClassVar[str] = "surrogate"
     promotes: ClassVar[bool] = True
-    # Values of settings that runs froze nothing of before they existed.
-    earlier: ClassVar[Mapping[str, Any]] = MappingProxyType({"scores": False})
     pool: int = 600
     rounds: int = 3
     memory: int = 1000
     crossover_rate: float = 0.5
     mutation_rate: float = 0.5
-    scores: bool = False
+    scores: bool = option(False, before=False)
+    diversity_floor: float = option(0.0, before=0.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_share("diversity_floor", self.diversity_floor)
 
     def propose(
         self, history: History[G], space: SearchSpace[G], rng: np.random.Generator, generation: int, n: int
@@ -94,8 +100,9 @@ class SurrogateSearch:
         ranked = (scored or forecaster).rank_correlations()
         if ranked and max(ranked) <= chance(len(evaluated)):
             return children
-        count = n if _proved(history) else -(-n // 2)
-        return chain(self._screened(history, space, rng, forecaster, scored, evaluated, count), children)
+        distant = refreshment(history, space, rng, n, floor=self.diversity_floor)
+        count = max(1, (n if _proved(history) else -(-n // 2)) - len(distant))
+        return chain(distant, self._screened(history, space, rng, forecaster, scored, evaluated, count), children)
 
     def survivors(self, history: History[G], size: int) -> Sequence[str]:
         """Keep the best of parents and children, as NSGA-II does."""
@@ -104,9 +111,8 @@ class SurrogateSearch:
     def _offspring(
         self, history: History[G], space: SearchSpace[G], rng: np.random.Generator, select: Callable[[], str]
     ) -> Iterator[Proposal[G]]:
-        return offspring(
-            history, space, rng, select, crossover_rate=self.crossover_rate, mutation_rate=self.mutation_rate
-        )
+        rates = {"crossover_rate": self.crossover_rate, "mutation_rate": self.mutation_rate}
+        return offspring(history, space, rng, select, **rates, options=self)
 
     def _screened(
         self,
@@ -122,11 +128,12 @@ class SurrogateSearch:
         pool = _Pool(history, space, forecaster)
         parents = _parents(history, forecaster, evaluated, rng)
         children, fresh = self._offspring(history, space, rng, parents), samples(space, rng)
+        mutant = Mutator(history, space, rng, self)
         pool.fill(_mixed(children, fresh, rng), share)
         for _ in range(self.rounds - 1):
             leaders = pool.leaders(2 * n)
             if leaders:
-                pool.fill(_descendants(space, rng, leaders), share)
+                pool.fill(_descendants(space, rng, leaders, mutant), share)
         return pool.pick(n, scored)
 
     def _scored(
@@ -262,7 +269,7 @@ def _mixed(
 
 
 def _descendants(
-    space: SearchSpace[G], rng: np.random.Generator, leaders: Sequence[Proposal[G]]
+    space: SearchSpace[G], rng: np.random.Generator, leaders: Sequence[Proposal[G]], mutant: Mutator[G]
 ) -> Iterator[Proposal[G]]:
     """Yield mutants of children, and of crossovers of two of them, for ever."""
     while True:
@@ -273,7 +280,7 @@ def _descendants(
             mixed, _ = space.crossover(first.genome, second.genome, rng)
             parents = tuple(dict.fromkeys([*first.parents, *second.parents]))
             proposal = replace(first, genome=mixed, parents=parents, operator=_joined(first.operator, CROSSOVER))
-        genome, operator = mutant(space, proposal.genome, rng)
+        genome, operator = mutant(proposal.genome, proposal.parents)
         yield replace(proposal, genome=genome, operator=_joined(proposal.operator, operator))
 
 

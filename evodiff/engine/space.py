@@ -9,7 +9,8 @@ Optional, found by ``getattr``; absent means that the feature is off:
 ``within(generation) -> SearchSpace``
     The space as a generation may use it: a cap on complexity.
 ``mutate_informed(genome, rng, operator, details) -> G``
-    A mutation that reads the details of the parent's evaluation.
+    A mutation that reads the details of the parent's evaluation, where the strategy's ``informed`` asks for it; with
+    none that it knows, as with an empty mapping, a plain one. ``genome`` may be a crossover of that parent.
 ``scores(genome) -> dict[str, float]``
     Zero-cost scores: what is known of a genome at a cost between that of its features and that of an evaluation. The
     same names for every genome; asked for few of them, and once a process.

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from evodiff.engine.baselines import NSGA2, RandomSearch, RegularisedEvolution, Strategy
+from evodiff.engine.options import frozen_options, options_before
 from evodiff.engine.prescreen import SurrogateSearch
 from evodiff.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from evodiff.engine.ledger import Ledger
 
 DEFAULT: Final = SurrogateSearch.name
 
@@ -20,10 +22,7 @@ STRATEGIES: dict[str, Callable[..., Strategy]] = {
 
 
 def find_strategy(strategy: str | Strategy, settings: Mapping[str, Any] | None = None) -> Strategy:
-    """Return a strategy by its name and settings, or the strategy itself.
-
-    Without settings it has its defaults. Settings are those that a run froze: one that is missing is younger than the
-    run and has the value that leaves its decisions as they were (``earlier`` of the strategy).
+    """Return a strategy by its name, as new runs have it, with some settings of its own; or the strategy itself.
 
     Raises:
         SettingsError: there is none of that name, or it has no such settings.
@@ -35,28 +34,42 @@ def find_strategy(strategy: str | Strategy, settings: Mapping[str, Any] | None =
             f"strategy: expected one of {sorted(STRATEGIES)}, found {strategy!r}.",
             remedy="Name one of these, or give a Strategy object of your own.",
         )
-    earlier = {} if settings is None else _earlier(STRATEGIES[strategy])
     try:
-        return STRATEGIES[strategy](**{**earlier, **(settings or {})})
+        return STRATEGIES[strategy](**(settings or {}))
     except TypeError as error:
+        known = sorted(options_of(strategy))
         raise SettingsError(
-            f"strategy: expected settings of {strategy!r}, found {dict(settings or {})}.",
-            remedy="Open the run with the version of evodiff that wrote it.",
+            f"strategy: expected settings of {strategy!r}, {known}, found {dict(settings or {})}.",
+            remedy="Name some of these; open a run with the version of evodiff that wrote it.",
         ) from error
 
 
-def describe_strategy(strategy: Strategy) -> dict[str, Any]:
-    """Return the name and the settings of a strategy, to be frozen with the run.
+def frozen_strategy(strategy: str | Strategy, ledger: Ledger) -> Strategy:
+    """Return a strategy for a run: where that has frozen one of this name, with the settings that it froze.
 
-    A setting that has the value of ``earlier`` is left out, so that runs from before there was one agree.
+    Raises:
+        SettingsError: as :func:`find_strategy`.
+        LedgerError: the run is damaged.
     """
-    plain: Any = strategy
-    settings = {item.name: getattr(strategy, item.name) for item in fields(plain)} if is_dataclass(plain) else {}
-    earlier = _earlier(strategy)
-    kept = {name: value for name, value in settings.items() if name not in earlier or value != earlier[name]}
-    return {"name": strategy.name, "settings": kept}
+    if not isinstance(strategy, str) or ledger.read("experiment.json") is None:
+        return find_strategy(strategy)
+    frozen = ledger.experiment.get("strategy")
+    if not isinstance(frozen, dict) or frozen.get("name") != strategy or strategy not in STRATEGIES:
+        return find_strategy(strategy)
+    return find_strategy(strategy, settings_of_run(strategy, frozen.get("settings") or {}))
 
 
-def _earlier(strategy: Any) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = getattr(strategy, "earlier", {})
-    return found
+def settings_of_run(name: str, frozen: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all settings that a run's strategy has, from those that it froze."""
+    return {**options_before(STRATEGIES.get(name)), **frozen}
+
+
+def options_of(name: str) -> dict[str, Any]:
+    """Return the settings of a strategy with the values that new runs have."""
+    strategy = STRATEGIES[name]()
+    return {**options_before(STRATEGIES[name]), **frozen_options(strategy)}
+
+
+def describe_strategy(strategy: Strategy) -> dict[str, Any]:
+    """Return the name and the settings of a strategy, to be frozen with the run."""
+    return {"name": strategy.name, "settings": frozen_options(strategy)}

@@ -3,7 +3,8 @@
 The kernel is a weighted sum of three, each with a mean of 1 on the diagonal: a linear one (what each gene adds), its
 square (what pairs of them add), and ``exp(-L1 / length)`` (what alike genomes share; on one-hot features a Hamming
 kernel). Weights, length and noise come from a small grid, by marginal likelihood (Rasmussen & Williams 2006, section
-5.4): with few evaluations additive effects are all that can be told, with many the others take over.
+5.4): with few evaluations additive effects are all that can be told, with many the others take over. So does whether
+features in steps are amounts or choices.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ NOISES: Final = (0.001, 0.01, 0.05, 0.15, 0.4, 0.8)
 CHOSEN_ON: Final = 256
 # Scaled features beyond so many deviations lie where nothing is known; how far does not matter.
 FARTHEST: Final = 8.0
+# Evidence is strong from this logarithm of a ratio on (Kass & Raftery 1995: a factor of 20).
+STRONG: Final = 3.0
+# Features of more values than that, or than half of the evaluations, are amounts.
+MOST_LEVELS: Final = 32
 
 
 @dataclass(frozen=True)
@@ -83,14 +88,19 @@ class Geometry:
 
     Args:
         features: (n, d) array of evaluated genomes, n at least 2, finite.
+        levels: the values that each feature takes; where they are given, which of them it is stands beside it, as one
+            more feature for each.
     """
 
-    def __init__(self, features: Floats) -> None:
-        self._centre = features.mean(axis=0)
-        spread = np.ptp(features, axis=0)
+    def __init__(self, features: Floats, levels: Sequence[Floats] = ()) -> None:
+        self._levels = levels
+        wide = self._with_levels(features)
+        self._centre = wide.mean(axis=0)
+        spread = np.ptp(wide, axis=0)
         self._kept = spread > 0
         # A rare choice among one-hot features weighs at most twice what an even one does.
-        self._deviation = np.maximum(features.std(axis=0), spread / 4)[self._kept]
+        deviation = np.maximum(wide.std(axis=0), spread / 4) / self._weights(len(spread))
+        self._deviation = deviation[self._kept]
         self._rows = self._scaled(features)
         norms = (self._rows**2).sum(axis=1)
         self._linear = max(float(norms.mean()), 1e-12)
@@ -116,25 +126,52 @@ class Geometry:
         return mixed + alike * np.exp(-parts.distance / kernel.length) if alike else mixed
 
     def _scaled(self, features: Floats) -> Floats:
+        features = self._with_levels(features)
         scaled = (features[:, self._kept] - self._centre[self._kept]) / self._deviation
         clipped: Floats = np.clip(scaled, -FARTHEST, FARTHEST)
         return clipped
 
+    def _with_levels(self, features: Floats) -> Floats:
+        if not self._levels:
+            return features
+        chosen = [column[:, None] == levels for column, levels in zip(features.T, self._levels, strict=True)]
+        return np.hstack([features, *chosen])
+
+    def _weights(self, columns: int) -> Floats:
+        """Return (columns,) factors: the levels of a feature weigh together about as much as the feature itself."""
+        each = [np.full(len(levels), len(levels) ** -0.5) for levels in self._levels]
+        return np.concatenate([np.ones(columns - sum(map(len, each))), *each])
+
+
+def geometries(features: Floats) -> list[Geometry]:
+    """Return the ways to see (n, d) features: as they are, and, where each takes few values, as choices as well.
+
+    A gene in steps may be an amount, of which neighbours are alike, or a choice that was numbered, of which they are
+    not (each step of DTLZ1 goes from a hill into a valley). One-hot features are choices as they are.
+    """
+    levels = [np.unique(column) for column in features.T]
+    most = max((len(values) for values in levels), default=0)
+    plain = Geometry(features)
+    stepped = 2 < most <= min(MOST_LEVELS, len(features) // 2)
+    return [plain, Geometry(features, levels)] if stepped else [plain]
+
 
 class Surrogate:
-    """Predicts one objective of genomes.
+    """Predicts one objective of genomes; ``geometry`` is that of the given ones which it has taken.
 
     Args:
-        geometry: where the evaluated genomes lie, at least 2 of them; models of several objectives share it.
+        seen: where the evaluated genomes lie, at least 2 of them; models of several objectives share it. Any but the
+            first is taken only where the evidence for it is strong.
         values: (n,) array, finite, minimised.
     """
 
-    def __init__(self, geometry: Geometry, values: Floats) -> None:
+    def __init__(self, seen: Sequence[Geometry], values: Floats) -> None:
         self.warp = Warp(values)
         self.values = self.warp(values)
-        self._geometry = geometry
-        self.kernel = self._choose()
-        covariance = geometry.mix(geometry.own, self.kernel)
+        plain, *others = [(*self._choose(geometry), geometry) for geometry in seen]
+        convincing = [other for other in others if other[0] > plain[0] + STRONG]
+        _, self.kernel, self.geometry = (convincing or [plain])[0]
+        covariance = self.geometry.mix(self.geometry.own, self.kernel)
         covariance[np.diag_indices(len(covariance))] += self.kernel.noise
         self._inverse = np.linalg.inv(covariance)
         self._mean = float(self.values.mean())
@@ -149,14 +186,14 @@ class Surrogate:
 
     def predict(self, place: Place) -> tuple[Floats, Floats]:
         """Return the mean and the deviation, (m,) each, of the warped values of m other genomes."""
-        cross = self._geometry.mix(place.near, self.kernel)
-        left = self._geometry.mix(place.itself, self.kernel) - np.einsum("ij,ij->i", cross @ self._inverse, cross)
+        cross = self.geometry.mix(place.near, self.kernel)
+        left = self.geometry.mix(place.itself, self.kernel) - np.einsum("ij,ij->i", cross @ self._inverse, cross)
         return self._mean + cross @ self._weights, np.sqrt(self.variance * np.maximum(left, 0))
 
     def covariance(self, place: Place) -> Floats:
         """Return the (m, m) covariance of the warped values of m other genomes."""
-        cross = self._geometry.mix(place.near, self.kernel)
-        own = self._geometry.mix(self._geometry.parts(place.rows, place.rows), self.kernel)
+        cross = self.geometry.mix(place.near, self.kernel)
+        own = self.geometry.mix(self.geometry.parts(place.rows, place.rows), self.kernel)
         covariance: Floats = self.variance * (own - cross @ self._inverse @ cross.T)
         return covariance
 
@@ -165,20 +202,20 @@ class Surrogate:
         left: Floats = self.values - self._weights / np.diag(self._inverse)
         return left
 
-    def _choose(self) -> Kernel:
+    def _choose(self, geometry: Geometry) -> tuple[float, Kernel]:
         step = -(-len(self.values) // CHOSEN_ON)
-        values, parts = self.values[::step], self._geometry.own.every(step)
+        values, parts = self.values[::step], geometry.own.every(step)
         centred = values - values.mean()
         best, highest = Kernel(SHARES[0], LENGTHS[0], NOISES[-1]), -np.inf
         for shares in SHARES:
             for length in LENGTHS if shares[2] else LENGTHS[:1]:
-                eigenvalues, vectors = np.linalg.eigh(self._geometry.mix(parts, Kernel(shares, length, 0.0)))
+                eigenvalues, vectors = np.linalg.eigh(geometry.mix(parts, Kernel(shares, length, 0.0)))
                 squares = (vectors.T @ centred) ** 2
                 for noise in NOISES:
                     evidence = _evidence(np.maximum(eigenvalues, 0) + noise, squares)
                     if evidence > highest:
                         best, highest = Kernel(shares, length, noise), evidence
-        return best
+        return highest, best
 
 
 class Warp:

@@ -260,8 +260,16 @@ def _check_within(space: Any, genomes: Sequence[Any], seed: int) -> None:
 
 def _check_mutate_informed(space: Any, genomes: Sequence[Any], seed: int) -> None:
     for operator in (None, *space.operators):
-        child = space.mutate_informed(genomes[0], np.random.default_rng(seed), operator, {})
-        _valid(space, child, f"mutate_informed(genome, rng, {operator!r}, {{}})")
+        call = f"mutate_informed(genome, rng, {operator!r}, {{}})"
+        before = _snapshot(space, genomes[0])
+        child, again = (space.mutate_informed(genomes[0], np.random.default_rng(seed), operator, {}) for _ in range(2))
+        _rule(_snapshot(space, genomes[0]) == before, f"{call} must leave its argument as it was", space.name)
+        _valid(space, child, call)
+        _rule(
+            space.canonical(child) == space.canonical(again),
+            f"{call} must take all its randomness from rng",
+            f"{space.canonical(child)} and {space.canonical(again)}",
+        )
 
 
 def _check_scores(space: Any, genomes: Sequence[Any], seed: int) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import moocore
 import numpy as np
 
+from evodiff.engine.convergence import Convergence, diagnose
 from evodiff.engine.evolution import Evolution
 from evodiff.engine.problems import PROBLEMS, Genome, Problem
 from evodiff.engine.statistics import RankTest, holm, mann_whitney, median_band, vargha_delaney
@@ -41,8 +42,17 @@ class Compared:
 
     def last(self) -> tuple[Floats, Floats]:
         """Return the median, with its 95 % interval, of both after the last generation: (3,) each."""
+        hypervolume, igd_plus = self.medians()
+        return hypervolume[:, -1], igd_plus[:, -1]
+
+    def medians(self) -> tuple[Floats, Floats]:
+        """Return the median of both, with its 95 % interval, after each generation: (3, k) each."""
         rng = np.random.default_rng(0)
-        return median_band(self.hypervolume[:, -1:], rng)[:, 0], median_band(self.igd_plus[:, -1:], rng)[:, 0]
+        return median_band(self.hypervolume, rng), median_band(self.igd_plus, rng)
+
+    def convergence(self) -> Convergence:
+        """Return whether it still improved when it ended."""
+        return diagnose(self.hypervolume.tolist())
 
 
 @dataclass(frozen=True)

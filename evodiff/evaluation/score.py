@@ -116,13 +116,12 @@ def score(
     Raises:
         TrialFailure: an image or the loss is infinite or not a number.
     """
-    schedule = NoiseSchedule.named(training.noise_schedule)
     network = network.to(device)
     was_training = network.training
     network.eval()
     try:
         with reproducible(device):
-            loss = _denoising_loss(network, inputs, schedule, training, evaluation, device)
+            loss = denoising_loss(network, inputs, training, evaluation, device=device)
             images, labels = generate_like(
                 network,
                 inputs.images,
@@ -236,15 +235,22 @@ def fixed_batch(inputs: ScoringInputs, schedule: NoiseSchedule, count: int) -> F
 
 
 @torch.inference_mode()
-def _denoising_loss(
+def denoising_loss(
     network: nn.Module,
     inputs: ScoringInputs,
-    schedule: NoiseSchedule,
     training: TrainingSettings,
     evaluation: EvaluationSettings,
+    *,
     device: str,
+    count: int | None = None,
 ) -> float:
-    batch = fixed_batch(inputs, schedule, evaluation.loss_batch)
+    """Return the mean squared error on the fixed batch: ``count`` validation images, by default ``loss_batch``.
+
+    Raises:
+        TrialFailure: it is infinite or not a number.
+    """
+    schedule = NoiseSchedule.named(training.noise_schedule)
+    batch = fixed_batch(inputs, schedule, evaluation.loss_batch if count is None else count)
     count = len(batch.x0)
     schedule = schedule.to(device)
     total = 0.0

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from evodiff.architecture.genome import ArchitectureGenome, ImageShape
 from evodiff.architecture.space import ArchitectureSpace
 from evodiff.engine import STRATEGIES, Evolution, Objective
+from evodiff.engine.strategies import find_strategy
 from evodiff.errors import LedgerError, SettingsError
 from evodiff.hardware.calibration import LOCAL
 from evodiff.hardware.profiles import TARGETS
@@ -34,8 +35,8 @@ def check_settings(settings: Settings) -> None:
     """Check what can be checked before anything is computed.
 
     Raises:
-        SettingsError: an objective, the target or the strategy is unknown, the preference cannot be read, or the
-            sampler that scores cannot take so many steps between these noise levels.
+        SettingsError: an objective, the target, the strategy or an option of it is unknown, the preference cannot be
+            read, or the sampler that scores cannot take so many steps between these noise levels.
     """
     for name in settings.objectives:
         _check_name("objective", name, SCORED + PRICED)
@@ -50,6 +51,7 @@ def check_settings(settings: Settings) -> None:
         )
     _check_name("target", settings.target, (LOCAL, *TARGETS))
     _check_name("strategy", settings.strategy, tuple(STRATEGIES))
+    find_strategy(settings.strategy, settings.strategy_options)
     parse_preference(settings.prefer, settings.objectives)
     _check_sampler(settings)
 
@@ -107,7 +109,7 @@ def create_run(
         replicate_ties=settings.replicate_ties,
         seed=settings.seed,
         ledger=path,
-        strategy=settings.strategy,
+        strategy=find_strategy(settings.strategy, settings.strategy_options),
         warm_start=warm_start,
         inherit=settings.inherit,
         settings=frozen,

@@ -72,7 +72,7 @@ def check_resume(run: Run, settings: Settings, given: Mapping[str, Any]) -> None
 def _value(settings: Settings, name: str) -> Any:
     found: Any = settings
     for part in name.split("."):
-        found = getattr(found, part)
+        found = found.get(part) if isinstance(found, dict) else getattr(found, part)
     return found
 
 

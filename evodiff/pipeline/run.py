@@ -16,6 +16,7 @@ from evodiff.architecture.space import ArchitectureSpace
 from evodiff.engine import Evolution, Objective
 from evodiff.engine.fidelity import added_steps, rung_steps
 from evodiff.engine.ledger import Ledger
+from evodiff.engine.strategies import settings_of_run
 from evodiff.errors import CandidateNotFound, LedgerError
 from evodiff.hardware.calibration import Calibration
 from evodiff.settings import EvaluationSettings, TrainingSettings
@@ -188,6 +189,7 @@ class Run:
             "seed": self.experiment["seed"],
             "strategy": self.experiment["strategy"]["name"],
             "inherit": self.inherits,
+            **{f"strategy_options.{name}": value for name, value in self.strategy_options.items()},
             "objectives": tuple(objective.name for objective in self.objectives),
             "prefer": self.settings["prefer"],
             "target": self.settings["target"],
@@ -200,6 +202,12 @@ class Run:
     def inherits(self) -> bool:
         """Whether children start from the weights of their parents."""
         return bool(self.experiment.get("inherit", False))
+
+    @property
+    def strategy_options(self) -> dict[str, Any]:
+        """All settings of the strategy of this run."""
+        frozen = self.experiment["strategy"]
+        return settings_of_run(frozen["name"], frozen["settings"])
 
     def evolution(self) -> Evolution[ArchitectureGenome]:
         """Open the search where its ledger stands."""

@@ -15,6 +15,7 @@ from evodiff.architecture.genome import ArchitectureGenome, ImageShape
 from evodiff.architecture.inheritance import Parent, inherit
 from evodiff.architecture.network import EvolvedNetwork, build_network
 from evodiff.evaluation.score import ScoringInputs, part, score, scoring_inputs
+from evodiff.evaluation.sensitivity import layer_sensitivities
 from evodiff.pipeline.heritage import from_scratch, inherited_folders, inherits
 from evodiff.pipeline.run import SCORED, Run
 from evodiff.pipeline.scratch import scratch_weights
@@ -51,7 +52,8 @@ def evaluate_trial(payload: Mapping[str, Any], context: WorkerContext) -> dict[s
     """Judge the published weights of a trial.
 
     Returns:
-        ``weights`` (digest), ``objectives`` (those of the run that need a trained network) and ``details``.
+        ``weights`` (digest), ``objectives`` (those of the run that need a trained network) and ``details``, with the
+        sensitivity of each layer where the run's mutations are informed.
 
     Raises:
         TrialFailure: the network generates images that are not finite.
@@ -86,6 +88,14 @@ def _judged(folder: Path, run: Run, context: WorkerContext) -> dict[str, Any]:
         device=context.device,
     )
     details = result.to_json()
+    if run.strategy_options.get("informed"):
+        details["sensitivity"] = layer_sensitivities(
+            network,
+            _scoring_inputs(str(run.path)),
+            training=run.training,
+            evaluation=run.evaluation,
+            device=context.device,
+        )
     wanted = {objective.name for objective in run.objectives}
     return {
         "weights": weights_digest(folder),

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from evodiff.errors import SettingsError
-from evodiff.reporting.figure_style import DASHES, SERIES, Figure, inert, layout
-from evodiff.reporting.front_figure import axes
-from evodiff.reporting.hypervolume import Course, common_box, courses, final_hypervolumes
+from evodiff.reporting.comparison_figures import course_figure, fronts_figure
+from evodiff.reporting.hypervolume import common_box, courses, final_hypervolumes
 from evodiff.reporting.markup import Child, Markup, element
 from evodiff.reporting.notation import (
     MISSING,
@@ -16,23 +15,25 @@ from evodiff.reporting.notation import (
     enumeration,
     number,
     short,
-    title,
     with_error,
-    with_unit,
 )
 from evodiff.reporting.page import chart, data_table, page, section, write_page
-from evodiff.reporting.statistics import line_of_front
 from evodiff.reporting.strategies import COSTS, Contest, Strategy, contest, doubts, repeated, strategies
-from evodiff.reporting.strategy_sections import HEADINGS, bands_figure, differences_section, strategies_section
+from evodiff.reporting.strategy_sections import (
+    HEADINGS,
+    bands_figure,
+    differences_section,
+    distances_figure,
+    strategies_section,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from evodiff.engine.fitness import FitnessBox
+    from evodiff.reporting.figure_style import Figure
     from evodiff.reporting.view import RunView
-
-SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "star")
 
 
 def write_comparison(views: Sequence[RunView], path: Path | str) -> Path:
@@ -79,6 +80,7 @@ def comparison_html(views: Sequence[RunView]) -> str:
         _header(named, _lead(contests[0]) if contests else _lead_of_runs(views, hypervolumes), doubts(views, found)),
         [
             _courses_section(figures),
+            _distances_section(figures),
             *([strategies_section(contests), differences_section(contests)] if contests else []),
             _fronts_section(),
             _table_section(views, hypervolumes),
@@ -94,13 +96,16 @@ def _colours(found: Sequence[Strategy]) -> list[int]:
 
 
 def _bands(contests: Sequence[Contest]) -> dict[str, Figure | None]:
-    return {f"{item.cost}-figure": bands_figure(item) for item in contests}
+    return {
+        **{f"{item.cost}-figure": bands_figure(item) for item in contests},
+        **{f"{item.cost}-distance-figure": distances_figure(item) for item in contests},
+    }
 
 
 def _courses(views: Sequence[RunView], box: FitnessBox | None) -> dict[str, Figure | None]:
     return {
-        "evaluations-figure": _course_figure(courses(views, box, lambda item: 1.0), HEADINGS["evaluations"]),
-        "compute-figure": _course_figure(courses(views, box, lambda item: item.training_flops), HEADINGS["compute"]),
+        "evaluations-figure": course_figure(courses(views, box, lambda item: 1.0), HEADINGS["evaluations"]),
+        "compute-figure": course_figure(courses(views, box, lambda item: item.training_flops), HEADINGS["compute"]),
     }
 
 
@@ -139,21 +144,34 @@ def _lead_of_runs(views: Sequence[RunView], hypervolumes: Sequence[float]) -> tu
 
 
 def _courses_section(figures: dict[str, Figure]) -> Markup:
-    shown = [("evaluations-figure", "By evaluations"), ("compute-figure", "By training compute")]
     return section(
         "hypervolume",
         "Hypervolume",
         "Share of the box from the best to just beyond the worst value that any feasible candidate of these runs has. "
         "Failed trials are charged for all the steps that were planned for them.",
-        element(
-            "div",
-            [
-                element("figure", element("h3", name), chart(identifier, 360))
-                for identifier, name in shown
-                if identifier in figures
-            ],
-            class_="columns two",
-        ),
+        _columns(figures, ("evaluations-figure", "compute-figure")),
+    )
+
+
+def _distances_section(figures: dict[str, Figure]) -> Markup | None:
+    names = ("evaluations-distance-figure", "compute-distance-figure")
+    if not any(name in figures for name in names):
+        return None
+    return section(
+        "distance",
+        "Distance to the best known front",
+        "IGD+: how far the best front that all runs know together is, on average, from what a run has found, in units "
+        "of the box. Smaller is better; 0 is all of that front.",
+        _columns(figures, names),
+    )
+
+
+def _columns(figures: dict[str, Figure], names: tuple[str, str]) -> Markup:
+    titles = zip(names, ("By evaluations", "By training compute"), strict=True)
+    return element(
+        "div",
+        [element("figure", element("h3", title), chart(name, 360)) for name, title in titles if name in figures],
+        class_="columns two",
     )
 
 
@@ -214,98 +232,3 @@ def _table_section(views: Sequence[RunView], hypervolumes: Sequence[float]) -> M
         "The champion's values stand in the last columns.",
         data_table(head, rows, numeric={1, 2, 3, 4, 5, *range(7, 7 + len(objectives))}),
     )
-
-
-def _course_figure(found: Sequence[Course] | None, horizontal: str) -> Figure | None:
-    if found is None:
-        return None
-    curves = [
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "name": inert(course.name),
-            "x": list(course.spent),
-            "y": list(course.hypervolume),
-            "line": {
-                "color": SERIES[index % len(SERIES)],
-                "dash": DASHES[index % len(DASHES)],
-                "width": 2.2,
-                "shape": "hv",
-            },
-        }
-        for index, course in enumerate(found)
-    ]
-    look = layout(horizontal, "Hypervolume", height=360)
-    look["xaxis"]["exponentformat"] = "SI"  # 50G, as the table writes it, and not 50B
-    return {"data": curves, "layout": look}
-
-
-def fronts_figure(views: Sequence[RunView], colours: Sequence[int] | None = None) -> Figure | None:
-    """Return the fronts over each other, in the form of ``figures.front_figure``; ``None`` where no run has one.
-
-    ``colours`` number the looks of the runs; without, each has its own.
-    """
-    if not any(view.front for view in views):
-        return None
-    found = axes(views[0])
-    traces: list[Figure] = []
-    for index, view in zip(colours or range(len(views)), views, strict=True):
-        colour = SERIES[index % len(SERIES)]
-        name = inert(view.name)
-        lines = {}
-        for horizontal in found:
-            for vertical in found:
-                if horizontal is vertical or horizontal.objective is None or vertical.objective is None:
-                    continue
-                points = [
-                    (x, y)
-                    for item in view.front
-                    if (x := horizontal.value(item)) is not None and (y := vertical.value(item)) is not None
-                ]
-                line = line_of_front(points, horizontal.objective, vertical.objective)
-                lines[f"{horizontal.name} {vertical.name}"] = {
-                    "x": [x for x, _ in line],
-                    "y": [y for _, y in line],
-                    "shape": "vh" if horizontal.objective.maximise else "hv",
-                }
-        style = {"color": colour, "dash": DASHES[index % len(DASHES)], "width": 1.6}
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "lines",
-                "name": name,
-                "line": style,
-                "hoverinfo": "skip",
-                "showlegend": False,
-                "lines": lines,
-            }
-        )
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "name": name,
-                "marker": {"color": colour, "symbol": SYMBOLS[index % len(SYMBOLS)], "size": 10},
-                "points": {axis.name: [axis.value(item) for item in view.front] for axis in found},
-                "errors": {},
-                "customdata": [
-                    "<br>".join(
-                        [f"<b>{short(item.id)}</b>"]
-                        + [
-                            f"{title(objective)}: {with_unit(item.objectives.get(objective.name), objective.unit)}"
-                            for objective in view.objectives
-                        ]
-                    )
-                    for item in view.front
-                ],
-                "hovertemplate": "%{customdata}<extra></extra>",
-            }
-        )
-    picked = [found[1], found[0]] if len(views[0].objectives) > 1 else [found[-1], found[0]]
-    return {
-        "data": traces,
-        "layout": layout(picked[0].title, picked[1].title, height=520),
-        "axes": [{"name": axis.name, "title": axis.title} for axis in found],
-        "picked": [axis.name for axis in picked],
-        "ranges": {},
-    }

@@ -8,29 +8,33 @@ from rich import box
 from rich.table import Table
 
 from evodiff.engine.validation import GENERATIONS, POPULATION, SEEDS, Compared, differences
-from evodiff.reporting.notation import number
+from evodiff.reporting.notation import convergence_text, number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def engine_table(compared: Sequence[Compared]) -> Table:
-    """Return the table of strategies on problems whose front is known."""
-    table = Table(
-        title=f"After {POPULATION * GENERATIONS} evaluations in generations of {POPULATION}: median [95 %] of {SEEDS} "
-        "seeds",
-        box=box.SIMPLE_HEAD,
-        title_justify="left",
+def engine_tables(compared: Sequence[Compared]) -> list[Table]:
+    """Return how strategies end on problems whose front is known, what they have after each generation, and whether
+    they still improved then."""
+    return [_ends(compared), _courses(compared), _convergence(compared)]
+
+
+def _ends(compared: Sequence[Compared]) -> Table:
+    table = _table(
+        f"After {POPULATION * GENERATIONS} evaluations in generations of {POPULATION}: median [95 %] of {SEEDS} seeds",
+        (
+            "share of the hypervolume",
+            "distance of the front (IGD+)",
+            "A12 over random",
+            "p",
+            "gain a generation lately",
+        ),
     )
-    table.add_column("problem")
-    table.add_column("strategy")
-    for head in ("share of the hypervolume", "distance of the front (IGD+)", "A12 over random", "p"):
-        table.add_column(head, justify="right")
     found = {(item.problem, item.strategy): item for item in differences(compared)}
-    for index, item in enumerate(compared):
+    for item, last in _with_ends(compared):
         shares, distances = item.last()
         difference = found.get((item.problem, item.strategy))
-        last = index + 1 == len(compared) or compared[index + 1].problem != item.problem
         table.add_row(
             item.problem,
             item.strategy,
@@ -41,6 +45,41 @@ def engine_table(compared: Sequence[Compared]) -> Table:
             end_section=last,
         )
     return table
+
+
+def _courses(compared: Sequence[Compared]) -> Table:
+    generations = compared[0].hypervolume.shape[1] if compared else 0
+    table = _table(
+        "Median share of the hypervolume, and below it the median IGD+, after each generation",
+        [str(generation) for generation in range(generations)],
+    )
+    for item, last in _with_ends(compared):
+        shares, distances = item.medians()
+        cells = [f"{share:.3f}\n{distance:.3f}" for share, distance in zip(shares[0], distances[0], strict=True)]
+        table.add_row(item.problem, item.strategy, *cells, end_section=last)
+    return table
+
+
+def _convergence(compared: Sequence[Compared]) -> Table:
+    table = _table("Convergence", ["gain of hypervolume a generation lately [95 %]"])
+    for item, last in _with_ends(compared):
+        table.add_row(item.problem, item.strategy, convergence_text(item.convergence()), end_section=last)
+    return table
+
+
+def _table(title: str, heads: Sequence[str]) -> Table:
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+    table.add_column("problem")
+    table.add_column("strategy")
+    for head in heads:
+        table.add_column(head, justify="right")
+    return table
+
+
+def _with_ends(compared: Sequence[Compared]) -> list[tuple[Compared, bool]]:
+    """Return each with whether it is the last one of its problem."""
+    following = [*(item.problem for item in compared[1:]), None]
+    return [(item, item.problem != then) for item, then in zip(compared, following, strict=True)]
 
 
 def _interval(value: float, low: float, high: float) -> str:

@@ -76,6 +76,15 @@ def hypervolume(candidates: Sequence[CandidateView], box: FitnessBox | None) -> 
     return front_hypervolume([item.objectives for item in candidates if item.feasible], box)
 
 
+def hypervolumes_by_generation(view: RunView, box: FitnessBox | None) -> list[float]:
+    """Return the hypervolume of what a run had after each of its generations, in units of the box."""
+    last = max((item.generation for item in view.candidates), default=-1)
+    return [
+        hypervolume([item for item in view.candidates if item.generation <= generation], box)
+        for generation in range(last + 1)
+    ]
+
+
 def _check_objectives(views: Sequence[RunView]) -> None:
     expected = [(item.name, item.maximise) for item in views[0].objectives]
     for view in views[1:]:

@@ -6,6 +6,8 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from evodiff.engine.convergence import Convergence
+    from evodiff.engine.statistics import Interval
     from evodiff.reporting.view import ObjectiveView
 
 MISSING = "–"
@@ -92,6 +94,22 @@ def with_bounds(value: float, low: float, high: float, *, signed: bool = False) 
 def _decimals(error: float) -> int:
     """Return how many decimals show two digits of an error."""
     return min(6, max(0, 1 - _magnitude(error, 2)))
+
+
+def interval_text(interval: Interval) -> str:
+    """Return ``value [low, high]``."""
+    return f"{number(interval.value)} [{number(interval.low)}, {number(interval.high)}]"
+
+
+def convergence_text(convergence: Convergence) -> str:
+    """Return the verdict with the gain that it rests on, in percent."""
+    if convergence.gain is None:
+        return convergence.verdict
+    value, low, high = (
+        f"{100 * item:.2g}".replace("-", "−")
+        for item in (convergence.gain.value, convergence.gain.low, convergence.gain.high)
+    )
+    return f"{convergence.verdict}: {value} % [{low}, {high}]"
 
 
 def count(value: float | None) -> str:

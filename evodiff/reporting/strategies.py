@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
+from evodiff.engine.convergence import Convergence, diagnose
 from evodiff.engine.statistics import Interval, bootstrap_interval, holm, mann_whitney, median_band, vargha_delaney
-from evodiff.reporting.hypervolume import POINTS, common_box, hypervolume
+from evodiff.reporting.front_distance import best_known_front, igd_plus
+from evodiff.reporting.hypervolume import POINTS, common_box, hypervolume, hypervolumes_by_generation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from evodiff.engine.fitness import FitnessBox
-    from evodiff.reporting.view import RunView
+    from evodiff.reporting.view import CandidateView, RunView
 
 Cost = Literal["evaluations", "compute"]
 COSTS: Final[tuple[Cost, ...]] = ("evaluations", "compute")
@@ -40,11 +41,17 @@ class Strategy:
 
 @dataclass(frozen=True)
 class Standing:
-    """What a strategy reached at the common budget: one hypervolume a run, their median with its 95 % interval."""
+    """What a strategy reached at the common budget: one hypervolume a run, their median with its 95 % interval.
+
+    ``distances`` and ``median_distance`` are the same of IGD+. ``convergence`` is about all that the runs have spent.
+    """
 
     strategy: Strategy
     hypervolumes: tuple[float, ...]
     median: Interval
+    distances: tuple[float, ...]
+    median_distance: Interval
+    convergence: Convergence
 
 
 @dataclass(frozen=True)
@@ -74,11 +81,15 @@ class Difference:
 
 @dataclass(frozen=True)
 class Contest:
-    """Strategies compared where every run has spent ``budget``: the least that any of them spent in all."""
+    """Strategies compared where every run has spent ``budget``: the least that any of them spent in all.
+
+    ``bands`` are courses of the hypervolume, ``distance_bands`` of IGD+.
+    """
 
     cost: Cost
     budget: float
     bands: tuple[Band, ...]
+    distance_bands: tuple[Band, ...]
     standings: tuple[Standing, ...]
     differences: tuple[Difference, ...]
 
@@ -162,13 +173,28 @@ def contest(views: Sequence[RunView], found: Sequence[Strategy], cost: Cost) -> 
     if cost == "evaluations":
         marks = np.unique(np.ceil(marks))
     box = common_box(views)
-    courses = np.array([_course(view, item, marks, box) for view, item in zip(views, spent, strict=True)])
+    front = best_known_front(views, box)
+    courses, distances = (
+        np.array([_course(view, item, marks, measure) for view, item in zip(views, spent, strict=True)])
+        for measure in (lambda found: hypervolume(found, box), lambda found: igd_plus(found, box, front))
+    )
+    curves = [hypervolumes_by_generation(view, box) for view in views]
     rng = np.random.default_rng(0)
     bands = [_band(strategy, marks, courses, rng) for strategy in found]
+    distance_bands = [_band(strategy, marks, distances, np.random.default_rng(0)) for strategy in found]
     standings = tuple(
-        Standing(band.strategy, tuple(courses[list(band.strategy.runs), -1].tolist()), _last(band)) for band in bands
+        Standing(
+            band.strategy,
+            tuple(courses[list(band.strategy.runs), -1].tolist()),
+            _last(band),
+            tuple(distances[list(band.strategy.runs), -1].tolist()),
+            _last(distance_band),
+            diagnose([curves[run] for run in band.strategy.runs]),
+        )
+        for band, distance_band in zip(bands, distance_bands, strict=True)
     )
-    return Contest(cost, float(budget), tuple(bands), standings, _differences(standings, rng))
+    differences = _differences(standings, rng)
+    return Contest(cost, float(budget), tuple(bands), tuple(distance_bands), standings, differences)
 
 
 def _method(view: RunView) -> dict[str, Any]:
@@ -190,13 +216,15 @@ def _spent(view: RunView, cost: Cost) -> list[float]:
     return list(accumulate(math.nan if value is None else value for value in costs))
 
 
-def _course(view: RunView, spent: Sequence[float], marks: np.ndarray, box: FitnessBox | None) -> list[float]:
-    """Return the hypervolume of a run's candidates at each mark of what was spent."""
+def _course(
+    view: RunView, spent: Sequence[float], marks: np.ndarray, measure: Callable[[Sequence[CandidateView]], float]
+) -> list[float]:
+    """Return the measure of a run's candidates at each mark of what was spent."""
     found: list[float] = []
-    before, value = 0, 0.0
+    before, value = 0, measure(())
     for done in np.searchsorted(spent, marks * (1 + 1e-12), side="right").tolist():
         if done > before:
-            before, value = done, hypervolume(view.candidates[:done], box)
+            before, value = done, measure(view.candidates[:done])
         found.append(value)
     return found
 

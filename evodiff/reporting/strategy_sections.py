@@ -5,25 +5,31 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from evodiff.reporting.figure_style import DASHES, SERIES, Figure, inert, layout
-from evodiff.reporting.notation import count, number
+from evodiff.reporting.notation import convergence_text, count, interval_text, number
 from evodiff.reporting.page import data_table, section
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from evodiff.engine.statistics import Interval
     from evodiff.reporting.markup import Child, Markup
-    from evodiff.reporting.strategies import Contest, Cost, Difference, Standing
+    from evodiff.reporting.strategies import Band, Contest, Cost, Difference, Standing
 
 HEADINGS: Final[dict[Cost, str]] = {"evaluations": "Evaluations", "compute": "Training compute (FLOPs)"}
 
 
 def bands_figure(found: Contest | None) -> Figure | None:
     """Return the median course of each strategy, with its interval if it was repeated, as a Plotly figure."""
-    if found is None:
-        return None
+    return None if found is None else _figure(found.bands, HEADINGS[found.cost], "Hypervolume, median")
+
+
+def distances_figure(found: Contest) -> Figure:
+    """Return the median course of IGD+ of each strategy, in the form of :func:`bands_figure`."""
+    return _figure(found.distance_bands, HEADINGS[found.cost], "IGD+, median")
+
+
+def _figure(bands: Sequence[Band], horizontal: str, vertical: str) -> Figure:
     traces: list[Figure] = []
-    for index, band in enumerate(found.bands):
+    for index, band in enumerate(bands):
         colour = SERIES[index % len(SERIES)]
         name = inert(band.strategy.name)
         if len(band.strategy.runs) > 1:
@@ -53,17 +59,25 @@ def bands_figure(found: Contest | None) -> Figure | None:
                 "legendgroup": name,
             }
         )
-    return {"data": traces, "layout": layout(HEADINGS[found.cost], "Hypervolume, median", height=360)}
+    return {"data": traces, "layout": layout(horizontal, vertical, height=360)}
 
 
 def strategies_section(contests: Sequence[Contest]) -> Markup:
     """Return what each strategy reached, at the budget that every run had."""
-    head = ["Strategy", "Runs", *(f"Hypervolume at {budget_text(item)}" for item in contests)]
+    head = [
+        "Strategy",
+        "Runs",
+        *(f"Hypervolume at {budget_text(item)}" for item in contests),
+        *(f"IGD+ at {budget_text(item)}" for item in contests),
+        "Gain a generation lately",
+    ]
     rows: list[list[Child]] = [
         [
             standing.strategy.name,
             len(standing.hypervolumes),
             *(standing_text(item.standings[index]) for item in contests),
+            *(distance_text(item.standings[index]) for item in contests),
+            convergence_text(standing.convergence),
         ]
         for index, standing in enumerate(contests[0].standings)
     ]
@@ -71,8 +85,10 @@ def strategies_section(contests: Sequence[Contest]) -> Markup:
         "strategies",
         "Strategies",
         "Median over the runs of a strategy, with the 95 % interval that drawing the runs again gives if there are "
-        "several, where every run has spent as much.",
-        data_table(head, rows, numeric={*range(1, len(head))}),
+        "several, where every run has spent as much. IGD+ is the mean distance of the best front that all runs know "
+        "together to what one run has found, in the same box: 0 is all of it. The last column says whether the "
+        "hypervolume still grew over the last five generations that the runs have.",
+        data_table(head, rows, numeric={*range(1, len(head) - 1)}),
     )
 
 
@@ -105,9 +121,10 @@ def standing_text(standing: Standing) -> str:
     return interval_text(standing.median) if len(standing.hypervolumes) > 1 else number(standing.median.value)
 
 
-def interval_text(interval: Interval) -> str:
-    """Return ``value [low, high]``."""
-    return f"{number(interval.value)} [{number(interval.low)}, {number(interval.high)}]"
+def distance_text(standing: Standing) -> str:
+    """Return the median IGD+ in the form of :func:`standing_text`."""
+    median = standing.median_distance
+    return interval_text(median) if len(standing.distances) > 1 else number(median.value)
 
 
 def p_value_text(difference: Difference) -> str:

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from statistics import median
 from typing import TYPE_CHECKING
 
-from rich import box
+from rich import box as boxes
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from evodiff.reporting.hypervolume import final_hypervolumes
-from evodiff.reporting.notation import number, operator_title, short, title, with_error
+from evodiff.engine.convergence import diagnose
+from evodiff.reporting.front_distance import best_known_front, igd_plus
+from evodiff.reporting.hypervolume import common_box, final_hypervolumes, hypervolumes_by_generation
+from evodiff.reporting.notation import (
+    convergence_text,
+    interval_text,
+    number,
+    operator_title,
+    short,
+    title,
+    with_error,
+)
 from evodiff.reporting.statistics import ranked
-from evodiff.reporting.strategies import COSTS, Contest, contest, repeated, strategies
-from evodiff.reporting.strategy_sections import budget_text, interval_text, p_value_text, standing_text
+from evodiff.reporting.strategies import COSTS, Contest, Strategy, contest, repeated, strategies
+from evodiff.reporting.strategy_sections import budget_text, distance_text, p_value_text, standing_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -69,7 +80,24 @@ def comparison_tables(views: Sequence[RunView]) -> list[Table]:
     """Return the table of the runs, and those of their strategies where these were repeated."""
     found = strategies(views)
     contests = [contest(views, found, cost) for cost in COSTS] if repeated(found) else []
-    return [comparison_table(views), *(strategies_table(item) for item in contests if item)]
+    tables = [strategies_table(item) for item in contests if item]
+    return [comparison_table(views), *tables, convergence_table(views, found)]
+
+
+def convergence_table(views: Sequence[RunView], found: Sequence[Strategy]) -> Table:
+    """Return for each strategy how far it is from the best front that all runs know, and whether it still improves."""
+    table = _table("Convergence")
+    table.add_column("strategy", overflow="fold", ratio=1)
+    table.add_column("IGD+ at the end", justify="right")
+    table.add_column("gain a generation lately [95 %]", justify="right", overflow="fold")
+    box = common_box(views)
+    front = best_known_front(views, box)
+    for strategy in found:
+        runs = [views[index] for index in strategy.runs]
+        distance = median(igd_plus(view.candidates, box, front) for view in runs)
+        convergence = diagnose([hypervolumes_by_generation(view, box) for view in runs])
+        table.add_row(Text(strategy.name), number(distance), convergence_text(convergence))
+    return table
 
 
 def strategies_table(found: Contest) -> Table:
@@ -78,21 +106,23 @@ def strategies_table(found: Contest) -> Table:
     table.add_column("strategy", overflow="fold", ratio=1)
     table.add_column("runs", justify="right")
     table.add_column("hypervolume, median [95 %]", justify="right")
+    table.add_column("IGD+, median [95 %]", justify="right")
     for standing in found.standings:
         runs = str(len(standing.hypervolumes))
-        table.add_row(Text(standing.strategy.name), runs, standing_text(standing))
+        table.add_row(Text(standing.strategy.name), runs, standing_text(standing), distance_text(standing))
     if found.differences:
         table.add_section()
-        table.add_row(Text("first over second", style="dim"), Text("p", style="dim"), Text("A12 [95 %]", style="dim"))
+        heads = ("first over second", "p", "A12 [95 %]", "")
+        table.add_row(*(Text(head, style="dim") for head in heads))
     for item in found.differences:
         pair = Text(f"{item.first.name} over {item.second.name}")
-        table.add_row(pair, p_value_text(item), interval_text(item.effect))
+        table.add_row(pair, p_value_text(item), interval_text(item.effect), "")
     return table
 
 
 def _table(title: str) -> Table:
     return Table(
-        title=title, box=box.SIMPLE_HEAD, width=WIDTH, pad_edge=False, title_justify="left", padding=(0, 1, 0, 0)
+        title=title, box=boxes.SIMPLE_HEAD, width=WIDTH, pad_edge=False, title_justify="left", padding=(0, 1, 0, 0)
     )
 
 

@@ -136,6 +136,17 @@ class InvalidInitial(Full):
         return [[7]]
 
 
+class MoodyMutation(Full):
+    def mutate_informed(self, genome, rng, operator, details):
+        return [random.randrange(3) for _ in genome]
+
+
+class InformedInPlace(Full):
+    def mutate_informed(self, genome, rng, operator, details):
+        genome[0] = (genome[0] + 1) % 3
+        return genome
+
+
 class OtherFeatures(Full):
     def features_many(self, genomes):
         return np.zeros((len(genomes), self.length))
@@ -163,6 +174,8 @@ class OtherFeatures(Full):
         (CollapsingCanonical, "one candidate"),
         (SetDescription, "describe must return plain JSON"),
         (InvalidInitial, "initial"),
+        (MoodyMutation, "mutate_informed.* must take all its randomness"),
+        (InformedInPlace, "mutate_informed.* must leave its argument"),
         (OtherFeatures, "features_many"),
     ],
 )

@@ -15,7 +15,7 @@ from evodiff.engine import Evolution, SurrogateSearch
 from evodiff.engine.acquisition import expected_improvements, improvements, pick_batch
 from evodiff.engine.history import GenerationResult
 from evodiff.engine.prescreen import remembered
-from evodiff.engine.surrogate import Geometry, Surrogate, Warp, chance, rank_correlation
+from evodiff.engine.surrogate import Geometry, Surrogate, Warp, chance, geometries, rank_correlation
 
 RNG = np.random.default_rng
 
@@ -25,8 +25,15 @@ def one_hot(count: int, layers: int, choices: int, seed: int) -> np.ndarray:
 
 
 def modelled(features: np.ndarray, values: np.ndarray) -> tuple[Geometry, Surrogate]:
-    geometry = Geometry(features)
-    return geometry, Surrogate(geometry, values)
+    """Return a model, and the geometry that it has taken."""
+    model = Surrogate(geometries(features), values)
+    return model.geometry, model
+
+
+def dimensions(features: np.ndarray, values: np.ndarray) -> int:
+    """Return the number of features that a model has taken."""
+    geometry, _ = modelled(features, values)
+    return geometry.place(features).rows.shape[1]
 
 
 def test_the_surrogate_is_the_gaussian_process_of_the_textbook():
@@ -91,6 +98,41 @@ def test_features_that_never_vary_leave_a_model_that_knows_nothing():
     mean, deviation = model.predict(geometry.place(np.zeros((2, 3))))
     assert np.allclose(mean, model.values.mean(), atol=1e-6)
     assert np.isfinite(deviation).all()
+
+
+def levels(count: int, genes: int, steps: int, seed: int) -> np.ndarray:
+    return RNG(seed).integers(steps, size=(count, genes)) / (steps - 1)
+
+
+def test_a_gene_in_steps_is_a_choice_where_its_neighbours_are_not_alike(monkeypatch):
+    features = levels(220, 4, 21, 0)
+    values = ((features * 20).round() % 2).sum(axis=1) + 0.1 * features.sum(axis=1)  # every other step is a hill
+    known, unknown = features[:160], features[160:]
+    as_choices = modelled(known, values[:160])
+    assert dimensions(known, values[:160]) == 4 + 4 * 21
+    monkeypatch.setattr("evodiff.engine.surrogate.MOST_LEVELS", 2)
+    as_amounts = modelled(known, values[:160])
+    assert dimensions(known, values[:160]) == 4
+    choices, amounts = (
+        kendalltau(model.predict(geometry.place(unknown))[0], values[160:]).statistic
+        for geometry, model in (as_choices, as_amounts)
+    )
+    assert choices > 0.75
+    assert choices > amounts + 0.1
+
+
+def test_a_gene_in_steps_is_an_amount_where_they_are():
+    features = levels(60, 4, 9, 3)
+    values = (features**2).sum(axis=1)
+    geometry, model = modelled(features, values)
+    assert dimensions(features, values) == 4
+    between = levels(30, 4, 17, 4)  # of which half the values were never seen
+    assert kendalltau(model.predict(geometry.place(between))[0], (between**2).sum(axis=1)).statistic > 0.9
+
+
+@pytest.mark.parametrize("features", [one_hot(60, 4, 3, 0), RNG(0).normal(size=(60, 4)), levels(20, 4, 21, 0)])
+def test_one_hot_amounts_and_too_few_evaluations_are_seen_as_they_are(features):
+    assert dimensions(features, RNG(1).normal(size=len(features))) == features.shape[1]
 
 
 def test_tau_is_scipys():

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import math
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from evodiff.engine.problems import LEVELS, PROBLEMS
 from evodiff.engine.testing import check_space
-from evodiff.engine.validation import Yardstick, differences, run_problems
+from evodiff.engine.validation import Compared, Yardstick, differences, run_problems
+from evodiff.reporting.engine_validation import engine_tables
 
 BY_NAME = {problem.name: problem for problem in PROBLEMS}
 
@@ -73,3 +76,19 @@ def test_the_default_strategy_is_nearer_to_the_front_than_random_search():
     assert [(item.problem, item.strategy) for item in found] == [("ZDT1", "surrogate"), ("DTLZ2", "surrogate")]
     assert found[0].effect == 1.0
     assert found[0].p_value < 0.05
+    assert compared[0].convergence().verdict == "too short"  # four generations
+    medians, _ = compared[0].medians()
+    assert medians[0].tolist() == np.median(compared[0].hypervolume, axis=0).tolist()
+
+
+def test_what_a_terminal_shows_has_ends_courses_and_convergence():
+    shares = np.linspace(0.2, 0.9, 6) + np.array([[0.0], [0.01], [0.02]])
+    compared = [
+        Compared("ZDT1", "surrogate", shares, 1 - shares),
+        Compared("ZDT1", "random", shares / 2, 2 - shares),
+    ]
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(*engine_tables(compared))
+    text = console.export_text()
+    for shown in ("IGD+", "A12 over random", "0.910 [0.900, 0.920]", "0.210", "still improving: 15 %"):
+        assert shown in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -88,3 +89,9 @@ def tree(run: Path):
     """Return the bytes of everything that two equal runs have equal."""
     places = [run / "experiment.json", *(run / "inputs").rglob("*"), *(run / "generations").rglob("*")]
     return {str(path.relative_to(run)): path.read_bytes() for path in places if path.is_file()}
+
+
+def rewrite(path: Path, **changes):
+    """Change values of a document."""
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, **changes}))

@@ -13,7 +13,7 @@ from page_reading import without_variables
 from report_examples import plain_view
 
 from evodiff.reporting import CandidateView, GenerationView, ObjectiveView, RandomArm, RunView
-from evodiff.reporting.comparison import fronts_figure
+from evodiff.reporting.comparison_figures import fronts_figure
 from evodiff.reporting.front_figure import front_figure
 from evodiff.reporting.report import figures
 from evodiff.reporting.statistics import line_of_front

@@ -9,12 +9,15 @@ from math import comb
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from page_reading import read_page, without_variables
 from report_examples import plain_view, run_search
 from rich.console import Console
 
 from evodiff.reporting import ObjectiveView, RunView, view_from_ledger, write_comparison
+from evodiff.reporting.front_distance import best_known_front, igd_plus
+from evodiff.reporting.hypervolume import common_box
 from evodiff.reporting.strategies import contest, doubts, repeated, strategies
 from evodiff.reporting.strategy_sections import bands_figure, standing_text
 from evodiff.reporting.tables import comparison_tables
@@ -80,6 +83,66 @@ def test_standings_and_differences_are_closed_forms() -> None:
     (difference,) = found.differences
     assert (difference.effect.value, difference.effect.low) == (1.0, 1.0)
     assert difference.p_value == pytest.approx(2 / comb(6, 3))
+
+
+def points(name: str, strategy: str, seed: int, *rows: tuple[float, float]) -> RunView:
+    known = {"strategy": {"name": strategy, "settings": {}}, "seed": seed}
+    both = [ObjectiveView("error"), ObjectiveView("accuracy", maximise=True)]
+    kept = [{"objectives": {"error": error, "accuracy": accuracy}, "training_flops": 1.0} for error, accuracy in rows]
+    return plain_view(both, kept, name=name, settings=known)
+
+
+def test_distances_are_those_of_the_definition_to_what_all_runs_know() -> None:
+    views = [
+        points("a0", "a", 0, (8.0, 0.0), (0.0, 5.0)),
+        points("a1", "a", 1, (10.0, 0.0), (4.0, 9.0)),
+        points("b0", "b", 0, (2.0, 10.0), (8.0, 4.0)),
+    ]
+    box = common_box(views)
+    front = best_known_front(views, box)
+    # errors from 0 to 11, accuracies from 10 down to -1; nobody dominates (0, 5) and (2, 10)
+    assert sorted(front.tolist()) == [pytest.approx([0.0, 5 / 11]), pytest.approx([2 / 11, 0.0])]
+
+    def distance(rows: list[tuple[float, float]]) -> float:
+        scaled = [np.array([error / 11, (10 - accuracy) / 11]) for error, accuracy in rows]
+        return float(np.mean([min(np.linalg.norm(np.maximum(row - target, 0)) for row in scaled) for target in front]))
+
+    found = contest(views, strategies(views), "evaluations")
+    assert found is not None
+    first, second = found.standings
+    assert first.distances == pytest.approx((distance([(8, 0), (0, 5)]), distance([(10, 0), (4, 9)])))
+    assert second.distances == pytest.approx((distance([(2, 10), (8, 4)]),))
+    assert first.median_distance.value == pytest.approx(np.mean(first.distances))
+    for band in found.distance_bands:
+        assert list(band.median) == sorted(band.median, reverse=True)
+    assert igd_plus((), box, front) == pytest.approx(np.mean([np.linalg.norm(1 - target) for target in front]))
+    assert igd_plus(views[0].candidates, box, front[:0]) == 0
+
+
+def test_runs_without_anything_feasible_have_no_distance() -> None:
+    failed = [plain_view(ERROR, [{"failure": "non-finite loss"}], name=name) for name in ("a", "b")]
+    box = common_box(failed)
+    assert igd_plus(failed[0].candidates, box, best_known_front(failed, box)) == 0
+
+
+def test_whether_runs_still_improve_is_read_from_their_generations() -> None:
+    def of_generations(name: str, strategy: str, seed: int, *errors: float) -> RunView:
+        rows = [{"objectives": {"error": error}, "generation": index} for index, error in enumerate(errors)]
+        known = {"strategy": {"name": strategy, "settings": {}}, "seed": seed}
+        return plain_view(ERROR, rows, name=name, settings=known)
+
+    views = [
+        *(of_generations(f"m{seed}", "moving", seed, *np.linspace(9, 1, 6).tolist()) for seed in range(2)),
+        *(of_generations(f"s{seed}", "still", seed, 10.0, 2.0, 2.0, 2.0, 2.0, 2.0) for seed in range(2)),
+    ]
+    found = contest(views, strategies(views), "evaluations")
+    assert found is not None
+    assert [standing.convergence.verdict for standing in found.standings] == ["still improving", "converged"]
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(*comparison_tables(views))
+    text = console.export_text()
+    assert "still improving" in text
+    assert "converged" in text
 
 
 def test_the_budget_is_what_every_run_has_spent() -> None:
@@ -161,11 +224,11 @@ def test_the_page_of_searches_over_seeds_shows_bands_standings_and_differences(t
     ]
     path = write_comparison(views, tmp_path / "comparison.html")
     page = read_page(path.read_text(encoding="utf-8"))
-    assert {"strategies", "differences", "hypervolume", "fronts", "runs"} <= set(page.ids)
+    assert {"strategies", "differences", "hypervolume", "distance", "fronts", "runs"} <= set(page.ids)
     assert "nsga2 over random" in page.text
     assert "nsga2 has 3 runs" in page.text
     graph_objects = pytest.importorskip("plotly.graph_objects")
-    for name in ("evaluations-figure", "compute-figure"):
+    for name in (f"{cost}-{kind}" for cost in ("evaluations", "compute") for kind in ("figure", "distance-figure")):
         figure = page.data["figures"][name]
         assert [trace.get("name") for trace in figure["data"]] == [None, "nsga2 (3)", None, "random (3)"]
         graph_objects.Figure(without_variables(figure["data"]), without_variables(copy.deepcopy(figure["layout"])))
