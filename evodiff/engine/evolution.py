@@ -102,6 +102,12 @@ class Evolution(Generic[G]):
         self.space = space
         self.objectives = parse_objectives(objectives)
         check_sizes(population_size=(population_size, 1), rungs=(rungs, 1), seed=(seed, 0))
+        if inherit and replicate_ties:
+            raise SettingsError(
+                "Expected replicates of one candidate to start alike, found inherit and replicate_ties together: a"
+                " replicate has its own seed and nobody's weights.",
+                remedy="Choose one of the two.",
+            )
         self.population_size = population_size
         self.seed = seed
         self.rungs = rungs

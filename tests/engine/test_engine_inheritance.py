@@ -82,6 +82,8 @@ def test_what_lies_on_the_disk_decides_nothing(tmp_path):
 class Returning(NSGA2):
     """Name the best survivor its own parent, on the rung above and as a replicate, beside children of it."""
 
+    promotes = False
+
     def propose(self, history, space, rng, generation, n):
         best = history.survivors[0]
         yield Proposal(history.genome(best), (best,), "promotion", rung=1)

@@ -9,6 +9,7 @@ import pytest
 from toy_space import DigitSpace, error, evolution, tree
 
 from evodiff.engine import Evolution
+from evodiff.errors import SettingsError
 
 DEVIATION = 0.5
 
@@ -64,6 +65,11 @@ def test_the_front_is_less_of_luck():
         return float(np.mean(gaps))
 
     assert 0 < optimism(True) < 0.7 * optimism(False)
+
+
+def test_replicates_and_inheritance_exclude_each_other():
+    with pytest.raises(SettingsError, match="replicate_ties"):
+        search(0, inherit=True)
 
 
 def test_replicates_are_on_record_and_replayed(tmp_path):
