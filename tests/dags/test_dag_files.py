@@ -103,7 +103,7 @@ def test_only_pools_that_the_bootstrap_makes_are_named(read: dict[str, Any]) -> 
     pools = {task["pool"] for dag in read["dags"].values() for task in dag["tasks"].values()}
     assert pools <= {"default_pool", "training", "mps", "dvc"}
     tasks = read["dags"]["evolve_architecture"]["tasks"]
-    assert [name for name, task in tasks.items() if task["pool"] == "dvc"] == ["archive", "register", "canary_deploy"]
+    assert {name for name, task in tasks.items() if task["pool"] == "dvc"} == {"archive", "register", "canary_deploy"}
 
 
 def test_every_field_of_the_form_is_one_that_opening_knows(read: dict[str, Any]) -> None:
