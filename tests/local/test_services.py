@@ -46,6 +46,14 @@ def wait_for(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
     return found
 
 
+def words(process: psutil.Process) -> list[str]:
+    """Return the command line of a process, which may have ended meanwhile."""
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []
+
+
 def family(site: Site) -> list[psutil.Process]:
     """Return all processes of the services, once the tasks that two of them keep are there."""
     running = started(site)
@@ -53,7 +61,7 @@ def family(site: Site) -> list[psutil.Process]:
 
     def complete() -> list[psutil.Process]:
         found = members(running.ours())
-        return found if sum("task" in process.cmdline() for process in found) == 2 else []
+        return found if sum("task" in words(process) for process in found) == 2 else []
 
     found: list[psutil.Process] = wait_for(complete)
     return found
@@ -85,7 +93,7 @@ def test_what_was_started_is_ended_even_where_its_parents_were_killed(site: Site
     assert not up(site, print)
     processes = family(site)
     for process in processes:
-        if "between" in process.cmdline():
+        if "between" in words(process):
             process.kill()
     assert down(site)
     assert alive(processes) == []
