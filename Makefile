@@ -46,7 +46,7 @@ down: ## end what `make up` started
 test: install ## run all tests
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile
 
-test-slow: install ## the tests that take minutes of a real scheduler each
+test-slow: install ## the tests that take minutes each
 	$(BIN)/pytest -m slow
 
 check: install ## formatting, lint, types

@@ -6,7 +6,8 @@ are the steps that each plan adds, those of failed trials too.
 
 What an arm has reached after a generation is the hypervolume of its front, judged once more: by images from other noise
 than the search's, and more of them, so that candidates which were lucky in the search count for what they are. The box
-is that of the mark's run. Differences are paired by seed.
+is that of the mark's run. Differences are paired by seed. With inheritance too, trials on the full rung start from
+scratch, so that fronts are comparable.
 
 What is finished is stored below ``--out``: start again with the same options to go on, or with more ``--seeds``.
 
@@ -49,6 +50,7 @@ ARMS = {
     METHOD: {"strategy": "surrogate", "rungs": 2},
     "without rungs": {"strategy": "surrogate"},
     "without the surrogate": {"strategy": "nsga2", "rungs": 2},
+    "with inheritance": {"strategy": "surrogate", "rungs": 2, "inherit": True},
     "three rungs": {"strategy": "surrogate", "rungs": 3},
 }
 JUDGE_SEED = 1_000_003  # of the noise that fronts are judged from; searches have small seeds

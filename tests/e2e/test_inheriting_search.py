@@ -72,6 +72,7 @@ def test_children_start_from_the_weights_of_their_parents_and_say_what_they_got(
     assert configs
 
 
+@pytest.mark.slow
 def test_a_search_that_is_killed_again_and_again_ends_with_the_same_bytes(
     searched: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
@@ -190,6 +191,7 @@ def test_inheritance_is_frozen(searched: Path) -> None:
         check_resume(run, load_settings({"inherit": False}), {"inherit": False})
 
 
+@pytest.mark.slow
 def test_an_archive_builds_generations_that_inherit_again(searched: Path, tmp_path: Path) -> None:
     archive = searched.parent / "archive"
     recorded = json.loads((archive / "archive" / "run" / "g0003" / "inputs" / "recorded.json").read_text())
