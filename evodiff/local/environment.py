@@ -89,8 +89,6 @@ def service_environment(site: Site, environment: Mapping[str, str] = os.environ)
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{airflow / 'airflow.db'}",
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(airflow / "logs"),
         "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
-        # Seconds between two looks at what is to be done: a generation is a chain of some ten tasks.
-        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.3",
         "AIRFLOW__TRIGGERER__CAPACITY": "100",
         "MLFLOW_TRACKING_URI": site.mlflow_url,
         "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{mlflow / 'mlflow.db'}",
