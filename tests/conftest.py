@@ -35,6 +35,7 @@ def environment(cache_dir: Path) -> dict[str, str]:
         "EVODIFF_CACHE_DIR": str(cache_dir),
         "EVODIFF_CALIBRATION_SECONDS": "1",
         "EVODIFF_EVALUATION__SAMPLES": "64",
+        "EVODIFF_ARCHIVE": str(cache_dir.parent / "no-archive"),  # whatever lies in the working folder
         "OMP_NUM_THREADS": "1",
     }
 
