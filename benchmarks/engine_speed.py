@@ -94,7 +94,7 @@ def tell_all(evolution, trials, values):
 
 def grow(space, folder, candidates, population, sizes, clock):
     """Grow a run; return, for each of ``sizes``, lists of seconds to open it, to ask, and to tell one trial."""
-    Evolution(space, objectives=["quality", "size"], population_size=population, ledger=folder)
+    Evolution(space, objectives=["quality", "size"], population_size=population, ledger=folder, strategy="nsga2")
     evolution = Evolution.open(space, folder)
     times = {size: {"open": [], "ask": [], "tell": []} for size in sizes}
     told = 0

@@ -41,6 +41,7 @@ _ELSEWHERE: Final = {
     "MLFLOW_PORT",
     "REQUIRE_SERVERS",
     "RETRY_SECONDS",
+    "SERVICES_MARK",
     "SLOTS",
 }
 

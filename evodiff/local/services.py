@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 START_SECONDS = 240.0
 GRACE_SECONDS = 20.0
 SAME_SECONDS = 60.0  # when a process began is told by the wall clock, which may be set meanwhile
+MARK = "EVODIFF_SERVICES_MARK"
 LOG_BYTES = 10_000_000  # a longer log of the services before is set aside
 
 
@@ -40,25 +42,28 @@ class Started:
     """The process that holds the services, and when the system says it began, so that a reused id is not mistaken.
 
     ``sessions`` says the same of the first process of each session that belongs to it: its own, and one a service. A
-    process stays in its session whatever becomes of its parents, so it is found even if they were killed.
+    process stays in its session whatever becomes of its parents, so it is found even if they were killed. ``mark`` is
+    in the environment of all of them, for those whose session nobody has seen before their parents ended.
     """
 
     process_id: int
     created: float
     sessions: Mapping[int, float] = field(default_factory=dict)
+    mark: str = ""
 
     def alive(self) -> bool:
         """Tell whether it still runs."""
         return _began(self.process_id, self.created) is True
 
     def of_now(self) -> Started:
-        """Return it with the sessions that its descendants lead now beside those that were known."""
+        """Return it with the sessions that its descendants are in now beside those that were known."""
         sessions = {self.process_id: self.created, **self.sessions}
-        if self.alive():
-            for process in members({self.process_id}):
-                with suppress(OSError, psutil.Error):
-                    leader = os.getsid(process.pid)
-                    sessions.setdefault(leader, psutil.Process(leader).create_time())
+        descendants = members({self.process_id}) if self.alive() else []
+        for process in [*descendants, *_marked(self.mark)]:
+            with suppress(OSError, psutil.Error):
+                leader = os.getsid(process.pid)
+                alive = psutil.pid_exists(leader)
+                sessions.setdefault(leader, psutil.Process(leader).create_time() if alive else self.created)
         return replace(self, sessions=sessions)
 
     def ours(self) -> set[int]:
@@ -153,7 +158,7 @@ def started(site: Site) -> Started | None:
     try:
         content = json.loads(_file(site).read_text(encoding="utf-8"))
         sessions = {int(leader): float(created) for leader, created in content.get("sessions", {}).items()}
-        return Started(int(content["process_id"]), float(content["created"]), sessions)
+        return Started(int(content["process_id"]), float(content["created"]), sessions, content.get("mark", ""))
     except (OSError, ValueError, KeyError):
         return None
 
@@ -185,6 +190,16 @@ def migrate(site: Site, environment: dict[str, str]) -> None:
     stamp.write_text(json.dumps(versions), encoding="utf-8")
 
 
+def _marked(mark: str) -> list[psutil.Process]:
+    """Return the living processes with a mark in their environment."""
+    found = []
+    for process in psutil.process_iter() if mark else ():
+        with suppress(OSError, psutil.Error):  # it has ended meanwhile, or is somebody else's
+            if process.environ().get(MARK) == mark:
+                found.append(process)
+    return found
+
+
 def _run_all(commands: Sequence[Sequence[str]], environment: dict[str, str]) -> None:
     """Run commands side by side and wait for all of them."""
     processes = [
@@ -206,17 +221,18 @@ def _start(site: Site, environment: Mapping[str, str]) -> Started:
         site.log.replace(site.log.with_name("services.log.1"))
     # It reads a file of variables by itself, which would win over ours: `.env` holds those of the containers.
     arguments = ["start", "--no-prefix", "--env", os.devnull, "--procfile", str(site.project / "Procfile")]
+    mark = secrets.token_hex(8)
     with site.log.open("a", encoding="utf-8") as log:
         process = subprocess.Popen(  # noqa: S603 - a command of ours
             [sys.executable, "-m", "honcho", *arguments],
-            env=environment,
+            env={**environment, MARK: mark},
             cwd=site.project,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    return _remember(site, Started(process.pid, psutil.Process(process.pid).create_time()))
+    return _remember(site, Started(process.pid, psutil.Process(process.pid).create_time(), mark=mark))
 
 
 def _wait(site: Site, holder: Started) -> None:

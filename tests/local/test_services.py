@@ -176,6 +176,21 @@ def test_a_service_that_ends_at_once_leaves_nothing_behind(site: Site) -> None:
     assert started(site) is None
 
 
+def test_tasks_whose_session_nobody_has_seen_are_ended_though_all_above_them_are_dead(site: Site) -> None:
+    assert up(site, print)
+    processes = family(site)
+    running = started(site)
+    assert running is not None
+    content = json.loads((site.home / "up.json").read_text())
+    above = [process for process in processes if not {"between", "task"} & set(words(process))]
+    for process in above:
+        process.kill()
+    wait_for(lambda: not alive(above))
+    (site.home / "up.json").write_text(json.dumps({**content, "sessions": {}}))
+    assert down(site)
+    assert alive(processes) == []
+
+
 def test_two_that_start_the_same_services_at_once_start_them_once(site: Site) -> None:
     began: list[bool] = []
     threads = [threading.Thread(target=lambda: began.append(up(site, print))) for _ in range(2)]
