@@ -98,7 +98,7 @@ def peak_activation_elements(resolved: ResolvedGenome, batch: int) -> int:
     return max(peak, always + sum(kept.values()) + next(parts).peak_elements)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=4096)
 def _parts(resolved: ResolvedGenome, batch: int) -> tuple[PartCost, ...]:
     """Return embedding, stem, for each layer its junction (where connections arrive) and its operation, and output."""
     shape, parameters = resolved.shape, resolved.genome.parameters

@@ -248,7 +248,7 @@ class ArchitectureSpace:
         return cls(ImageShape(**settings.pop("shape")), calibration=calibration, **settings)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=4096)
 def _resolved(genome: ArchitectureGenome, shape: ImageShape) -> ResolvedGenome:
     return resolve(genome, shape)
 
