@@ -40,6 +40,7 @@ def test_promoted_trials_are_trained_to_the_full_steps_and_the_front_is_theirs(s
         assert json.loads(config.read_text())["steps"] == 12
 
 
+@pytest.mark.slow
 def test_a_promotion_without_its_checkpoint_has_the_same_bytes(
     searched: Path, evodiff: CommandLine, tmp_path: Path
 ) -> None:
