@@ -97,7 +97,7 @@ def test_a_child_of_the_parents_genome_is_the_parent_bit_for_bit():
 
 @pytest.mark.parametrize("norm", ["group", "layer", "rms"])
 @pytest.mark.parametrize("modulation", ["add", "scale_shift", "gated", "none"])
-@pytest.mark.parametrize("channels", [2, 3, 4])
+@pytest.mark.parametrize("channels", [2, 3])
 def test_more_channels_in_the_middle_of_a_chain_leave_the_function_as_it_was(norm, modulation, channels):
     parent = genome_of(
         layer("a", "residual"),
@@ -199,20 +199,20 @@ def test_a_deepened_unet_returns_what_the_shallower_one_did(name):
     genome = ddpm_unet(SHAPE)
     genome = replace(genome, parameters=replace(genome.parameters, width=8))
     preserved = 0
-    for seed in range(8):
+    for seed in range(4):
         child = MUTATIONS[name](genome, np.random.default_rng(seed), FREE)
         parent = trained(genome)
         network, report = child_of(child, parent)
         preserved += report.preserves_function
         if report.preserves_function:
             assert difference(network, parent) < TOLERANCE
-    assert preserved >= 6
+    assert preserved >= 3
 
 
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_whoever_is_said_to_preserve_the_function_does(name):
     """Over random genomes and every mutation: the report is never wrong, and never raises."""
-    for seed in range(6):
+    for seed in range(3):
         shape = SHAPES[seed % len(SHAPES)]
         genome = sampled(shape, seed)
         child_genome = SPACES[shape].mutate(genome, np.random.default_rng(seed), name)
