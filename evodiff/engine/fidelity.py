@@ -74,7 +74,8 @@ def agreement(history: History[G], rung: int) -> RungAgreement:
     both = [
         (low, high)
         for candidate in history.on_rung(rung + 1)
-        if (low := history.standing_on(candidate, rung)).feasible
+        if rung in history.rungs(candidate)  # a strategy of one's own may begin higher
+        and (low := history.standing_on(candidate, rung)).feasible
         and (high := history.standing_on(candidate, rung + 1)).feasible
     ]
     taus: dict[str, float] = {}

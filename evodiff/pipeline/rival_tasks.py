@@ -11,7 +11,7 @@ from evodiff.architecture.network import build_network
 from evodiff.engine.encoding import encode_document
 from evodiff.errors import TrialFailure
 from evodiff.evaluation.latency import compare_latency
-from evodiff.evaluation.score import ScoringInputs, part, score, scoring_inputs
+from evodiff.evaluation.score import ScoringInputs, score, scoring_inputs
 from evodiff.pipeline.rivals import (
     VALIDATION,
     score_file,
@@ -19,8 +19,7 @@ from evodiff.pipeline.rivals import (
     warm_up_steps,
     weights_folder,
 )
-from evodiff.pipeline.run import Run
-from evodiff.pipeline.trial import CHECKPOINT_SECONDS, load_network
+from evodiff.pipeline.trial import CHECKPOINT_SECONDS, load_network, open_run, training_part
 from evodiff.sampling import NoiseSchedule
 from evodiff.training import save_weights, train
 from evodiff.training.digests import weights_damage
@@ -29,8 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from torch import Tensor
-
+    from evodiff.pipeline.run import Run
     from evodiff.settings import TrainingSettings
     from evodiff.workers import WorkerContext
 
@@ -45,7 +43,7 @@ def train_and_score(payload: Mapping[str, Any], context: WorkerContext) -> dict[
     Raises:
         Interrupted: the pool was asked to stop.
     """
-    run, candidate, seed = _open(payload["run"]), payload["candidate"], payload["seed"]
+    run, candidate, seed = open_run(payload["run"]), payload["candidate"], payload["seed"]
     for steps in sorted(payload["stages"]):
         warm_up = warm_up_steps(run.training, steps)
         content: dict[str, Any] = {"candidate": candidate, "steps": steps, "seed": seed, "warm_up_steps": warm_up}
@@ -63,7 +61,7 @@ def train_and_score(payload: Mapping[str, Any], context: WorkerContext) -> dict[
 
 def measure_rivals(payload: Mapping[str, Any], context: WorkerContext) -> dict[str, Any]:
     """Time one denoiser call of every network of ``genomes`` (by id) in interleaved turns, into ``latency.json``."""
-    run = _open(payload["run"])
+    run = open_run(payload["run"])
     genomes = {name: ArchitectureGenome.from_json(genome) for name, genome in payload["genomes"].items()}
     batch = run.evaluation.serving_batch
     found = compare_latency(list(genomes.values()), run.shape, batch, run.calibration, device=context.device)
@@ -93,7 +91,7 @@ def train_from_scratch(
     """
     if not weights_damage(folder):
         return folder
-    images, labels = _training_part(str(run.path))
+    images, labels = training_part(str(run.path))
     result = train(
         build_network(genome, run.shape, seed=seed).to(context.device),
         images,
@@ -155,16 +153,6 @@ def _checkpoints(run: Run) -> Path:
 
 
 @lru_cache(maxsize=2)
-def _open(path: str) -> Run:
-    return Run.open(path)
-
-
-@lru_cache(maxsize=2)
-def _training_part(path: str) -> tuple[Tensor, Tensor | None]:
-    return part(_open(path).dataset(), "train")
-
-
-@lru_cache(maxsize=2)
 def _test_inputs(path: str) -> ScoringInputs:
-    run = _open(path)
+    run = open_run(path)
     return scoring_inputs(run.dataset(), run.feature_net("report"), "test")

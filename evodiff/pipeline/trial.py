@@ -44,7 +44,7 @@ def train_trial(payload: Mapping[str, Any], context: WorkerContext) -> dict[str,
         TrialFailure: the trial failed for a reason of its own.
         Interrupted: the pool was asked to stop; a checkpoint lies under ``RUN/scratch``.
     """
-    run = _open(payload["run"])
+    run = open_run(payload["run"])
     return {"weights": train_into(run.ledger.weights_folder(payload["trial"]), run, payload, context)}
 
 
@@ -58,7 +58,7 @@ def evaluate_trial(payload: Mapping[str, Any], context: WorkerContext) -> dict[s
     Raises:
         TrialFailure: the network generates images that are not finite.
     """
-    run = _open(payload["run"])
+    run = open_run(payload["run"])
     return _judged(run.ledger.weights_folder(payload["trial"]), run, context)
 
 
@@ -70,7 +70,7 @@ def train_and_evaluate_trial(payload: Mapping[str, Any], context: WorkerContext)
 
 def train_from_scratch(payload: Mapping[str, Any], context: WorkerContext) -> dict[str, Any]:
     """Train a trial of protocol ``scratch`` into ``RUN/scratch-front/ID``, judge it, and return as for a trial."""
-    run = _open(payload["run"])
+    run = open_run(payload["run"])
     folder = scratch_weights(run, payload["trial"]["candidate"])
     train_into(folder, run, payload, context)
     return _judged(folder, run, context)
@@ -110,7 +110,7 @@ def train_final(payload: Mapping[str, Any], context: WorkerContext) -> dict[str,
     It goes on from the candidate's trial, unless that started from the weights of others. The first to publish wins:
     what a twin has trained meanwhile for as many steps, or more, stays.
     """
-    run = _open(payload["run"])
+    run = open_run(payload["run"])
     folder = run.final_folder(payload["trial"]["candidate"])
     _set_damaged_aside(run, folder)
     if published_steps(folder) < payload["steps"]:
@@ -205,7 +205,7 @@ def _train(
     reference_curve: list[float] | None,
     context: WorkerContext,
 ) -> TrainingResult:
-    images, labels = _training_part(str(run.path))
+    images, labels = training_part(str(run.path))
     return train(
         network.to(context.device),
         images,
@@ -227,16 +227,18 @@ def _train(
 
 
 @lru_cache(maxsize=2)
-def _open(path: str) -> Run:
+def open_run(path: str) -> Run:
+    """Open the run at ``path``."""
     return Run.open(path)
 
 
 @lru_cache(maxsize=2)
-def _training_part(path: str) -> tuple[Tensor, Tensor | None]:
-    return part(_open(path).dataset(), "train")
+def training_part(path: str) -> tuple[Tensor, Tensor | None]:
+    """Return the training images of the run at ``path`` and their labels."""
+    return part(open_run(path).dataset(), "train")
 
 
 @lru_cache(maxsize=2)
 def _scoring_inputs(path: str) -> ScoringInputs:
-    run = _open(path)
+    run = open_run(path)
     return scoring_inputs(run.dataset(), run.feature_net())

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import kendalltau
 from toy_space import DigitSpace, error, evolution, tree
 
-from evodiff.engine import Evolution
+from evodiff.engine import NSGA2, Evolution, Proposal
 from evodiff.engine.fidelity import added_steps, rung_steps
 
 
@@ -130,6 +130,22 @@ def test_a_run_of_several_rungs_is_replayed(tmp_path, strategy):
     assert [item.to_json() for item in again.results()] == [item.to_json() for item in whole.results()]
     other = tree(run(5, ledger=tmp_path / "other", strategy=strategy).ledger.path)
     assert {name: other[name] for name in before} == before
+
+
+class Skipping(NSGA2):
+    """Begins on the highest rung."""
+
+    promotes = False
+
+    def propose(self, history, space, rng, generation, n):
+        for _ in range(n):
+            yield Proposal(space.sample(rng), rung=1)
+
+
+def test_candidates_that_begin_higher_say_nothing_of_the_rung_below():
+    search = run(3, strategy=Skipping())
+    assert {row["rung"] for row in plans(search)[1]} == {1}
+    assert search.results()[-1].fidelity["0"]["pairs"] == 0
 
 
 def test_promotable_candidates_are_those_below_the_top_in_the_order_of_promotion():

@@ -41,7 +41,7 @@ class Pixels:
 @pytest.fixture(autouse=True)
 def random_images(monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = ScoringInputs(Pixels(), IMAGES, None, Pixels().features(IMAGES))
-    monkeypatch.setattr(rival_tasks, "_training_part", lambda path: (IMAGES, None))
+    monkeypatch.setattr(rival_tasks, "training_part", lambda path: (IMAGES, None))
     monkeypatch.setattr(rival_tasks, "_test_inputs", lambda path: inputs)
 
 
