@@ -44,12 +44,12 @@ def layer_operations(resolved: ResolvedGenome, batch: int) -> dict[str, list[Ope
 
 def parameter_count(resolved: ResolvedGenome) -> int:
     """Return the number of parameters of the network, exactly."""
-    return sum(part.parameters for part in _parts(resolved, 1))
+    return _totals(resolved)[0]
 
 
 def flops(resolved: ResolvedGenome, batch: int = 1) -> float:
     """Return the multiply-adds, counted as two, of a forward pass: convolutions, linear layers and attention."""
-    return sum(part.flops for part in _parts(resolved, batch))
+    return batch * _totals(resolved)[1]
 
 
 def training_flops(resolved: ResolvedGenome, batch: int) -> float:
@@ -74,10 +74,23 @@ def memory_mb(resolved: ResolvedGenome, batch: int) -> float:
 
 def peak_activation_elements(resolved: ResolvedGenome, batch: int) -> int:
     """Return the largest number of activations alive at once during a forward pass of ``batch`` images."""
+    return batch * _peak_of_one(resolved)
+
+
+@lru_cache(maxsize=8192)
+def _totals(resolved: ResolvedGenome) -> tuple[int, float]:
+    """Return the parameters, and the multiply-adds of one image."""
+    parts = _parts(resolved, 1)
+    return sum(part.parameters for part in parts), sum(part.flops for part in parts)
+
+
+@lru_cache(maxsize=8192)
+def _peak_of_one(resolved: ResolvedGenome) -> int:
+    """Return the largest number of activations alive at once for one image; a batch takes as many times more."""
     shape = resolved.shape
-    parts = iter(_parts(resolved, batch))
+    parts = iter(_parts(resolved, 1))
     embedding = next(parts)
-    always = batch * shape.channels * shape.size**2
+    always = shape.channels * shape.size**2
     peak = always + embedding.peak_elements
     always += embedding.kept
     stem = next(parts)
@@ -98,7 +111,7 @@ def peak_activation_elements(resolved: ResolvedGenome, batch: int) -> int:
     return max(peak, always + sum(kept.values()) + next(parts).peak_elements)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=8192)
 def _parts(resolved: ResolvedGenome, batch: int) -> tuple[PartCost, ...]:
     """Return embedding, stem, for each layer its junction (where connections arrive) and its operation, and output."""
     shape, parameters = resolved.shape, resolved.genome.parameters
@@ -133,9 +146,8 @@ def _parts(resolved: ResolvedGenome, batch: int) -> tuple[PartCost, ...]:
 
 def _operation(batch: int, layer: ResolvedLayer, embedding: int, channels_last: bool) -> PartCost:
     gene = layer.gene
-    settings = tuple(gene.settings.items())
     shapes = (layer.in_channels, layer.out_channels, layer.in_size, embedding)
-    return layer_cost(batch, gene.component, settings, *shapes, channels_last)
+    return layer_cost(batch, gene.component, gene.chosen, *shapes, channels_last)
 
 
 @lru_cache(maxsize=4096)

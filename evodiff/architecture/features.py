@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
 
 from evodiff.architecture import cost
-from evodiff.architecture.genome import GENES, STEM, ArchitectureComponent
+from evodiff.architecture.genome import GENES, STEM, ArchitectureComponent, LayerGene
 from evodiff.architecture.graph import WIDENING, ResolvedGenome
 
 LEVELS: Final = 4
@@ -32,15 +32,20 @@ _GLOBAL_NAMES = (
 _CONNECTION_NAMES = ("connections", "concat_connections", "connections_from_stem", "mean_span", "longest_span")
 _LEVEL_NAMES = ("blocks", "attention", "log_channels")
 
+_COMPONENTS = tuple(GENES)
+_CHOICES = tuple(
+    (component, name, value)
+    for component, settings in GENES.items()
+    for name, choices in settings.items()
+    for value in choices
+)
+_PLACES = {(component, name, repr(value)): place for place, (component, name, value) in enumerate(_CHOICES)}
+_COMPONENT_OF_CHOICE = np.array([_COMPONENTS.index(component) for component, _, _ in _CHOICES])
+
 FEATURE_NAMES: Final[tuple[str, ...]] = (
     *_GLOBAL_NAMES,
-    *(f"count_{component.value}" for component in GENES),
-    *(
-        f"share_{component.value}_{name}_{value}"
-        for component, settings in GENES.items()
-        for name, choices in settings.items()
-        for value in choices
-    ),
+    *(f"count_{component.value}" for component in _COMPONENTS),
+    *(f"share_{component.value}_{name}_{value}" for component, name, value in _CHOICES),
     *_CONNECTION_NAMES,
     *(f"level{level}_{name}" for level in range(LEVELS) for name in _LEVEL_NAMES),
 )
@@ -88,17 +93,18 @@ def _global_features(resolved: ResolvedGenome) -> list[float]:
 
 
 def _setting_features(resolved: ResolvedGenome) -> list[float]:
-    counts = Counter(layer.gene.component for layer in resolved.layers)
-    values = Counter(
-        (layer.gene.component, name, value) for layer in resolved.layers for name, value in layer.gene.settings.items()
-    )
-    shares = [
-        values[component, name, value] / max(counts[component], 1)
-        for component, settings in GENES.items()
-        for name, choices in settings.items()
-        for value in choices
-    ]
-    return [*(float(counts[component]) for component in GENES), *shares]
+    places = [place for layer in resolved.layers for place in _places(layer.gene)]
+    found = np.bincount(places, minlength=len(_COMPONENTS) + len(_CHOICES))
+    counts, values = found[: len(_COMPONENTS)], found[len(_COMPONENTS) :]
+    shares = values / np.maximum(counts, 1)[_COMPONENT_OF_CHOICE]
+    return [*counts.tolist(), *shares.tolist()]
+
+
+@lru_cache(maxsize=8192)
+def _places(gene: LayerGene) -> tuple[int, ...]:
+    """Return where a layer counts: under its component, and under each of its choices behind those."""
+    chosen = (_PLACES[gene.component, name, repr(value)] for name, value in gene.settings.items())
+    return _COMPONENTS.index(gene.component), *(len(_COMPONENTS) + place for place in chosen)
 
 
 def _connection_features(resolved: ResolvedGenome) -> list[float]:

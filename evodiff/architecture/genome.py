@@ -145,8 +145,13 @@ class LayerGene:
         object.__setattr__(self, "settings", MappingProxyType(dict(sorted(self.settings.items()))))
 
     @cached_property
+    def chosen(self) -> tuple[tuple[str, Setting], ...]:
+        """Names and values of the settings, by name."""
+        return tuple(self.settings.items())
+
+    @cached_property
     def _hash(self) -> int:
-        return hash((self.key, self.component, tuple(self.settings.items())))
+        return hash((self.key, self.component, self.chosen))
 
     def __hash__(self) -> int:
         return self._hash

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
+from operator import itemgetter
+from typing import NamedTuple
 
 from evodiff.architecture.genome import (
     MAX_LAYERS,
@@ -24,8 +27,7 @@ KEY_PATTERN = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 WIDENING = frozenset({ArchitectureComponent.CONV, ArchitectureComponent.RESIDUAL})
 
 
-@dataclass(frozen=True)
-class Edge:
+class Edge(NamedTuple):
     """An incoming connection: position of its source (-1 is the stem), the source's channels, and how it merges."""
 
     source: int
@@ -33,8 +35,7 @@ class Edge:
     merge: str
 
 
-@dataclass(frozen=True)
-class ResolvedLayer:
+class ResolvedLayer(NamedTuple):
     """A layer with its shapes filled in.
 
     ``trunk_channels`` come from the layer before. ``in_channels`` is what the layer's own operation sees: the trunk
@@ -54,9 +55,9 @@ class ResolvedLayer:
     out_size: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ResolvedGenome:
-    """A genome as a network of known shapes for images of ``shape``."""
+    """A genome as a network of known shapes for images of ``shape``; equal to itself alone, so that hashing is free."""
 
     genome: ArchitectureGenome
     shape: ImageShape
@@ -75,8 +76,9 @@ class ResolvedGenome:
         return self.layers[-1].out_channels if self.layers else self.width
 
 
+@lru_cache(maxsize=8192)
 def resolve(genome: ArchitectureGenome, shape: ImageShape) -> ResolvedGenome:
-    """Fill in channels and resolutions, in one pass over the layers.
+    """Fill in channels and resolutions, in one pass over the layers; what was resolved lately is remembered.
 
     Raises:
         InvalidGenome: the genome makes no network for this shape; the message names the gene and the remedy.
@@ -91,8 +93,8 @@ def resolve(genome: ArchitectureGenome, shape: ImageShape) -> ResolvedGenome:
     for index, gene in enumerate(genome.layers):
         trunk_channels, in_size = outputs[index - 1]
         edges = tuple(
-            _edge(edge, position[edge.source], outputs, in_size)
-            for edge in sorted(incoming.get(index, []), key=lambda edge: (position[edge.source], edge.merge))
+            _edge(edge, source, outputs, in_size)
+            for source, _, edge in sorted(incoming.get(index, ()), key=itemgetter(0, 1))
         )
         concatenated = sum(edge.channels for edge in edges if edge.merge == "concat")
         widening = gene.component in WIDENING
@@ -173,8 +175,9 @@ def _stem_size(genome: ArchitectureGenome, shape: ImageShape) -> int:
     return shape.size // patch
 
 
-def _incoming(genome: ArchitectureGenome, position: dict[str, int]) -> dict[int, list[Connection]]:
-    incoming: dict[int, list[Connection]] = {}
+def _incoming(genome: ArchitectureGenome, position: dict[str, int]) -> dict[int, list[tuple[int, str, Connection]]]:
+    """Return, by the position of the target, of each connection the position of its source, its merge, and itself."""
+    incoming: dict[int, list[tuple[int, str, Connection]]] = {}
     pairs: set[tuple[str, str]] = set()
     for index, edge in enumerate(genome.connections):
         where = f"connections[{index}]"
@@ -205,7 +208,7 @@ def _incoming(genome: ArchitectureGenome, position: dict[str, int]) -> dict[int,
                 remedy="Remove one of them.",
             )
         pairs.add((edge.source, edge.target))
-        incoming.setdefault(target, []).append(edge)
+        incoming.setdefault(target, []).append((source, edge.merge, edge))
     return incoming
 
 

@@ -14,7 +14,7 @@ from evodiff.architecture.distance import distance
 from evodiff.architecture.families import random_genome, smallest_genome
 from evodiff.architecture.features import FEATURE_NAMES, features
 from evodiff.architecture.genome import ArchitectureGenome, ImageShape
-from evodiff.architecture.graph import ResolvedGenome, resolve
+from evodiff.architecture.graph import resolve
 from evodiff.architecture.informed_mutations import LayerWorth, mutate_informed
 from evodiff.architecture.limits import Limits
 from evodiff.architecture.operators import MUTATIONS, mutate
@@ -137,7 +137,7 @@ class ArchitectureSpace:
     def _layer_milliseconds(self, genome: ArchitectureGenome) -> dict[str, float]:
         if self.calibration is None:
             return {}
-        operations = cost.layer_operations(_resolved(genome, self.shape), self.serving_batch)
+        operations = cost.layer_operations(resolve(genome, self.shape), self.serving_batch)
         return {key: predict_ms(items, self.calibration) for key, items in operations.items()}
 
     def crossover(
@@ -168,7 +168,7 @@ class ArchitectureSpace:
 
     def features(self, genome: ArchitectureGenome) -> np.ndarray:
         """Return a (d,) float64 array, in the order of ``features.FEATURE_NAMES``."""
-        return features(_resolved(genome, self.shape))
+        return features(resolve(genome, self.shape))
 
     def features_many(self, genomes: Sequence[ArchitectureGenome]) -> np.ndarray:
         """Return an (n, d) float64 array, one row a genome."""
@@ -180,7 +180,7 @@ class ArchitectureSpace:
 
         ``latency_ms`` and ``memory_mb`` are those of one call at the serving batch, ``flops`` that of one image.
         """
-        resolved = _resolved(genome, self.shape)
+        resolved = resolve(genome, self.shape)
         found = {}
         if "latency_ms" in self.objectives and self.calibration is not None:
             found["latency_ms"] = predict_ms(cost.operations(resolved, self.serving_batch), self.calibration)
@@ -246,11 +246,6 @@ class ArchitectureSpace:
                 remedy="Give the calibration that was stored with the run.",
             )
         return cls(ImageShape(**settings.pop("shape")), calibration=calibration, **settings)
-
-
-@lru_cache(maxsize=4096)
-def _resolved(genome: ArchitectureGenome, shape: ImageShape) -> ResolvedGenome:
-    return resolve(genome, shape)
 
 
 @lru_cache(maxsize=4096)

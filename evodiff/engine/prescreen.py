@@ -85,7 +85,19 @@ class SurrogateSearch(VariationOptions):
     def propose(
         self, history: History[G], space: SearchSpace[G], rng: np.random.Generator, generation: int, n: int
     ) -> Iterable[Proposal[G]]:
-        """Yield the batch that promises most, then children of the survivors."""
+        """Yield the batch that promises most, then children of the survivors.
+
+        The models take one thread: their matrices are small, and threads that wait for a core which other work has cost
+        ten times what they save.
+        """
+        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped] # ships no type information
+
+        with threadpool_limits(1, user_api="blas"):
+            return self._proposed(history, space, rng, n)
+
+    def _proposed(
+        self, history: History[G], space: SearchSpace[G], rng: np.random.Generator, n: int
+    ) -> Iterable[Proposal[G]]:
         parents = history.survivors
         children = (
             self._offspring(history, space, rng, lambda: parents[tournament(len(parents), 2, rng)])
