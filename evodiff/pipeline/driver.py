@@ -145,7 +145,10 @@ def next_run(run: Run, *, now: datetime, scheduler: Scheduler, say: Say) -> str 
 
 
 def report(run: Run, say: Say) -> str:
-    """Write the report of a run; where its search has ended, train the champion on and draw its pictures first."""
+    """Write the report of a run; where its search has ended, train the champion on and draw its pictures first.
+
+    Members of the front that inherited weights are trained from scratch then, and registered.
+    """
     from evodiff.pipeline.final import final_steps, finish
     from evodiff.pipeline.scratch import retrain_front
     from evodiff.search import write_run_report
@@ -157,6 +160,8 @@ def report(run: Run, say: Say) -> str:
         with open_workers(settings, say, at_most=1) as pool:
             retrain_front(run, pool, listener=log_listener(say))
             finish(run, pool, steps=final_steps(run), listener=log_listener(say))
+        if run.inherits and run.ledger.closed:
+            register(run, run.ledger.closed - 1, say)
     page = str(write_run_report(run))
     say(f"report {page}")
     return page

@@ -74,6 +74,11 @@ def heirs_of_front(run: Run) -> dict[str, Mapping[str, Any]]:
     return {candidate: row for candidate, row in best.items() if inherits(row)}
 
 
+def awaits_scratch(run: Run, candidate: str) -> bool:
+    """Whether a member of the front rests on inherited weights, and was not trained from scratch yet."""
+    return candidate in heirs_of_front(run) and scratch_evaluation(run, candidate) is None
+
+
 def front_from_scratch(run: Run) -> list[Candidate[ArchitectureGenome]]:
     """Return the members of the front as they are from scratch, with the fitness that they have then.
 

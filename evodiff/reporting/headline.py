@@ -49,12 +49,22 @@ def comparison_sentences(view: RunView) -> list[str]:
         sentences.append(f"It is the hand-designed network {reference.name} itself: the search found nothing fitter.")
     elif reference is not None:
         versus = _versus(champion, reference, view)
-        sentences.append(f"Against {reference.name}, the best of the hand-designed networks: {versus}.")
+        shorter = _shorter_training(reference, champion, view)
+        sentences.append(f"Against {reference.name}, the best of the hand-designed networks{shorter}: {versus}.")
     random = best_random(view)
     if random is not None:
         versus = _versus(champion, random, view)
         sentences.append(f"Against the best that random search of equal budget found ({short(random.id)}): {versus}.")
     return sentences
+
+
+def _shorter_training(reference: ReferenceView, champion: CandidateView, view: RunView) -> str:
+    """Say where a network was left on a lower rung than the champion, which makes it look worse than it is."""
+    if reference.rung >= champion.rung:
+        return ""
+    steps = view.rungs[reference.rung].steps
+    known = f", {steps}\u00a0steps" if steps else ""
+    return f", which was left on a rung of shorter training{known}"
 
 
 def _phrase(objective: ObjectiveView) -> str:

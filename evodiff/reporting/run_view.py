@@ -107,6 +107,7 @@ def _references(run: Run, candidates: tuple[CandidateView, ...]) -> tuple[Refere
             standard_errors=item.standard_errors,
             fitness_score=item.fitness_score,
             parameters=item.parameters,
+            rung=item.rung,
         )
         for item in candidates
         if item.id in names and item.objectives

@@ -117,8 +117,12 @@ def ranked(view: RunView) -> list[CandidateView]:
 
 
 def best_reference(view: RunView) -> ReferenceView | None:
-    """Return the hand-designed network of largest fitness, or of the best first objective where no fitness is known."""
-    return _best(view.references, view.objectives)
+    """Return the hand-designed network of largest fitness, or of the best first objective where no fitness is known.
+
+    Of those on the highest rung that any of them was tried on: a shorter training says less.
+    """
+    highest = max((item.rung for item in view.references), default=0)
+    return _best([item for item in view.references if item.rung == highest], view.objectives)
 
 
 def best_random(view: RunView) -> CandidateView | None:

@@ -44,7 +44,8 @@ def leaderboard_table(view: RunView, *, rows: int = 10) -> Table:
         table.add_section()
         for reference in view.references:
             values = [_cell(reference.objectives, reference.standard_errors, item) for item in view.objectives]
-            table.add_row("", Text(reference.name), _score(reference.fitness_score), *values, "zoo")
+            origin = f"zoo, rung {reference.rung}" if reference.rung < len(view.rungs) - 1 else "zoo"
+            table.add_row("", Text(reference.name), _score(reference.fitness_score), *values, origin)
     return table
 
 

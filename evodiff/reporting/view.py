@@ -112,13 +112,14 @@ class RandomArm:
 
 @dataclass(frozen=True)
 class ReferenceView:
-    """A hand-designed network, trained and scored as the candidates were."""
+    """A hand-designed network, trained and scored as the candidates were; ``rung`` is the highest it was tried on."""
 
     name: str
     objectives: Mapping[str, float]
     standard_errors: Mapping[str, float] = field(default_factory=dict)
     fitness_score: float | None = None
     parameters: int | None = None
+    rung: int = 0
 
 
 @dataclass(frozen=True)

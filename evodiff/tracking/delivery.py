@@ -6,6 +6,7 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from evodiff.pipeline.scratch import awaits_scratch
 from evodiff.tracking import outbox
 from evodiff.tracking.generations import open_experiment, track_generation, tracked_generations
 from evodiff.tracking.records import RunRecords
@@ -51,8 +52,9 @@ def register_front(run: Run, generation: int, tracking_uri: str) -> list[Registe
     """Register the new members of a closed generation's front, at most three, those of largest fitness first.
 
     What is registered already is returned, not registered again. Members whose weights are gone are left out with a
-    warning. Until it is done a note stays in ``RUN/outbox``, so that a later call of this function or of
-    :func:`track_run` does it; where MLflow cannot be reached the list is empty.
+    warning; those that inherited weights wait until they were trained from scratch. Until it is done a note stays in
+    ``RUN/outbox``, so that a later call of this function or of :func:`track_run` does it; where MLflow cannot be
+    reached the list is empty.
 
     Raises:
         LedgerError: the generation is not closed.
@@ -93,11 +95,13 @@ def _register(client: Any, experiment: str, run: Run, registered: list[Registere
     Raises:
         TrackingError: the first refusal.
     """
+    records = RunRecords(run)
     refusals = []
     for generation in outbox.waiting_registrations(run):
         try:
             registered += register_new_members(client, experiment, run, generation)
-            outbox.take_away(run, outbox.register_note(generation))
+            if not any(awaits_scratch(run, candidate) for candidate in records.new_members(generation)):
+                outbox.take_away(run, outbox.register_note(generation))
         except TrackingError as error:
             refusals.append(error)
     if refusals:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from evodiff.engine.experiment import code_version
 from evodiff.errors import LedgerError
 from evodiff.pipeline.export import trained_folder
+from evodiff.pipeline.scratch import awaits_scratch
 from evodiff.tracking.model_folder import write_model
 from evodiff.tracking.records import RunRecords, candidate_key
 from evodiff.tracking.runs import run_of_key
@@ -53,10 +54,15 @@ class RegisteredCandidate:
 
 
 def register_new_members(client: Any, experiment: str, run: Run, generation: int) -> list[RegisteredCandidate]:
-    """Register what the front of a closed generation has new, and return it with what was registered before."""
+    """Register what the front of a closed generation has new, and return it with what was registered before.
+
+    Members that inherited weights are left out as long as :func:`~evodiff.pipeline.scratch.awaits_scratch` says so.
+    """
     records = RunRecords(run)
     found = []
     for candidate in records.new_members(generation)[:MOST_A_GENERATION]:
+        if awaits_scratch(run, candidate):
+            continue
         registered = _register(client, experiment, records, generation, candidate)
         if registered is not None:
             found.append(registered)

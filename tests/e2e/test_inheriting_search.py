@@ -27,6 +27,9 @@ from evodiff.pipeline.run import Run
 from evodiff.pipeline.scratch import front_from_scratch, heirs_of_front, scratch_evaluation, scratch_weights
 from evodiff.reporting.run_view import view_of_run
 from evodiff.settings import load_settings
+from evodiff.tracking import delivery, outbox, registry
+from evodiff.tracking.records import RunRecords
+from evodiff.tracking.registry import RegisteredCandidate
 from evodiff.training import load_weights, weights_digest
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -49,8 +52,16 @@ def heirs(run: Run) -> Iterator[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def searched(evodiff: CommandLine, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A search of two generations."""
+    run = tmp_path_factory.mktemp("inheriting") / "run"
+    evodiff("evolve", *INHERITING, "--generations", 2, "--champion-steps", 16, "--out", run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def archived(evodiff: CommandLine, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A search of four generations without an interruption, archived generation by generation."""
-    base = tmp_path_factory.mktemp("inheriting")
+    base = tmp_path_factory.mktemp("archived")
     run, archive = base / "run", base / "archive"
     evodiff("evolve", *INHERITING, "--generations", 1, "--out", run)
     evodiff("archive", run, "--archive", archive)
@@ -74,7 +85,7 @@ def test_children_start_from_the_weights_of_their_parents_and_say_what_they_got(
 
 @pytest.mark.slow
 def test_a_search_that_is_killed_again_and_again_ends_with_the_same_bytes(
-    searched: Path, environment: dict[str, str], tmp_path: Path
+    archived: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
     command = [str(Path(sys.executable).with_name("evodiff")), "evolve"]
@@ -96,7 +107,7 @@ def test_a_search_that_is_killed_again_and_again_ends_with_the_same_bytes(
             continue
         assert process.returncode == 0, complaint.decode()
         break
-    one, other = contents(searched), contents(folder)
+    one, other = contents(archived), contents(folder)
     # What else was retrained belongs to fronts on the way, at which the other search ended for a while.
     ours = {name for name in one if not name.startswith("scratch-front")} | set(other)
     assert [name for name in sorted(ours) if one.get(name) != other.get(name)] == []
@@ -139,6 +150,31 @@ def test_a_member_that_was_not_retrained_is_no_champion_and_its_weights_are_not_
         trained_folder(run, next(iter(members)))
 
 
+def test_registrations_of_heirs_wait_for_their_training_from_scratch(
+    searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(searched, tmp_path / "run")
+    run = Run.open(tmp_path / "run")
+    records, members = RunRecords(run), set(heirs_of_front(run))
+    generation = next(index for index in range(run.ledger.closed) if members & set(records.new_members(index)))
+    outbox.ask_registration(run, generation)
+    monkeypatch.setattr(
+        registry,
+        "_register",
+        lambda client, name, records, when, who: RegisteredCandidate(run.name, "1", who, when, "0" * 64, new=True),
+    )
+    before: list[RegisteredCandidate] = []
+    after: list[RegisteredCandidate] = []
+    shutil.rmtree(run.path / "scratch-front")
+    delivery._register(None, "1", run, before)
+    assert not members & {item.candidate for item in before}
+    assert outbox.waiting_registrations(run) == [generation]
+    shutil.copytree(searched / "scratch-front", run.path / "scratch-front")
+    delivery._register(None, "1", run, after)
+    assert members & {item.candidate for item in after}
+    assert outbox.waiting_registrations(run) == []
+
+
 def test_the_final_training_of_a_champion_starts_from_scratch(searched: Path) -> None:
     run = Run.open(searched)
     best = champion(run)
@@ -159,10 +195,10 @@ def test_weights_to_inherit_that_are_missing_damaged_or_others_stop_the_run_with
     (folder / "config.json").write_bytes(config + b" ")
     with pytest.raises(LedgerError, match="Trials inherit the weights in"):
         inherited_folders(run, data)
-    failed = evodiff("evolve", "--resume", run.path, "--generations", 5, check=False)
+    failed = evodiff("evolve", "--resume", run.path, "--generations", 3, check=False)
     assert failed.returncode != 0
     assert "Restore the folder" in failed.stderr
-    assert run.ledger.evaluations(4).get(row.id) is None
+    assert run.ledger.evaluations(2).get(row.id) is None
     (folder / "config.json").write_bytes(config)
     assert inherited_folders(run, data)
     shutil.rmtree(folder)
@@ -192,8 +228,8 @@ def test_inheritance_is_frozen(searched: Path) -> None:
 
 
 @pytest.mark.slow
-def test_an_archive_builds_generations_that_inherit_again(searched: Path, tmp_path: Path) -> None:
-    archive = searched.parent / "archive"
+def test_an_archive_builds_generations_that_inherit_again(archived: Path, tmp_path: Path) -> None:
+    archive = archived.parent / "archive"
     recorded = json.loads((archive / "archive" / "run" / "g0003" / "inputs" / "recorded.json").read_text())
     assert recorded["pull_only"] is None
     copy = clone(archive, tmp_path / "clone")

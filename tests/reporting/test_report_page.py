@@ -23,6 +23,7 @@ from evodiff.reporting import (
     write_report,
 )
 from evodiff.reporting.report import report_html
+from evodiff.reporting.view import RungView
 
 KID = ObjectiveView("kid")
 LATENCY = ObjectiveView("latency_ms", unit="ms")
@@ -298,6 +299,23 @@ def test_sorting_keys_of_the_leaderboard_are_full_numbers(page: Reader, view: Ru
     best = view.front[0]
     assert str(best.objectives["kid"]) in keys
     assert best.id in keys
+
+
+def test_hand_designed_networks_are_compared_on_the_highest_rung_that_they_reached(view: RunView) -> None:
+    champion = view.candidate(view.champion)
+    assert isinstance(champion, CandidateView)
+    rungs = (RungView(0, 40, tried=9), RungView(1, 120, tried=3))
+    raised = tuple(replace(item, rung=1) for item in view.candidates)
+    short, *others = (replace(item, rung=0, fitness_score=0.1) for item in view.references)
+    short = replace(short, fitness_score=0.9)
+    below = replace(view, candidates=raised, rungs=rungs, references=(short, *others))
+    assert (
+        f"{short.name}, the best of the hand-designed networks, which was left on a rung of shorter"
+        in read_page(report_html(below)).text
+    )
+    full = replace(others[0], rung=1)
+    page = read_page(report_html(replace(below, references=(short, full, *others[1:]))))
+    assert f"{full.name}, the best of the hand-designed networks:" in page.text
 
 
 def test_the_champion_being_a_hand_designed_network_is_admitted(view: RunView) -> None:
