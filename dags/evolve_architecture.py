@@ -60,6 +60,14 @@ PARAMS = {
         maximum=5,
         section=NEW,
     ),
+    "inherit": optional(
+        "boolean",
+        "Children start from the weights of their parents; the front is trained from scratch at the end. Off: no",
+        section=NEW,
+    ),
+    "replicate_ties": optional(
+        "boolean", "Try front members again that are within an error of each other. Off: no", section=NEW
+    ),
     "objectives": Param(
         None,
         type=["null", "array"],
