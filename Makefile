@@ -44,7 +44,7 @@ down: ## end what `make up` started
 	@test ! -x $(BIN)/evodiff || $(BIN)/evodiff down
 
 test: install ## run all tests
-	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-slow: install ## the tests that take minutes each
 	$(BIN)/pytest -m slow
