@@ -105,14 +105,12 @@ def highest_front(history: History[G]) -> tuple[int, tuple[str, ...]]:
 def _first_box(history: History[G], rungs: int) -> FitnessBox | None:
     """Return the box of the first generation that has a feasible candidate on the full rung, None before that.
 
-    That is generation 0 as a rule, and a later one in a run of several rungs. All candidates up to then span it, each
-    by its highest rung, for few are on the full one.
+    That is generation 0, unless all that began on the full rung failed. Those on it span the box: what a shorter
+    training reaches lies elsewhere.
     """
-    standing = {candidate: history.standing(candidate) for candidate in history.ids}
-    feasible = {candidate: item for candidate, item in standing.items() if item.feasible}
-    if not any(history.rung(candidate) == rungs - 1 for candidate in feasible):
-        return None
-    return freeze_box(minimised(list(feasible.values()), history.objectives), history.objectives)
+    full = [history.standing(candidate) for candidate in history.on_rung(rungs - 1)]
+    feasible = [item for item in full if item.feasible]
+    return freeze_box(minimised(feasible, history.objectives), history.objectives) if feasible else None
 
 
 def _first(history: History[G], record: Mapping[str, Any]) -> bool:

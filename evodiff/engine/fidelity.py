@@ -1,8 +1,9 @@
 """Fidelity: new candidates are trained briefly, and only those that promise most are trained on.
 
-A run with several rungs tries new candidates on the lowest. Successive halving by generations (ASHA, Li et al. 2020):
-of all that were ever tried on a rung, a share goes on to the next. Promotion is by Pareto: first those that enlarge
-what the promoted ones dominate on that rung, then by rank and crowding (in the manner of Schmucker et al. 2021).
+A run with several rungs tries its first candidates on the highest: they say what is to be reached, and what the box is
+that counts. All others begin on the lowest. Successive halving by generations (ASHA, Li et al. 2020): of all that were
+ever tried on a rung, a share goes on to the next. Promotion is by Pareto: first those that enlarge what the promoted
+ones dominate on that rung, then by rank and crowding (in the manner of Schmucker et al. 2021).
 
 A low rung ranks the best candidates badly (.24 to .59, where all of them are ranked .8), so that no winner is picked
 there: the front is that of the highest rung reached. How well a rung ranks is measured on those that were promoted, and
@@ -35,6 +36,7 @@ SMALLEST_SHARE: Final = 1 / REDUCTION
 # What is taken for Kendall's tau of a rung with the next before it was measured, and how many pairs that is worth.
 EXPECTED_TAU, WORTH = 2 / 3, 8
 LARGEST_PART: Final = 0.5  # of a generation that promotions take
+ANCHORS: Final = 8  # of the first generation begin on the highest rung
 
 
 def rung_steps(full: int, rung: int, rungs: int) -> int:
@@ -45,10 +47,12 @@ def rung_steps(full: int, rung: int, rungs: int) -> int:
 def added_steps(full: int, trial: Mapping[str, Any], rungs: int, *, inherit: bool = False) -> int:
     """Return the steps that the trial of a plan's row adds to what its candidate was trained for before.
 
-    In a run that inherits, trials on higher rungs start from scratch, and what went before is lost on them.
+    Those of the first generation begin on their rung. In a run that inherits, trials on higher rungs start from
+    scratch, and what went before is lost on them.
     """
     steps = rung_steps(full, trial["rung"], rungs)
-    goes_on = trial["rung"] > 0 and trial["replicate"] == 0 and trial["protocol"] == "search" and not inherit
+    climbs = trial["rung"] > 0 and trial["generation"] > 0
+    goes_on = climbs and trial["replicate"] == 0 and trial["protocol"] == "search" and not inherit
     return steps - rung_steps(full, trial["rung"] - 1, rungs) if goes_on else steps
 
 
@@ -112,7 +116,8 @@ def promotable(history: History[G], rungs: int, count: int) -> list[str]:
 
 
 def _promoted(history: History[G], rung: int, room: int) -> list[str]:
-    tried, promoted = history.on_rung(rung), history.on_rung(rung + 1)
+    tried = set(history.on_rung(rung))
+    promoted = tried & set(history.on_rung(rung + 1))
     quota = int(round(agreement(history, rung).share * len(tried), 6)) - len(promoted)
     return _ordered(history, rung)[: max(0, min(quota, room))]
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from evodiff.engine.candidate import Trial, candidate_id
 from evodiff.engine.encoding import encode_line
-from evodiff.engine.fidelity import promotions
+from evodiff.engine.fidelity import ANCHORS, promotions
 from evodiff.engine.randomness import generator, trial_seed
 from evodiff.engine.replication import replicates
 from evodiff.engine.space import space_within
@@ -41,7 +42,8 @@ def plan_generation(
     1. First come the promotions of a run of several rungs (:mod:`evodiff.engine.fidelity`), and with
        ``replicate_ties`` the replicates (:mod:`evodiff.engine.replication`), unless the strategy proposes such trials
        itself.
-    2. Proposals come from the strategy; in generation 0 from the warm start, then ``space.initial``.
+    2. Proposals come from the strategy; in generation 0 from the warm start, then ``space.initial``, and the first of
+       them begin on the highest rung.
     3. A proposal of a trial that was asked before, or is in the plan already, is dropped.
     4. With ``inherit``, the first trial of a child, on the lowest rung, names the trials of its parents whose weights
        are kept.
@@ -56,15 +58,17 @@ def plan_generation(
     generation = history.generations
     space = space_within(history.space, generation) if getattr(strategy, "growing", True) else history.space
     plan = _Plan(history, generation, seed=seed, size=size, rungs=rungs, inherit=inherit)
+    promotes = getattr(strategy, "promotes", False)
     if generation == 0:
-        plan.take(_starts(space, warm_start, seed))
+        fresh = samples(space, generator(seed, generation, "sample"))
+        plan.take(_anchored(chain(_starts(space, warm_start, seed), fresh), plan, rungs if promotes else 1))
     else:
-        if getattr(strategy, "promotes", False):
+        if promotes:
             plan.take(promotions(history, rungs, size))
             plan.take(replicates(history, size) if replicate_ties else ())
         rng = generator(seed, generation, "propose")
         plan.take(strategy.propose(history, space, rng, generation, size - len(plan.lines)))
-    plan.take(samples(space, generator(seed, generation, "sample")))
+        plan.take(samples(space, generator(seed, generation, "sample")))
     return b"".join(plan.lines.values())
 
 
@@ -78,6 +82,12 @@ def _starts(space: SearchSpace[G], warm_start: Sequence[Transferred[G]], seed: i
         ),
         (Proposal(genome, operator=INITIAL) for genome in known_good),
     )
+
+
+def _anchored(proposals: Iterable[Proposal[G]], plan: _Plan[G], rungs: int) -> Iterable[Proposal[G]]:
+    """Move the first ones that the plan takes to the highest rung."""
+    for proposal in proposals:
+        yield replace(proposal, rung=rungs - 1 if len(plan.lines) < ANCHORS else 0)
 
 
 class _Plan(Generic[G]):

@@ -24,7 +24,7 @@ from evodiff.engine.diversity import refreshment
 from evodiff.engine.forecast import Described, Forecast, Forecaster
 from evodiff.engine.options import VariationOptions, check_share, option
 from evodiff.engine.selection import best_first, tournament
-from evodiff.engine.surrogate import chance
+from evodiff.engine.surrogate import QUANTILE, chance
 from evodiff.engine.variation import CROSSOVER, Mutator, Proposal, offspring, samples
 from evodiff.engine.zero_cost import has_scores
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 G = TypeVar("G")
 
 FEWEST: Final = 16  # feasible evaluations; fewer teach too little
+TELLING: Final = 10  # trials whose predictions say, together, whether the models rank better than chance does
 SAMPLED: Final = 0.15  # share of samples in the first round
 # Parents of the others: the best by one objective, members of the front; else any that was evaluated.
 GOOD_AT_ONE, ON_FRONT = 0.5, 0.3
@@ -57,8 +58,8 @@ class SurrogateSearch(VariationOptions):
 
     The models learn from at most ``memory`` evaluations: the best, and the latest. Where none of them ranks what was
     left out better than chance does, they step aside for a generation, and the first children are taken. Where they
-    ranked the last generation no better than chance, when its values came, they pick only half of the next one: so they
-    find out of a corner that they were sure of in vain.
+    ranked the last generations no better than chance, when their values came, they pick only half of the next one: so
+    they find out of a corner that they were sure of in vain.
 
     With ``scores`` the batch is picked from a shortlist whose zero-cost scores the models see as well, in generations
     that know at most :data:`SCORED_UP_TO` evaluations, and as long as such models rank those they have not seen better
@@ -229,12 +230,22 @@ def _by_promise(forecast: Forecast, front: NDArray[np.float64]) -> NDArray[np.in
 
 
 def _proved(history: History[G]) -> bool:
-    """Whether what was predicted of the last generation agreed with what came, or nothing was predicted."""
-    found = history.results[-1].surrogate
-    if not found:
-        return True
-    mean = sum(item["rank_correlation"] for item in found.values()) / len(found)
-    return mean > chance(round(max(item["trials"] for item in found.values())))
+    """Whether what was predicted agreed with what came, or too little was predicted to tell.
+
+    Of small generations the latest are taken together, as Kendall's S adds up with its variance: a few trials by
+    themselves can prove nothing.
+    """
+    score, variance, trials = 0.0, 0.0, 0
+    for result in reversed(history.results):
+        for item in (result.surrogate or {}).values():
+            count = item["trials"]
+            pairs = count * (count - 1) / 2
+            score += item["rank_correlation"] * pairs
+            variance += pairs * (2 * count + 5) / 9
+        trials += round(max((item["trials"] for item in (result.surrogate or {}).values()), default=0))
+        if trials >= TELLING:
+            break
+    return trials < TELLING or score > QUANTILE * variance**0.5
 
 
 def remembered(history: History[G], count: int) -> list[str]:

@@ -31,6 +31,7 @@ CHOSEN_ON: Final = 256
 FARTHEST: Final = 8.0
 # Evidence is strong from this logarithm of a ratio on (Kass & Raftery 1995: a factor of 20).
 STRONG: Final = 3.0
+QUANTILE: Final = 1.645  # what a standard normal variable exceeds in one of twenty samples
 # Features of more values than that, or than half of the evaluations, are amounts.
 MOST_LEVELS: Final = 32
 
@@ -255,7 +256,7 @@ def rank_correlation(first: Floats, second: Floats) -> float:
 def chance(count: int) -> float:
     """Return what tau exceeds by chance in one of twenty samples of ``count`` (Kendall 1938: nearly normal)."""
     deviation = (2 * (2 * count + 5) / (9 * count * (count - 1))) ** 0.5 if count > 1 else 1.0
-    return float(min(1.0, 1.645 * deviation))
+    return float(min(1.0, QUANTILE * deviation))
 
 
 def _evidence(spectrum: Floats, squares: Floats) -> float:
