@@ -154,7 +154,8 @@ class FeedbackStore:
                 (comparison.source, limits.comparisons_of_source),
             )
             database.execute(
-                "DELETE FROM comparisons WHERE id IN (SELECT id FROM comparisons ORDER BY at DESC, id LIMIT -1 OFFSET ?)",
+                "DELETE FROM comparisons WHERE id IN "
+                "(SELECT id FROM comparisons ORDER BY at DESC, id LIMIT -1 OFFSET ?)",
                 (limits.comparisons,),
             )
 

@@ -11,6 +11,7 @@ import random
 import secrets
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -114,53 +115,69 @@ def add_rate_page(
     """
     for path, (name, kind) in _ASSETS.items():
         _add_asset(app, path, files("evodiff.deployment").joinpath("assets", name).read_bytes(), kind)
-    chance = rng or random.SystemRandom()
+    page = _Page(store, signer, rater_signer, galleries, champion, clock, rng or random.SystemRandom())
+    picture = "/rate/picture/{comparison}/{side}.png"
+    app.post("/rate/next", response_model=Shown, responses=_described(404))(page.show)
+    app.get(picture, response_class=Response, responses=_described(403, 404))(page.picture)
+    answers = _described(401, 403, 409, 413, 415, 422, 429)
+    body = dict(body_schema(Choice))
+    app.post("/rate/vote", status_code=201, response_model=Kept, openapi_extra=body, responses=answers)(page.vote)
 
-    async def show(request: Request, response: Response) -> Shown:
+
+@dataclass(frozen=True)
+class _Page:
+    """What answers below ``/rate``; the fields are those of :func:`add_rate_page`."""
+
+    store: FeedbackStore
+    signer: TextSigner
+    rater_signer: TextSigner
+    galleries: Path
+    champion: Callable[[], str | None]
+    clock: Callable[[], float]
+    rng: random.Random
+
+    async def show(self, request: Request, response: Response) -> Shown:
+        """Draw the next comparison."""
         response.headers.update(HEADERS)
-        pair = await run_in_threadpool(_drawn, galleries, champion(), chance)
+        pair = await run_in_threadpool(_drawn, self.galleries, self.champion(), self.rng)
         if pair is None:
             raise HTTPException(404, "There are no two versions with pictures to compare yet. Come back later.")
         left, right, key, label = pair
-        shown = Comparison(secrets.token_hex(16), _source(request, store), left, right, key, clock())
-        await run_in_threadpool(store.show, shown)
-        if _rater(request, rater_signer) is None:
-            _set_cookie(request, response, rater_signer)
-        signed = signer.sign({"comparison": shown.id})
+        shown = Comparison(secrets.token_hex(16), _source(request, self.store), left, right, key, self.clock())
+        await run_in_threadpool(self.store.show, shown)
+        if _rater(request, self.rater_signer) is None:
+            _set_cookie(request, response, self.rater_signer)
+        signed = self.signer.sign({"comparison": shown.id})
         left, right = (f"/rate/picture/{signed}/{side}.png" for side in ("left", "right"))
         return Shown(comparison=signed, left=left, right=right, label=label)
 
-    async def picture(comparison: str, side: Literal["left", "right"]) -> Response:
-        found = await run_in_threadpool(store.shown, _comparison(comparison, signer))
+    async def picture(self, comparison: str, side: Literal["left", "right"]) -> Response:
+        """Return a picture of a comparison that waits for its vote."""
+        found = await run_in_threadpool(self.store.shown, _comparison(comparison, self.signer))
         if found is None:
             raise HTTPException(404, "This comparison is over. Ask for the next one.")
         version = found.left if side == "left" else found.right
         try:
-            content = await run_in_threadpool(lambda: gallery_of(galleries, version).png(found.image))
+            content = await run_in_threadpool(lambda: gallery_of(self.galleries, version).png(found.image))
         except EvodiffError as error:
             raise HTTPException(404, "This picture is gone. Ask for the next comparison.") from error
         return Response(content, media_type="image/png", headers=HEADERS)
 
-    async def vote(request: Request, response: Response) -> Kept:
+    async def vote(self, request: Request, response: Response) -> Kept:
+        """Keep a vote."""
         response.headers.update(HEADERS)
         choice = await read_json(request, Choice)
-        rater = _rater(request, rater_signer)
+        rater = _rater(request, self.rater_signer)
         if rater is None:
             raise HTTPException(401, "Expected the cookie that this page sets, found none. Allow cookies and reload.")
-        comparison = _comparison(choice.comparison, signer)
+        comparison = _comparison(choice.comparison, self.signer)
         try:
-            await run_in_threadpool(store.decide, comparison, rater, _SHARES[choice.better], clock())
+            await run_in_threadpool(self.store.decide, comparison, rater, _SHARES[choice.better], self.clock())
         except (UnknownComparison, AlreadyVoted) as error:
             raise HTTPException(409, str(error)) from error
         except TooManyVotes as error:
             raise HTTPException(429, str(error), headers={"Retry-After": str(_RETRY_SECONDS)}) from error
         return Kept()
-
-    app.post("/rate/next", response_model=Shown, responses=_described(404))(show)
-    app.get("/rate/picture/{comparison}/{side}.png", response_class=Response, responses=_described(403, 404))(picture)
-    answers = _described(401, 403, 409, 413, 415, 422, 429)
-    body = dict(body_schema(Choice))
-    app.post("/rate/vote", status_code=201, response_model=Kept, openapi_extra=body, responses=answers)(vote)
 
 
 def _described(*codes: int) -> dict[int | str, dict[str, Any]]:

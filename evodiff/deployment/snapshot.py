@@ -163,8 +163,9 @@ def _evidence(preference: Preference) -> dict[str, Any]:
 def _production(run: Run, measured: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
     if not measured:
         return None
-    content = {"format": FORMAT, "versions": {_candidate(name): found for name, found in measured.items()}}
-    factor = _latency_factor(run, content["versions"])
+    versions = {_candidate(name): found for name, found in measured.items()}
+    content = {"format": FORMAT, "versions": versions}
+    factor = _latency_factor(run, versions)
     return content if factor is None else {**content, "latency_factor": round(factor, _DIGITS)}
 
 
