@@ -10,11 +10,11 @@ import numpy as np
 from evodiff.architecture.cost import training_flops
 from evodiff.architecture.graph import resolve
 from evodiff.errors import CandidateNotFound, EvodiffError, Interrupted, PoolError
-from evodiff.pipeline.deployment import as_served, latency_factor
 from evodiff.pipeline.generation import QUIET, Listener, resume_hint
 from evodiff.pipeline.inputs import PATIENCE_SECONDS
 from evodiff.pipeline.preference import parse_preference
 from evodiff.pipeline.scratch import front_from_scratch
+from evodiff.pipeline.served_latency import as_served, latency_factor
 from evodiff.pipeline.steering import preference
 from evodiff.training.digests import published_steps
 from evodiff.workers import Outcome, Task, WorkerPool
