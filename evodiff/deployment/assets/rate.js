@@ -12,8 +12,9 @@ function say(text) {
   status.textContent = text;
 }
 
+// A button that is really disabled would lose the focus of whoever votes by keyboard.
 function enable(open) {
-  for (const button of Object.values(buttons)) button.disabled = !open;
+  for (const button of Object.values(buttons)) button.setAttribute("aria-disabled", String(!open));
 }
 
 async function post(path, body) {
