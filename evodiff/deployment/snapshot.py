@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 import json
 import math
+import shutil
 from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 _DIGITS = 6
 GATES = "telemetry/gates"
+GATES_KEPT = 5  # results of the gate; the votes themselves stay in the store
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,8 @@ def _accepted(
         say(str(error))
         folder = error.folder
     accepted = {item.architecture_id for item in accepted_feedback(folder)}
+    for old in sorted(folder.parent.glob("feedback-*"), key=lambda place: place.stat().st_mtime_ns)[:-GATES_KEPT]:
+        shutil.rmtree(old, ignore_errors=True)  # a twin may be faster
     return accepted, len(records) - len(accepted)
 
 

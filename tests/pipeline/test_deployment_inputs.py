@@ -17,7 +17,7 @@ from evodiff.architecture.graph import resolve
 from evodiff.deployment.feedback_store import FeedbackStore
 from evodiff.deployment.observation import Arm, Outcome, RequestObservation, WorkerObservation
 from evodiff.deployment.production import ProductionRecorder
-from evodiff.deployment.snapshot import snapshot_deployment
+from evodiff.deployment.snapshot import GATES_KEPT, snapshot_deployment
 from evodiff.deployment.votes import Vote, VoteKind
 from evodiff.engine.layout import input_name, plan_name, result_name
 from evodiff.errors import SettingsError
@@ -207,6 +207,15 @@ def test_records_that_make_no_sense_are_left_out_and_kept(tmp_path: Path, store:
     assert set(content["versions"]) == {second}
     assert said
     assert list((run.path / "telemetry/gates").glob("feedback-*/quarantine/rejected.jsonl"))
+
+
+def test_results_of_the_gate_are_kept_of_the_last_snapshots_alone(tmp_path: Path, store: FeedbackStore) -> None:
+    run = search(tmp_path / "run")
+    best, *_ = front(run)
+    for number in range(GATES_KEPT + 3):  # too few raters to publish anything
+        store.add(Vote("a", "a", f"r{number}", VoteKind.RATING, f"run/{best}", float(number), 1.0 + number % 5))
+        assert snapshot_deployment(run, 1, store).published == ()
+    assert len(list((run.path / "telemetry/gates").glob("feedback-*"))) <= GATES_KEPT
 
 
 def measured_by(run: Run, candidate: str, factor: float, *, device_name: str | None = None) -> ProductionRecorder:
