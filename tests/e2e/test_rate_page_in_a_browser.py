@@ -256,6 +256,6 @@ def test_the_page_can_be_used_without_seeing_it(tab: Tab, service: str) -> None:
 
 def _picture(tab: Tab, name: str, folder: Path) -> None:
     """Keep what the browser shows, for a person to look at."""
-    place = Path(os.environ.get("EVODIFF_SCREENSHOTS", folder))
+    place = Path(os.environ.get("SCREENSHOTS_FOLDER", folder))
     place.mkdir(parents=True, exist_ok=True)
     (place / name).write_bytes(base64.b64decode(tab.do("Page.captureScreenshot")["data"]))

@@ -20,6 +20,7 @@ from evodiff.deployment.production import ProductionRecorder
 from evodiff.deployment.snapshot import GATES_KEPT, snapshot_deployment
 from evodiff.deployment.votes import Vote, VoteKind
 from evodiff.engine.layout import input_name, plan_name, result_name
+from evodiff.engine.ratings import joined_ratings
 from evodiff.errors import SettingsError
 from evodiff.hardware.latency import predict_ms
 from evodiff.pipeline.deployment import record_deployment
@@ -135,8 +136,7 @@ def test_votes_move_parents_towards_what_is_liked(tmp_path: Path, store: Feedbac
     assert content["preferences"][liked] > 0.5
     assert all(content["preferences"][other] <= 0 for other in others)
     evolve_generation(run, TellingPool(near), "g2")
-    ratings = run.evolution()._history.ratings
-    weights = ratings.draw_weights([liked, *others])
+    weights = joined_ratings(run.ledger, 2).draw_weights([liked, *others])
     assert weights is not None
     assert weights[0] > 1.5 * max(weights[1:])
 
