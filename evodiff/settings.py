@@ -97,6 +97,8 @@ class Settings(BaseSettings):
     runs_dir: Path = Path("runs")
     cache_dir: Path = Path("~/.cache/evodiff")
     release_file: Path = Field(default=Path("runs/release.json"), description="what serves, and what waits to")
+    feedback_store: Path = Field(default=Path("runs/feedback.sqlite"), description="votes, joined where they are")
+    min_raters: int = Field(default=3, ge=1, description="of a version, for its votes to count in a search")
     tracking_uri: str | None = Field(default=None, description="MLflow server; None tracks nothing")
     tracking_pages: str | None = Field(default=None, description="where a browser finds it; None is the same address")
     archive: Path = Field(default=Path(".archive"), description="git and DVC working copy that keeps generations")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from evodiff.cli import archiving, generation, operating, results, searching
+from evodiff.cli import archiving, feedback, generation, operating, results, searching
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -60,6 +60,7 @@ _add(
     operating.resume,
     operating.stop,
     operating.track,
+    feedback.feedback,
     archiving.archive,
     operating.housekeeping,
 )

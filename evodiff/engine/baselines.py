@@ -93,12 +93,12 @@ class RegularisedEvolution(VariationOptions):
         if not alive:
             return samples(space, rng)
         ordered = [alive[i] for i in best_first(history.values(alive)[:, :1], history.violations(alive))]
-        drawn = self.tournament_size or max(2, self._alive(n) // 4)
+        drawn, weights = self.tournament_size or max(2, self._alive(n) // 4), history.draw_weights(ordered)
         return offspring(
             history,
             space,
             rng,
-            lambda: ordered[tournament(len(ordered), drawn, rng)],
+            lambda: ordered[tournament(len(ordered), drawn, rng, weights)],
             crossover_rate=0.0,
             mutation_rate=1.0,
             options=self,
@@ -141,11 +141,12 @@ class NSGA2(VariationOptions):
         parents = history.survivors
         if not parents:
             return samples(space, rng)
+        weights = history.draw_weights(parents)
         children = offspring(
             history,
             space,
             rng,
-            lambda: parents[tournament(len(parents), 2, rng)],
+            lambda: parents[tournament(len(parents), 2, rng, weights)],
             crossover_rate=self.crossover_rate,
             mutation_rate=self.mutation_rate,
             options=self,

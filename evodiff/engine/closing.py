@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from evodiff.engine.diversity import diversity_score
 from evodiff.engine.fidelity import agreements
 from evodiff.engine.fitness import FitnessBox, freeze_box
 from evodiff.engine.history import GenerationResult, minimised
+from evodiff.engine.ratings import Joined
 from evodiff.engine.selection import nondominated
 from evodiff.engine.surrogate import rank_correlation
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 G = TypeVar("G")
 
+NOTHING_JOINED: Final = Joined()
+
 
 def judge(
     history: History[G],
@@ -32,14 +35,21 @@ def judge(
     *,
     size: int,
     rungs: int = 1,
+    joined: Joined = NOTHING_JOINED,
 ) -> GenerationResult:
-    """Return the result of the generation that ``history`` absorbed last: ``records`` are its trials, as planned."""
+    """Return the result of the generation that ``history`` absorbed last: ``records`` are its trials, as planned.
+
+    ``joined`` is what it took from outside; ratings enter the fitness, and nothing else of the result.
+    """
     generation = history.generations
     survivors = tuple(strategy.survivors(history, size))
     rung, front = highest_front(history)
     box = history.box or _first_box(history, rungs)
     hypervolume = front_hypervolume([history.standing(candidate).objectives for candidate in front], box)
-    scores = [(box.score(history.standing(candidate)) if box else None) or 0.0 for candidate in survivors]
+    scores = [
+        joined.ratings.fitness(candidate, box.score(history.standing(candidate)) if box else None) or 0.0
+        for candidate in survivors
+    ]
     genomes = [history.genome(candidate) for candidate in survivors]
     return GenerationResult(
         generation=generation,
@@ -60,6 +70,7 @@ def judge(
         ),
         surrogate=_agreement(records, evaluations),
         fidelity=agreements(history, rungs) if rungs > 1 else None,
+        inputs=dict(joined.digests) or None,
     )
 
 

@@ -334,6 +334,14 @@ class Evolution(Generic[G]):
             return self._history.evaluation(trial_id)
         return self._run.open.told.get(trial_id) if self._run.open is not None else None
 
+    def fitness(self, candidate: str, evaluation: Evaluation | None) -> float | None:
+        """Return the fitness score that a candidate has by ``evaluation``, as the last closed generation would say.
+
+        None before the first box, or where there is no evaluation.
+        """
+        self._run.sync()
+        return self._history.fitness(candidate, evaluation)
+
     def promotable(self, count: int) -> list[str]:
         """Return the candidates, at most ``count`` a rung, that later generations are most likely to train on."""
         self._run.sync()

@@ -14,6 +14,7 @@ import numpy as np
 from evodiff.engine.candidate import Candidate, Evaluation, Objective, Trial, combine_replicates, finite_values
 from evodiff.engine.convergence import EvolutionMetrics
 from evodiff.engine.fitness import FitnessBox
+from evodiff.engine.ratings import JOINED, UNRATED, Ratings
 from evodiff.engine.zero_cost import scores_of
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ class GenerationResult:
     operator how many candidates it was ``tried`` on and how many of those are ``survivors`` and in the ``front``.
     ``surrogate`` says of each objective that was predicted for ``trials`` of the generation how the prediction and what
     came agree: Kendall's ``rank_correlation``, in [-1, 1]; None where nothing was predicted. ``fidelity`` says how each
-    rung agrees with the next (:class:`evodiff.engine.fidelity.RungAgreement`); None in a run of one rung.
+    rung agrees with the next (:class:`evodiff.engine.fidelity.RungAgreement`); None in a run of one rung. ``inputs``
+    names what was joined from outside (:mod:`evodiff.engine.ratings`) by its SHA-256; None where nothing was.
     """
 
     generation: int
@@ -49,11 +51,12 @@ class GenerationResult:
     environment_failures: tuple[str, ...]
     surrogate: Mapping[str, Mapping[str, float]] | None = None
     fidelity: Mapping[str, Mapping[str, Any]] | None = None
+    inputs: Mapping[str, str] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON."""
         data = asdict(self)
-        absent = [name for name in ("surrogate", "fidelity") if data[name] is None]
+        absent = [name for name in ("surrogate", "fidelity", "inputs") if data[name] is None]
         return {name: data[name] for name in data if name not in absent}
 
     @classmethod
@@ -76,6 +79,7 @@ class GenerationResult:
         for rung, agreement in (data.get("fidelity") or {}).items():
             finite_values({name: agreement[name] for name in ("pairs", "share")}, f"rung {rung}")
             finite_values(agreement["rank_correlation"], f"rung {rung}")
+        _digests(data.get("inputs") or {})
         return cls(**{**data, **sequences, "box": box, "metrics": EvolutionMetrics(**data["metrics"])})
 
 
@@ -83,6 +87,12 @@ def _ids(names: Sequence[str]) -> tuple[str, ...]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"expected ids, found {names!r}")
     return tuple(names)
+
+
+def _digests(inputs: Mapping[str, str]) -> None:
+    unknown = [name for name, digest in inputs.items() if name not in JOINED or not isinstance(digest, str)]
+    if unknown:
+        raise ValueError(f"expected digests of {', '.join(JOINED)}, found {unknown[0]!r}")
 
 
 @dataclass(frozen=True)
@@ -103,6 +113,7 @@ class History(Generic[G]):
         self.space = space
         self.objectives = tuple(objectives)
         self.results: list[GenerationResult] = []
+        self.ratings: Ratings = UNRATED
         self._ledger = ledger
         self._trials: dict[str, list[_Asked]] = {}
         self._candidates: dict[str, str] = {}
@@ -164,9 +175,18 @@ class History(Generic[G]):
         self._order.append(list(dict.fromkeys(record["candidate"] for record in records)))
         self._evaluations.append(evaluations)
 
-    def conclude(self, result: GenerationResult) -> None:
-        """Take in what the generation absorbed last decided."""
+    def conclude(self, result: GenerationResult, ratings: Ratings = UNRATED) -> None:
+        """Take in what the generation absorbed last decided, and the ratings that it joined."""
         self.results.append(result)
+        self.ratings = ratings
+
+    def fitness(self, candidate: str, evaluation: Evaluation | None) -> float | None:
+        """Return the fitness score of a candidate by ``evaluation`` and the ratings of the last closed generation."""
+        return None if self.box is None else self.ratings.fitness(candidate, self.box.score(evaluation))
+
+    def draw_weights(self, candidates: Sequence[str]) -> NDArray[np.float64] | None:
+        """Return how likely candidates are to be drawn as parents, relative to each other; None is all alike."""
+        return self.ratings.draw_weights(candidates)
 
     def keep_genome(self, candidate: str, genome: G) -> None:
         """Remember the genome of a candidate, so that it need not be read again."""
@@ -255,7 +275,7 @@ class History(Generic[G]):
             parents=first.parents,
             operator=first.operator,
             evaluation=evaluation,
-            fitness_score=None if self.box is None else self.box.score(evaluation),
+            fitness_score=self.fitness(candidate, evaluation),
         )
 
     def heritable(self, candidate: str) -> str | None:

@@ -97,7 +97,7 @@ class OpenGeneration(Generic[G]):
             parents=trial.parents,
             operator=trial.operator,
             evaluation=evaluation,
-            fitness_score=None if self._history.box is None else self._history.box.score(evaluation),
+            fitness_score=self._history.fitness(trial.candidate, evaluation),
         )
 
     def newcomers(self) -> list[Trial[G]]:

@@ -23,7 +23,7 @@ from evodiff.engine.candidate import candidate_id
 from evodiff.engine.diversity import refreshment
 from evodiff.engine.forecast import Described, Forecast, Forecaster
 from evodiff.engine.options import VariationOptions, check_share, option
-from evodiff.engine.selection import best_first, tournament
+from evodiff.engine.selection import best_first, draw, tournament
 from evodiff.engine.surrogate import QUANTILE, chance
 from evodiff.engine.variation import CROSSOVER, Mutator, Proposal, offspring, samples
 from evodiff.engine.zero_cost import has_scores
@@ -100,8 +100,9 @@ class SurrogateSearch(VariationOptions):
         self, history: History[G], space: SearchSpace[G], rng: np.random.Generator, n: int
     ) -> Iterable[Proposal[G]]:
         parents = history.survivors
+        weights = history.draw_weights(parents)
         children = (
-            self._offspring(history, space, rng, lambda: parents[tournament(len(parents), 2, rng)])
+            self._offspring(history, space, rng, lambda: parents[tournament(len(parents), 2, rng, weights)])
             if parents
             else samples(space, rng)
         )
@@ -271,15 +272,17 @@ def _parents(
         [evaluated[i] for i in np.argsort(values[:, column], kind="stable")[:count]]  # NaN goes last
         for column in list(forecaster.models) or range(values.shape[1])
     ]
+    best_weights = [history.draw_weights(ordered) for ordered in best]
     front = history.front
+    others = {True: (front, history.draw_weights(front)), False: (evaluated, history.draw_weights(evaluated))}
 
     def select() -> str:
         kind = rng.random()
         if kind < GOOD_AT_ONE:
-            ordered = best[int(rng.integers(len(best)))]
-            return str(ordered[tournament(len(ordered), 2, rng)])
-        among: Sequence[str] = front if front and kind < GOOD_AT_ONE + ON_FRONT else evaluated
-        return among[int(rng.integers(len(among)))]
+            column = int(rng.integers(len(best)))
+            return str(best[column][tournament(len(best[column]), 2, rng, best_weights[column])])
+        among, weights = others[bool(front) and kind < GOOD_AT_ONE + ON_FRONT]
+        return among[draw(len(among), rng, weights)]
 
     return select
 

@@ -12,6 +12,7 @@ from evodiff.engine.layout import evaluations_name, plan_name, result_name
 from evodiff.engine.ledger import encode_evaluation
 from evodiff.engine.open_generation import OpenGeneration
 from evodiff.engine.planning import plan_generation
+from evodiff.engine.ratings import read_joined
 from evodiff.errors import LedgerError
 
 if TYPE_CHECKING:
@@ -157,8 +158,9 @@ class Run(Generic[G]):
         for trial in self.open.opened_trials():
             self.history.keep_genome(trial.candidate, trial.genome)
         if content is None:
-            told = self.open.evaluations()
-            ours = judge(self.history, self._strategy, self.open.records, told, size=self._size, rungs=self._rungs)
+            told, sizes = self.open.evaluations(), {"size": self._size, "rungs": self._rungs}
+            joined = read_joined(self._ledger, generation)
+            ours = judge(self.history, self._strategy, self.open.records, told, **sizes, joined=joined)
             self._ledger.publish(result_name(generation), encode_document(ours.to_json()))
             content = self._ledger.result(generation)
             assert content is not None
@@ -168,5 +170,5 @@ class Run(Generic[G]):
             raise self._ledger.damaged(
                 result_name(generation), "planned candidates as survivors and front", f"{unknown[0]!r} among them"
             )
-        self.history.conclude(result)
+        self.history.conclude(result, read_joined(self._ledger, generation, result.inputs or {}).ratings)
         self.open = None

@@ -67,9 +67,22 @@ def elitist_survivors(values: np.ndarray, violations: np.ndarray, size: int) -> 
     return alive[:size]
 
 
-def tournament(count: int, size: int, rng: np.random.Generator) -> int:
-    """Return the winner among ``size`` drawn, with replacement, from ``count`` candidates ordered best first."""
-    return int(rng.integers(count, size=size).min())
+def tournament(count: int, size: int, rng: np.random.Generator, weights: np.ndarray | None = None) -> int:
+    """Return the winner among ``size`` drawn, with replacement, from ``count`` candidates ordered best first.
+
+    ``weights``, a (count,) array, says how likely each is to be drawn, relative to the others; None is all alike.
+    """
+    if weights is None:
+        return int(rng.integers(count, size=size).min())
+    return min(draw(count, rng, weights) for _ in range(size))
+
+
+def draw(count: int, rng: np.random.Generator, weights: np.ndarray | None = None) -> int:
+    """Return the index of one drawn from ``count`` candidates, by ``weights`` as :func:`tournament`."""
+    reached = None if weights is None else np.cumsum(weights)
+    if reached is None or not reached[-1] > 0:
+        return int(rng.integers(count))
+    return min(int(np.searchsorted(reached, rng.random() * reached[-1], side="right")), count - 1)
 
 
 def nondominated(values: np.ndarray, violations: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from evodiff.engine.convergence import plateaued
+from evodiff.pipeline.deployment import record_deployment
 from evodiff.pipeline.generation import QUIET, Listener, plan, select, train_and_evaluate
 from evodiff.pipeline.lease import open_generation
 from evodiff.pipeline.reuse import reuse_evaluations
@@ -72,6 +73,7 @@ def evolve_generation(
 ) -> bool:
     """Do all steps of the generation whose turn it is; return False where the space has nothing left to try."""
     lease = open_generation(run, holder)
+    record_deployment(run, lease.generation)
     trials = plan(run, lease.generation)
     watcher.planned(lease.generation, len(trials))
     if not trials:

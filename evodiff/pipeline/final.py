@@ -14,6 +14,7 @@ from evodiff.pipeline.generation import QUIET, Listener, resume_hint
 from evodiff.pipeline.inputs import PATIENCE_SECONDS
 from evodiff.pipeline.preference import parse_preference
 from evodiff.pipeline.scratch import front_from_scratch
+from evodiff.pipeline.served_latency import as_served, latency_factor
 from evodiff.pipeline.steering import preference
 from evodiff.training.digests import published_steps
 from evodiff.workers import Outcome, Task, WorkerPool
@@ -45,16 +46,20 @@ _BEAR = "evodiff.pipeline.judge:judge_robustness"
 def champion(run: Run) -> Candidate[ArchitectureGenome] | None:
     """Return the feasible candidate of the front with the largest fitness inside the run's preference, if there is one.
 
+    Fitness has people's preference in it, and limits on latency are held against the latency as it is where candidates
+    serve, if the last closed generation joined such.
+
     What it reaches from scratch counts: a member of the front that inherited weights is none before
     :func:`~evodiff.pipeline.scratch.retrain_front` has tried it.
     """
     limits = parse_preference(preference(run), [objective.name for objective in run.objectives])
+    factor = latency_factor(run) if limits else 1.0
     eligible = [
         candidate
         for candidate in front_from_scratch(run)
         if candidate.evaluation is not None
         and candidate.evaluation.feasible
-        and all(limit.holds(candidate.evaluation.objectives) for limit in limits)
+        and all(limit.holds(as_served(candidate.evaluation.objectives, factor)) for limit in limits)
     ]
     return max(eligible, key=lambda candidate: (candidate.fitness_score or 0.0, candidate.id), default=None)
 

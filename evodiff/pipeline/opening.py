@@ -17,6 +17,7 @@ from evodiff.errors import EvodiffError, LedgerError, SettingsError
 from evodiff.pipeline.chain import first_active, started_runs
 from evodiff.pipeline.control import State, is_unfinished, next_step, set_state, state
 from evodiff.pipeline.create import check_settings, create_run
+from evodiff.pipeline.deployment import record_deployment
 from evodiff.pipeline.frozen import contradictions
 from evodiff.pipeline.lease import Lease, holders, leases, open_generation
 from evodiff.pipeline.prepare import prepare as prepare_inputs
@@ -153,6 +154,7 @@ def open_form(
             set_state(run, State.RUNNING)
         submit(run, cause, form.steering, now)
     record_steering(run, lease.generation)
+    record_deployment(run, lease.generation)
     return Opened(str(run.path.resolve()), lease.generation)
 
 
@@ -170,6 +172,7 @@ def open_chained(experiment: str, holder: str, *, now: datetime, scheduler: Sche
             raise NothingToDo(f"{run.name}: {step.reason}.", remedy="Nothing has to be done.")
     lease = _lease(run, holder, scheduler)
     record_steering(run, lease.generation)
+    record_deployment(run, lease.generation)
     return Opened(str(run.path.resolve()), lease.generation)
 
 

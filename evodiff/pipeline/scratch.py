@@ -86,14 +86,13 @@ def front_from_scratch(run: Run) -> list[Candidate[ArchitectureGenome]]:
     """
     evolution = run.evolution()
     heirs = heirs_of_front(run)
-    box = results[-1].box if (results := evolution.results()) else None
     found = []
     for candidate in evolution.front():
         evaluation = scratch_evaluation(run, candidate.id) if candidate.id in heirs else candidate.evaluation
         if candidate.id not in heirs:
             found.append(candidate)
         elif evaluation is not None:
-            score = None if box is None else box.score(evaluation)
+            score = evolution.fitness(candidate.id, evaluation)
             found.append(replace(candidate, evaluation=evaluation, fitness_score=score))
     return found
 

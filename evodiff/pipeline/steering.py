@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from evodiff.pipeline.run import Run
 
 TERA = 1e12
+RATING_WEIGHT = 0.2
 _ANY_TIME = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -44,7 +45,8 @@ class Steering:
     """``generations`` and ``compute_budget_tflop`` (training, 10^12 multiply-adds) end a search; None is no end.
 
     ``extra_generations`` are granted beyond ``generations``, by alerts, and from the generation on that takes the
-    request they hold whatever ends the search. ``prefer`` comes before the run's own.
+    request they hold whatever ends the search. ``prefer`` comes before the run's own. ``rating_weight``, in [0, 1], is
+    how much people's preference counts in fitness (:mod:`evodiff.engine.ratings`); None is :data:`RATING_WEIGHT`.
     """
 
     policy: Policy = Policy.CONTINUOUS
@@ -54,6 +56,7 @@ class Steering:
     compute_budget_tflop: float | None = None
     stop_on_plateau: bool = False
     prefer: str | None = None
+    rating_weight: float | None = None
 
 
 _FIELDS = tuple(Steering.__dataclass_fields__)
@@ -79,6 +82,11 @@ def check_steering(values: Mapping[str, Any], objectives: Sequence[str], held: S
             remedy="Choose the policy cron, or leave the expression blank.",
         )
     parse_preference(word.prefer, objectives)
+    if word.rating_weight is not None and not 0 <= word.rating_weight <= 1:
+        raise SettingsError(
+            f"rating_weight: expected a number in [0, 1], found {word.rating_weight}.",
+            remedy="0 leaves people's preference out.",
+        )
 
 
 def steering(run: Run, further: Mapping[str, Any] | None = None) -> Steering:
@@ -134,7 +142,10 @@ def preference(run: Run) -> str | None:
 
 def record_steering(run: Run, generation: int) -> None:
     """Give a generation its copy of what holds, unless it has one."""
-    content = json.dumps(asdict(steering(run)), sort_keys=True).encode() + b"\n"
+    held = asdict(steering(run))
+    if held["rating_weight"] is None:  # as in runs that nobody rates
+        del held["rating_weight"]
+    content = json.dumps(held, sort_keys=True).encode() + b"\n"
     run.ledger.publish(f"generations/{generation:04d}/inputs/steering.json", content)
 
 

@@ -14,6 +14,7 @@ from evodiff.engine.convergence import front_hypervolume
 from evodiff.engine.fidelity import added_steps, rung_steps
 from evodiff.engine.fitness import FitnessBox
 from evodiff.engine.ledger import Ledger
+from evodiff.engine.ratings import Ratings, joined_ratings
 from evodiff.errors import InvalidGenome
 from evodiff.reporting.notation import unit_of
 from evodiff.reporting.view import CandidateView, Floor, GenerationView, ObjectiveView, RandomArm, RungView, RunView
@@ -48,10 +49,11 @@ def view_from_ledger(path: Path | str) -> RunView:
         for item in experiment["objectives"]
     )
     results = _results(ledger)
-    box = _box(results)
+    box, ratings = _box(results), joined_ratings(ledger, ledger.closed - 1)
     tried = _tried(ledger)
     candidates = tuple(
-        _candidate(identifier, item, objectives, experiment, results, box) for identifier, item in tried.items()
+        _candidate(identifier, item, objectives, experiment, results, box, ratings)
+        for identifier, item in tried.items()
     )
     view = RunView(
         name=Path(path).resolve().name,
@@ -129,6 +131,7 @@ def _candidate(
     experiment: Mapping[str, Any],
     results: list[dict[str, Any]],
     box: FitnessBox | None,
+    ratings: Ratings,
 ) -> CandidateView:
     record, evaluation = tried.records[0], tried.evaluation
     failure = evaluation.failure
@@ -151,7 +154,7 @@ def _candidate(
             if f"{objective.name}_standard_error" in evaluation.details
         },
         violations=dict(evaluation.violations),
-        fitness_score=box.score(evaluation) if box and not failure else None,
+        fitness_score=ratings.fitness(identifier, box.score(evaluation)) if box and not failure else None,
         on_front=bool(results) and identifier in results[-1]["front"] and evaluation.feasible,
         survivor_generations=tuple(item["generation"] for item in results if identifier in item["survivors"]),
         failure=f"{failure.cause}: {failure.detail}".removesuffix(": ") if failure else None,

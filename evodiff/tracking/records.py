@@ -16,6 +16,7 @@ from evodiff.architecture.graph import resolve
 from evodiff.engine.candidate import combine_replicates
 from evodiff.engine.fitness import FitnessBox
 from evodiff.engine.layout import result_name
+from evodiff.engine.ratings import Ratings, joined_ratings
 from evodiff.errors import LedgerError
 from evodiff.tracking.innovations import Innovation, innovations
 
@@ -76,6 +77,7 @@ class RunRecords:
     def __init__(self, run: Run) -> None:
         self.run = run
         self._evaluations: dict[int, dict[str, Evaluation]] = {}
+        self._joined: dict[int, Ratings] = {}
         self._results: dict[int, dict[str, Any]] = {}
 
     def generation(self, generation: int) -> Record:
@@ -162,7 +164,13 @@ class RunRecords:
     def fitness_score(self, generation: int, candidate: str) -> float:
         """Return the fitness of a candidate in the box as it was when ``generation`` closed."""
         box = self.result(generation)["box"]
-        return (FitnessBox(**box).score(self.standing(generation, candidate)) if box else None) or 0.0
+        score = FitnessBox(**box).score(self.standing(generation, candidate)) if box else None
+        return self._ratings(generation).fitness(candidate, score) or 0.0
+
+    def _ratings(self, generation: int) -> Ratings:
+        if generation not in self._joined:
+            self._joined[generation] = joined_ratings(self.run.ledger, generation)
+        return self._joined[generation]
 
     def result(self, generation: int) -> dict[str, Any]:
         """Return ``result.json`` of a generation.
