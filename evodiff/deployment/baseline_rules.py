@@ -47,8 +47,9 @@ class FixedThresholds:
 
 @dataclass(frozen=True)
 class RequestLevelTests:
-    """One-sided tests with requests as the unit: Welch's of log compute seconds and of ratings, two shares of errors.
+    """One-sided tests with requests as the unit: Welch's of log compute seconds, of ratings and of shares of errors.
 
+    Compute seconds are compared within request kinds and batch shapes, as the analysis does.
     Each metric is tested at ``alpha`` / 3 within each step from ``soft_from`` to below 100 percent: once at its end, or
     every ``every`` requests too where that is given.
     """
@@ -61,10 +62,11 @@ class RequestLevelTests:
         """Return the metrics by which the rule ends the rollout."""
         found: set[str] = set()
         critical = float(norm.isf(self.alpha / 3))
+        metrics = self._metrics(stream)
         for phase, percent in enumerate(stream.steps):
             if self.soft_from <= percent < 100.0:
                 rows = np.flatnonzero((stream.phase == phase) & ~stream.refused)
-                for metric, values in self._metrics(stream).items():
+                for metric, values in metrics.items():
                     if self._largest(values[rows], stream.canary[rows]) > critical:
                         found.add(metric)
         return found
@@ -72,7 +74,7 @@ class RequestLevelTests:
     @staticmethod
     def _metrics(stream: Stream) -> dict[str, NDArray[np.float64]]:
         return {
-            "latency": np.log(stream.compute),
+            "latency": _within_kinds(np.log(stream.compute), stream),
             "errors": stream.failed.astype(float),
             "ratings": -stream.ratings,
         }
@@ -80,13 +82,20 @@ class RequestLevelTests:
     def _largest(self, values: NDArray[np.float64], canary: NDArray[np.bool_]) -> float:
         """Return the largest statistic of all looks."""
         given = ~np.isnan(values)
-        values, canary = np.where(given, values, 0.0), canary
+        values = np.where(given, values, 0.0)
         ends = [len(values)] if self.every is None else [*range(self.every, len(values), self.every), len(values)]
         sums = [
             np.cumsum(np.stack([arm, values * arm, values**2 * arm]), axis=1)
             for arm in (given & canary, given & ~canary)
         ]
         return max(_welch(sums[0][:, end - 1], sums[1][:, end - 1]) for end in ends)
+
+
+def _within_kinds(values: NDArray[np.float64], stream: Stream) -> NDArray[np.float64]:
+    """Return the values less the mean of their request kind and batch shape."""
+    _, group = np.unique(stream.kind * (stream.batch.max() + 1) + stream.batch, return_inverse=True)
+    means: NDArray[np.float64] = np.bincount(group, weights=values) / np.bincount(group)
+    return values - means[group]
 
 
 def _welch(canary: NDArray[np.float64], stable: NDArray[np.float64]) -> float:

@@ -28,10 +28,10 @@ class Traffic:
     Defaults are those of a small model on one machine: about 60 % busy at 1 percent, 30 % each at 50. ``clients`` send
     ``rate`` requests a second in all, shared by a Zipf law with exponent ``zipf``; each has its own mix of request
     kinds, slowness (``client_log_sd``), proneness to errors (gamma distributed, mean 1, shape ``error_shape``) and
-    generosity in ratings (``rater_sd``, points). A batch takes ``base_seconds`` for one image of the cheapest kind, with
-    noise ``log_sd``; times wander with the machine's load, which both workers share, and with each worker's own speed:
+    generosity in ratings (``rater_sd``, points). A batch takes ``base_seconds`` for one image of the cheapest kind,
+    with noise ``log_sd``; times wander with the machine's load, which both workers share, and with each one's speed:
     autoregressive, with spreads and time constants ``load_*`` and ``worker_*``. A worker is ``contention`` slower while
-    the other computes. Errors come with ``error_rate`` and in bursts that both arms share. ``refused`` and ``rated`` are
+    the other computes. Errors come with ``error_rate``, in bursts that both arms share. ``refused`` and ``rated`` are
     shares of requests.
     """
 
@@ -186,41 +186,37 @@ def _serve(
         when each request ended, the compute seconds of its batch, and the images in it: (requests,) each.
     """
     total = len(arrived)
-    ended, compute, batch = np.zeros(total), np.zeros(total), np.zeros(total, dtype=np.int64)
-    queues = [np.flatnonzero(~canary).tolist(), np.flatnonzero(canary).tolist()]
-    own = [
-        np.exp(_wander(arrived, traffic.worker_log_sd, traffic.worker_seconds, rng))
-        * np.exp(rng.normal(0.0, traffic.log_sd, total))
-        for _ in queues
-    ]
-    factors = [(speeds * noise).tolist() for noise in own]
+    ended, compute, batch = [0.0] * total, [0.0] * total, [0] * total
+    queues = (np.flatnonzero(~canary).tolist(), np.flatnonzero(canary).tolist())
+    factors = [_factors(traffic, arrived, speeds, rng) for _ in queues]
     times, kinds = arrived.tolist(), kind.tolist()
     head, free = [0, 0], [0.0, 0.0]
-    while True:
-        starts = [
-            max(free[arm], times[queue[head[arm]]]) if head[arm] < len(queue) else math.inf
-            for arm, queue in enumerate(queues)
-        ]
+    starts = [times[queue[0]] if queue else math.inf for queue in queues]
+    while min(starts) < math.inf:
         arm = 0 if starts[0] <= starts[1] else 1
-        start = starts[arm]
-        if start == math.inf:
-            return ended, compute, batch
-        queue, first = queues[arm], head[arm]
-        last = first + 1
-        while (
-            last < len(queue)
-            and last - first < traffic.most_in_a_batch
-            and times[queue[last]] <= start
-            and kinds[queue[last]] == kinds[queue[first]]
-        ):
+        start, queue, first = starts[arm], queues[arm], head[arm]
+        member = queue[first]
+        wanted, last = kinds[member], first + 1
+        end = min(len(queue), first + traffic.most_in_a_batch)
+        while last < end and times[queue[last]] <= start and kinds[queue[last]] == wanted:
             last += 1
-        size = last - first
-        seconds = traffic.base_seconds * KINDS[kinds[queue[first]]][2] * (0.5 + 0.5 * size) * factors[arm][queue[first]]
+        seconds = traffic.base_seconds * KINDS[wanted][2] * 0.5 * (1 + last - first) * factors[arm][member]
         if free[1 - arm] > start:
             seconds *= 1.0 + traffic.contention
         head[arm], free[arm] = last, start + seconds
-        members = queue[first:last]
-        ended[members], compute[members], batch[members] = free[arm], seconds, size
+        for member in queue[first:last]:
+            ended[member], compute[member], batch[member] = free[arm], seconds, last - first
+        starts[arm] = max(free[arm], times[queue[last]]) if last < len(queue) else math.inf
+    return np.array(ended), np.array(compute), np.array(batch)
+
+
+def _factors(
+    traffic: Traffic, arrived: NDArray[np.float64], speeds: NDArray[np.float64], rng: np.random.Generator
+) -> list[float]:
+    """Return what a worker's computation of each request is multiplied by: its own speed, noise, and ``speeds``."""
+    own = _wander(arrived, traffic.worker_log_sd, traffic.worker_seconds, rng)
+    factors: list[float] = (speeds * np.exp(own + rng.normal(0.0, traffic.log_sd, len(arrived)))).tolist()
+    return factors
 
 
 @dataclass(frozen=True)
