@@ -60,9 +60,7 @@ def main() -> None:
         for row in rows:
             table.add_row(*row)
         console.print(table)
-    power = Table(
-        "log-sd", "canary share", "caught", "power [95 %]", "canary requests for .5", "for .9", "requests in all for .9"
-    )
+    power = Table("log-sd", "weight", "caught", "share [95 %]", "requests for .5: canary, all", "for .9: canary, all")
     for log_sd, enough in ENOUGH.items():
         for percent in (20, 50):
             power.add_row(*_power(log_sd, percent, enough, arguments.power, arguments.seed))
@@ -116,17 +114,17 @@ def _power(log_sd: float, percent: int, enough: int, count: int, seed: int) -> l
     needed = []
     for stream in _run(traffic, SLOW, ((percent, enough), (100, 1)), count, seed, f"slow, {log_sd}, {percent} %"):
         judged = _judge(stream, guards)
-        needed.append(float(judged.canary_requests) if judged.cause == "latency" else np.inf)
-    caught = int(np.isfinite(needed).sum())
-    half, most = (float(np.quantile(needed, q, method="higher")) for q in (0.5, 0.9))
+        missed = judged.cause != "latency"
+        needed.append([np.inf if missed else count for count in (judged.canary_requests, judged.requests)])
+    caught = int(np.isfinite(needed).all(axis=1).sum())
+    half, most = np.quantile(needed, (0.5, 0.9), axis=0, method="higher")
     return [
         f"{log_sd}",
         f"{percent} %",
         f"{caught} of {count}",
         _interval(caught, count),
-        f"{half:.0f}",
-        f"{most:.0f}",
-        f"{most / percent * 100:.0f}",
+        f"{half[0]:.0f}, {half[1]:.0f}",
+        f"{most[0]:.0f}, {most[1]:.0f}",
     ]
 
 

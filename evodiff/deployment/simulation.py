@@ -223,19 +223,21 @@ def _factors(
 class Judgement:
     """What an analysis held of a simulated rollout.
 
-    ``verdict`` is the last one, ``cause`` the metric or guard that failed, ``canary_requests`` those at steps with soft
-    tests until then; ``passed_last_test`` says whether the last step below 100 percent was ever passed.
+    ``verdict`` is the last one, ``cause`` the metric or guard that failed, ``requests`` and ``canary_requests``
+    those at steps with soft tests until then, of both arms and of the canary, without refused ones; ``passed_last_test`` says whether the last step below 100 percent was ever passed.
     """
 
     verdict: Verdict
     cause: str | None
+    requests: int
     canary_requests: int
     passed_last_test: bool
 
 
 def judge(analysis: RolloutAnalysis, stream: Stream) -> Judgement:
     """Show a stream to an analysis and ask for its verdict at every sample; stop at the first fail."""
-    step, seen, passed, at = -1, 0, False, 0.0
+    step, passed, at = -1, False, 0.0
+    counts = {Arm.STABLE: 0, Arm.CANARY: 0}
     for request, rating in stream.observations():
         at = request.at
         while step + 1 < len(stream.began) and at >= stream.began[step + 1]:
@@ -244,10 +246,11 @@ def judge(analysis: RolloutAnalysis, stream: Stream) -> Judgement:
         analysis.observe(request)
         if rating is not None:
             analysis.observe(rating)
-        seen += request.arm is Arm.CANARY and request.outcome is not Outcome.REFUSED and analysis.tests_soft_metrics
+        counts[request.arm] += request.outcome is not Outcome.REFUSED and analysis.tests_soft_metrics
         verdict, _ = analysis.verdict(at)
         passed = passed or (verdict == "pass" and analysis.must_show_latency)
         if verdict == "fail":
-            tripped = analysis.guards.tripped
-            return Judgement(verdict, f"guard {tripped.name}" if tripped else analysis.failed_metric, seen, passed)
-    return Judgement(analysis.verdict(at)[0], None, seen, passed)
+            break
+    tripped = analysis.guards.tripped
+    cause = f"guard {tripped.name}" if tripped else analysis.failed_metric
+    return Judgement(analysis.verdict(at)[0], cause, sum(counts.values()), counts[Arm.CANARY], passed)
