@@ -5,12 +5,16 @@ latencies and bursts of errors, asks for a verdict at every sample, and prints t
 canary is the stable version (A/A) and where it is worse by exactly the margins, with exact binomial intervals; beside
 it fixed thresholds and tests whose unit is the request. Then how many requests it takes to catch a 20 % slowdown.
 
+Ctrl-C ends it with what it has by then.
+
     OMP_NUM_THREADS=1 python benchmarks/canary_simulation.py
 """
 
 from __future__ import annotations
 
 import argparse
+import signal
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -27,6 +31,7 @@ from evodiff.deployment.baseline_rules import FixedThresholds, RequestLevelTests
 from evodiff.deployment.simulation import Effect, Judgement, Stream, Traffic, judge, simulate
 
 PROGRESS = Console(stderr=True)
+STOP = threading.Event()
 Phases = Sequence[tuple[float, int]]
 ROLLOUT: Phases = ((1, 400), (5, 400), (20, 2400), (50, 2400), (100, 400))
 GUARDS = GuardLimits(p99_seconds=2.0)
@@ -50,6 +55,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.smoke:
         arguments.rollouts, arguments.edge, arguments.power = 10, 4, 4
+    signal.signal(signal.SIGINT, lambda *_: STOP.set())
     console = Console(width=120)
     console.print(Traffic(), GUARDS, ROLLOUT, f"rollouts {arguments.rollouts}, seed {arguments.seed}")
     for title, rows in (
@@ -70,6 +76,8 @@ def main() -> None:
 
 def _run(traffic: Traffic, effect: Effect, phases: Phases, count: int, seed: int, title: str) -> Iterator[Stream]:
     for number in track(range(count), description=title, console=PROGRESS):
+        if STOP.is_set():
+            return
         yield simulate(traffic, effect, phases, np.random.default_rng((seed, number)))
 
 
@@ -91,14 +99,15 @@ def _same(count: int, seed: int) -> Iterator[list[str]]:
             found[rule].append(sorted(RequestLevelTests(every=every).rejected(stream)))
     for rule, causes in found.items():
         yield [rule, *_share(causes)]
-    yield ["analysis passes 50 %", f"{passed} of {count}", _interval(passed, count), ""]
+    done = len(found["analysis"])
+    yield ["analysis passes 50 %", f"{passed} of {done}", _interval(passed, done), ""]
 
 
 def _edge(count: int, seed: int) -> Iterator[list[str]]:
     judged = [_judge(stream) for stream in _run(EDGE_TRAFFIC, EDGE, ROLLOUT, count, seed, "at the margins")]
     yield ["analysis", *_share([[one.cause] if one.cause else [] for one in judged])]
     passed = sum(one.passed_last_test for one in judged)
-    yield ["analysis passes 50 %", f"{passed} of {count}", _interval(passed, count), ""]
+    yield ["analysis passes 50 %", f"{passed} of {len(judged)}", _interval(passed, len(judged)), ""]
 
 
 def _usual_p99(seed: int) -> float:
@@ -115,14 +124,16 @@ def _power(log_sd: float, percent: int, enough: int, count: int, seed: int) -> l
     for stream in _run(traffic, SLOW, ((percent, enough), (100, 1)), count, seed, f"slow, {log_sd}, {percent} %"):
         judged = _judge(stream, guards)
         missed = judged.cause != "latency"
-        needed.append([np.inf if missed else count for count in (judged.canary_requests, judged.requests)])
+        needed.append([np.inf if missed else float(seen) for seen in (judged.canary_requests, judged.requests)])
+    if not needed:
+        return [f"{log_sd}", f"{percent} %", "stopped", "", "", ""]
     caught = int(np.isfinite(needed).all(axis=1).sum())
     half, most = np.quantile(needed, (0.5, 0.9), axis=0, method="higher")
     return [
         f"{log_sd}",
         f"{percent} %",
-        f"{caught} of {count}",
-        _interval(caught, count),
+        f"{caught} of {len(needed)}",
+        _interval(caught, len(needed)),
         f"{half[0]:.0f}, {half[1]:.0f}",
         f"{most[0]:.0f}, {most[1]:.0f}",
     ]
@@ -139,6 +150,8 @@ def _share(causes: list[list[str]]) -> list[str]:
 
 
 def _interval(found: int, count: int) -> str:
+    if count == 0:
+        return "stopped"
     low, high = binomtest(found, count).proportion_ci()
     return f"{found / count:.4f} [{low:.4f}, {high:.4f}]"
 

@@ -14,6 +14,7 @@ from evodiff.deployment.latency_process import BatchKind, LatencyProcess
 from evodiff.deployment.observation import Arm, Outcome, RatingObservation, RequestObservation, WorkerObservation
 from evodiff.deployment.quality_advice import QualityObservation, advise
 from evodiff.deployment.rating_process import RatingProcess
+from evodiff.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -176,7 +177,7 @@ class RolloutAnalysis:
         if self.guards.tripped:
             return Verdict.FAIL, f"The guard {self.guards.tripped.name} tripped."
         if self.failed_metric:
-            return Verdict.FAIL, f"The canary's {self.failed_metric} are worse than the margin allows."
+            return Verdict.FAIL, f"The canary is worse than the margin allows in {self.failed_metric}."
         if self._step.samples[Arm.CANARY] == 0:
             return Verdict.WAIT, "The canary has had no traffic at this step."
         over = now - self._step.began >= self.options.step_seconds
@@ -292,9 +293,14 @@ class RolloutAnalysis:
         """Read what :meth:`to_json` wrote.
 
         Raises:
-            SettingsError: it holds names or values of options that cannot be.
+            SettingsError: it is of another format, or holds names or values of options that cannot be.
             KeyError: something is missing.
         """
+        if data.get("format") != FORMAT:
+            raise SettingsError(
+                f"State of an analysis: expected format {FORMAT}, found {data.get('format')}.",
+                remedy="Roll back and start the rollout anew: evidence of another format cannot be carried on.",
+            )
         analysis = cls(
             data["steps"],
             GuardLimits.from_mapping(data["limits"]),

@@ -223,8 +223,9 @@ def _factors(
 class Judgement:
     """What an analysis held of a simulated rollout.
 
-    ``verdict`` is the last one, ``cause`` the metric or guard that failed, ``requests`` and ``canary_requests``
-    those at steps with soft tests until then, of both arms and of the canary, without refused ones; ``passed_last_test`` says whether the last step below 100 percent was ever passed.
+    ``verdict`` is the last one, ``cause`` the metric or guard that failed. ``requests`` and ``canary_requests`` are
+    those at steps with soft tests until then, of both arms and of the canary, without refused ones.
+    ``passed_last_test`` says whether the last step below 100 percent was ever passed.
     """
 
     verdict: Verdict

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -288,7 +289,6 @@ observations = st.one_of(
 @settings(max_examples=50)
 @given(st.lists(observations, max_size=80), st.integers(0, 80), st.integers(0, 80))
 def test_a_restart_at_any_point_gives_the_same_decisions(rows: list[Observation], stop: int, step: int) -> None:
-    whole = restarted = None
     whole, restarted = at_step(2), at_step(2)
     for number, row in enumerate(rows):
         at = 0.3 * number
@@ -314,3 +314,25 @@ def test_asking_more_often_changes_nothing(rows: list[Observation], others: list
         asked.decide(at)
     now = 0.3 * len([*rows, *others])
     assert asked.decide(now) == unasked.decide(now)
+
+
+@settings(max_examples=50)
+@given(st.lists(observations, max_size=80), st.randoms(use_true_random=False))
+def test_what_the_stable_arm_does_and_how_the_arms_interleave_changes_no_guard(
+    rows: list[Observation], chance: Random
+) -> None:
+    canary = [row for row in rows if row.arm is Arm.CANARY]
+    stable = [replace(row, arm=Arm.STABLE, version="old/7") for row in rows]
+    alone, mixed = at_step(2), at_step(2)
+    waiting = list(stable)
+    for row in canary:
+        alone.observe(row)
+        while waiting and chance.random() < 0.5:
+            mixed.observe(waiting.pop())
+        mixed.observe(row)
+        assert mixed.decide(0.0).guard == alone.decide(0.0).guard
+
+
+def test_a_state_of_another_format_is_refused() -> None:
+    with pytest.raises(SettingsError, match="format"):
+        RolloutAnalysis.from_json({**at_step(0).to_json(), "format": 99})
