@@ -36,9 +36,12 @@ def secret_file(file: Path, make: Callable[[], str]) -> str:
     mode = stat.S_IMODE(file.stat().st_mode)
     if mode & 0o077:
         raise SettingsError(
-            f"{file} holds secrets: expected mode 0600, found {mode:04o}.", remedy=f"Make it yours alone: chmod 600 {file}"
+            f"{file} holds secrets: expected mode 0600, found {mode:04o}.",
+            remedy=f"Make it yours alone: chmod 600 {file}",
         )
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise SettingsError(f"{file} cannot be read: {error}.", remedy="Restore it, or remove it for a new one.") from error
+        raise SettingsError(
+            f"{file} cannot be read: {error}.", remedy="Restore it, or remove it for a new one."
+        ) from error

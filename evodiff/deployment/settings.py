@@ -27,7 +27,9 @@ class ServingSettings(BaseSettings):
     allowed_hosts: tuple[str, ...] = Field(
         default=("127.0.0.1", "localhost", "::1"), description="names in the Host header, without ports"
     )
-    secrets_dir: Path = Field(default=Path(".evodiff/serve"), description="holds tokens.json and signing.key, both 0600")
+    secrets_dir: Path = Field(
+        default=Path(".evodiff/serve"), description="holds tokens.json and signing.key, both 0600"
+    )
     tokens: str | None = Field(default=None, description="what tokens.json would hold, instead of the file")
     signing_key: str | None = Field(default=None, description="what signing.key would hold, instead of the file")
     cache_dir: Path = Field(default=Path("~/.cache/evodiff/serve"), description="copies of the models that are served")
@@ -82,7 +84,8 @@ def load_serving_settings(given: Mapping[str, Any]) -> ServingSettings:
         return ServingSettings(**given)
     except SourceError as error:
         raise SettingsError(
-            f"{PREFIX}* variables cannot be read: {error}".replace("\n", " "), remedy="Write lists as JSON in variables."
+            f"{PREFIX}* variables cannot be read: {error}".replace("\n", " "),
+            remedy="Write lists as JSON in variables.",
         ) from error
     except ValidationError as error:
         first = error.errors()[0]

@@ -61,8 +61,8 @@ class Signer:
 
         Those of a request are :data:`REQUEST_FIELDS`; ``client`` is hashed.
         """
-        text = self._serializer.dumps(dict(fields))
-        return text.decode() if isinstance(text, bytes) else text
+        text: str = self._serializer.dumps(dict(fields))
+        return text
 
     def verify(self, text: str, *, max_age_seconds: int | None = None) -> dict[str, Any]:
         """Return the fields of a signed text.

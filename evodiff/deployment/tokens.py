@@ -100,7 +100,9 @@ class Tokens:
         return permitted
 
 
-UNKNOWN: Final = "Expected the header `Authorization: Bearer TOKEN` with a known token. `evodiff serve` says where they are."
+UNKNOWN: Final = (
+    "Expected the header `Authorization: Bearer TOKEN` with a known token. `evodiff serve` says where they are."
+)
 
 
 def _read(entry: dict[str, Any]) -> tuple[str, Caller]:
