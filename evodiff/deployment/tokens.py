@@ -66,7 +66,10 @@ class Tokens:
             SettingsError: it is not as described above.
         """
         try:
-            return cls([_read(entry) for entry in json.loads(text)])
+            content = json.loads(text)
+            if not isinstance(content, list):
+                raise TypeError("no list")
+            return cls([_read(entry) for entry in content])
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise SettingsError(
                 f"{where}: expected a list of subject, scopes ({', '.join(SCOPES)}) and token of at least {_SHORTEST} "
