@@ -13,9 +13,7 @@ SOURCE_HELP = "A run, RUN/ID, an exported folder, models:/NAME@ALIAS or models:/
 
 
 def serve(
-    model: Annotated[
-        str | None, typer.Argument(metavar="[MODEL]", help=f"{SOURCE_HELP}  [default: the champion that is released]")
-    ] = None,
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=SOURCE_HELP)],
     canary: Annotated[
         str | None, typer.Option("--canary", metavar="MODEL", help="A second one, for a share of the clients.")
     ] = None,
@@ -25,14 +23,14 @@ def serve(
     tracking_uri: TrackingOption = None,
 ) -> None:
     """Answer requests for images by HTTP, until Ctrl-C."""
-    from evodiff.deployment.entries import entry_of, released_champion
+    from evodiff.deployment.entries import entry_of
     from evodiff.deployment.serving import serve as run
     from evodiff.deployment.settings import load_serving_settings
 
     settings = settings_from(given_options(tracking_uri=tracking_uri))
     run(
         load_serving_settings(given_options(host=host, port=port)),
-        stable=released_champion(settings.release_file) if model is None else entry_of(model),
+        stable=entry_of(model),
         canary=None if canary is None else entry_of(canary),
         weight=weight,
         runs_dir=settings.runs_dir,

@@ -153,8 +153,8 @@ class Fleet:
             GenerationFailed: the version failed, for instance by images that are not finite.
         """
         deadline = time.monotonic() + request.seconds
-        routing, arm = self.routing, self.choose(client)
-        for chosen in self._order(arm):
+        routing, died = self.routing, False
+        for chosen in self._order(self.choose(client)):
             version = self._arms.get(chosen)
             if version is None or not version.ready:
                 continue
@@ -165,9 +165,10 @@ class Fleet:
             try:
                 return await attempt.run()
             except WorkerDied:
+                died = True
                 attempt.observe(Outcome.FAILED)
             except QueueFull:
-                if chosen is arm:
+                if not died:
                     raise
                 break  # it was taken in once: that it has no place now is not its client's doing
         if deadline <= time.monotonic():
