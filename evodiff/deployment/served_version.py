@@ -128,7 +128,9 @@ class ServedVersion:
     async def _end_of_worker(self) -> None:
         while not self.handle.died.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.handle.died.wait(), _CHECK_SECONDS)
+                # Not asyncio.wait_for, which on Python 3.11 swallows a cancellation that comes with the event.
+                async with asyncio.timeout(_CHECK_SECONDS):
+                    await self.handle.died.wait()
             if self.handle.holds and time.monotonic() - self.handle.heard_at > self._settings.hang_seconds:
                 self.handle.kill()
 

@@ -34,7 +34,8 @@ async def run_module(module: str, request: Mapping[str, Any], *, seconds: float,
         env=environment,
     )
     try:
-        out, log = await asyncio.wait_for(process.communicate(given), seconds)
+        async with asyncio.timeout(seconds):
+            out, log = await process.communicate(given)
     except TimeoutError as error:
         raise LoadingFailed(
             f"{module}: expected an answer in {seconds:g} s, found none.", remedy="Raise EVODIFF_SERVE_LOAD_SECONDS."

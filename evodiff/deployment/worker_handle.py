@@ -108,7 +108,8 @@ class WorkerHandle:
         self._loaded = asyncio.get_running_loop().create_future()
         self._write(Frame({"kind": "load", **header}))
         try:
-            answer = await asyncio.wait_for(self._loaded, seconds)
+            async with asyncio.timeout(seconds):
+                answer = await self._loaded
         except TimeoutError as error:
             raise LoadingFailed(
                 f"Smoke test: expected an answer in {seconds:g} s, found none then.",
@@ -154,7 +155,8 @@ class WorkerHandle:
         self.ready = False
         self._writer.close()  # the worker ends when it sees this
         try:
-            await asyncio.wait_for(self._process.wait(), _GRACE_SECONDS)
+            async with asyncio.timeout(_GRACE_SECONDS):
+                await self._process.wait()
         except TimeoutError:
             self.kill()
             await self._process.wait()
