@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from evodiff.cli import archiving, generation, operating, results, searching
+from evodiff.cli import archiving, generation, operating, results, searching, serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -63,6 +63,7 @@ _add(
     archiving.archive,
     operating.housekeeping,
 )
+_add("Serving", serving.serve)
 _add_group(
     "Steps, for schedulers", "generation", "The steps of one generation, each safe to run twice.", generation.STEPS
 )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from evodiff.errors import EvodiffError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+SMOKE_STEPS: Final = 10  # of the sampler
 
 
 class SmokeTestFailure(EvodiffError, RuntimeError):  # noqa: N818 - reads as the fact it states

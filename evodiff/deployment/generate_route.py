@@ -1,0 +1,154 @@
+"""``POST /v1/generate``: images on request."""
+
+# No postponed annotations here: FastAPI reads those of a route, which name what belongs to its app.
+
+import asyncio
+import base64
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import Depends, FastAPI, Header, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from evodiff.deployment.clients import client_key
+from evodiff.deployment.fleet import Fleet, GenerationRequest, RequestRefused
+from evodiff.deployment.tokens import Caller, Tokens
+
+if TYPE_CHECKING:
+    from evodiff.deployment.fleet import Generated
+    from evodiff.deployment.settings import ServingSettings
+    from evodiff.deployment.signing import Signer
+
+LARGEST_SEED = 2**62  # a torch generator takes more, which leaves room for the images after the first
+PNG, JSON = "image/png", "application/json"
+
+
+class Image(BaseModel):
+    """One image of an answer."""
+
+    seed: int
+    png: str = Field(description="a PNG in base64")
+
+
+class Images(BaseModel):
+    """The answer as JSON."""
+
+    request_id: str = Field(description="signed; give it back with a rating")
+    version: str
+    images: list[Image]
+
+
+def add_generate_route(
+    app: FastAPI, fleet: Fleet, tokens: Tokens, signer: "Signer", settings: "ServingSettings"
+) -> None:
+    """Add the route to an app."""
+    body_model = _body(settings)
+
+    @app.post(
+        "/v1/generate",
+        summary="Generate images",
+        response_model=Images,
+        responses={200: {"content": {PNG: {}}, "description": "Images as JSON, or all in one PNG, as Accept says."}},
+    )
+    async def generate(
+        request: Request,
+        body: body_model,  # type: ignore[valid-type]
+        caller: Annotated[Caller, Depends(tokens.require("use"))],
+        x_deadline_seconds: Annotated[float | None, Header(gt=0, allow_inf_nan=False)] = None,
+    ) -> Response:
+        wanted: Any = body
+        usual, most = settings.deadline_seconds, settings.max_deadline_seconds
+        asked = [value for value in (wanted.deadline_seconds, x_deadline_seconds) if value is not None]
+        seconds = min([*asked, most]) if asked else usual
+        png = _wants_png(request.headers.get("accept", ""))
+        _check_work(fleet, wanted, settings)
+        generation = GenerationRequest(
+            count=wanted.count,
+            seed=wanted.seed,
+            steps=wanted.steps,
+            label=wanted.label,
+            guidance=wanted.guidance,
+            png=png,
+            seconds=seconds,
+            impatient=seconds < usual,
+        )
+        key = client_key(request, signer)
+        found = await _unless_gone(request, fleet.generate(generation, key))
+        if found is None:
+            return Response(status_code=499)  # nobody reads it
+        return _response(found, wanted.seed, key, signer, png)
+
+
+def _body(settings: "ServingSettings") -> type[BaseModel]:
+    """Return the model of a request's body within the limits of this service."""
+    return create_model(
+        "GenerateRequest",
+        __config__=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False),
+        count=(int, Field(default=1, ge=1, le=settings.max_count, description="images")),
+        seed=(int, Field(default=0, ge=0, le=LARGEST_SEED, description="of the first image; the next has the next")),
+        steps=(int, Field(default=20, ge=2, le=settings.max_steps, description="of the sampler")),
+        label=(int | None, Field(default=None, ge=0, le=100_000, description="class; null takes them in turn")),
+        guidance=(float, Field(default=1.0, ge=1, le=50, description="1 is no guidance")),
+        deadline_seconds=(
+            float | None,
+            Field(default=None, gt=0, description="for the answer; the header X-Deadline-Seconds says the same"),
+        ),
+    )
+
+
+def _check_work(fleet: Fleet, wanted: Any, settings: "ServingSettings") -> None:
+    pixels = max(fleet.pixels(), 1)
+    work = wanted.count * wanted.steps * pixels * (1 if wanted.guidance == 1 else 2)
+    if work > settings.max_work:
+        raise RequestRefused(
+            f"count x steps x pixels: expected at most {settings.max_work:.3g}, found {work:.3g}.",
+            remedy="Ask for fewer images or steps.",
+        )
+
+
+async def _unless_gone(request: Request, generation: Any) -> "Generated | None":
+    """Wait for an answer; where the client disconnects meanwhile, take the request back and return None."""
+    answering = asyncio.ensure_future(generation)
+    gone = asyncio.ensure_future(_disconnect(request))
+    try:
+        await asyncio.wait({answering, gone}, return_when=asyncio.FIRST_COMPLETED)
+        return answering.result() if answering.done() else None
+    finally:
+        gone.cancel()
+        answering.cancel()
+
+
+async def _disconnect(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _wants_png(accept: str) -> bool:
+    """Tell whether an Accept header asks for PNG rather than JSON; the first of the two that it names wins."""
+    kinds = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
+    known = [kind for kind in kinds if kind in (PNG, "image/*", JSON, "application/*", "*/*")]
+    return bool(known) and known[0] in (PNG, "image/*")
+
+
+def _response(found: "Generated", seed: int, client: str, signer: "Signer", png: bool) -> Response:
+    signed = signer.sign(
+        {
+            "request": found.request,
+            "version": found.version,
+            "arm": str(found.arm),
+            "rollout": found.rollout,
+            "client": client,
+        }
+    )
+    headers = {
+        "X-Request-Id": signed,
+        "X-Model-Version": found.version,
+        "Server-Timing": f"queue;dur={found.queue_seconds * 1e3:.3f}, compute;dur={found.compute_seconds * 1e3:.3f}, "
+        f"encode;dur={found.encode_seconds * 1e3:.3f}",
+        "Vary": "Accept",
+        "Cache-Control": "no-store",
+    }
+    if png:
+        return Response(found.parts[0], media_type=PNG, headers=headers)
+    images = [{"seed": seed + index, "png": base64.b64encode(part).decode()} for index, part in enumerate(found.parts)]
+    return JSONResponse({"request_id": signed, "version": found.version, "images": images}, headers=headers)

@@ -1,0 +1,113 @@
+"""The serving process: a fleet, the app over it, and the server that both run in."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from typing import TYPE_CHECKING
+
+import uvicorn
+import uvloop
+
+from evodiff.deployment.app import create_app
+from evodiff.deployment.assignment import arm_of
+from evodiff.deployment.fleet import Fleet
+from evodiff.deployment.observation import Arm
+from evodiff.deployment.signing import Signer
+from evodiff.deployment.slow_clients import bounded_protocol
+from evodiff.deployment.tokens import Tokens
+from evodiff.errors import EvodiffError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from fastapi import FastAPI
+
+    from evodiff.deployment.settings import ServingSettings
+
+    Entry = Mapping[str, str]
+
+GRACE_SECONDS = 10  # for requests that are being answered when the server is asked to end
+
+
+def serve(
+    settings: ServingSettings,
+    *,
+    stable: Entry,
+    canary: Entry | None = None,
+    weight: float = 0.0,
+    runs_dir: Path,
+    tracking_uri: str | None,
+    tell: Callable[[str], None],
+) -> None:
+    """Load what is to be served, answer requests until a signal, then let those at work finish.
+
+    Raises:
+        EvodiffError: what is to be served cannot be, or the port is taken.
+    """
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, contextlib.suppress(KeyboardInterrupt):
+        runner.run(_serve(settings, stable, canary, weight, runs_dir, tracking_uri, tell))
+
+
+async def _serve(
+    settings: ServingSettings,
+    stable: Entry,
+    canary: Entry | None,
+    weight: float,
+    runs_dir: Path,
+    tracking_uri: str | None,
+    tell: Callable[[str], None],
+) -> None:
+    tokens, signer = Tokens.from_settings(settings), Signer.from_settings(settings)
+    listening = bind(settings)
+    fleet = Fleet(settings, arm_of, runs_dir=runs_dir, tracking_uri=tracking_uri)
+    try:
+        for arm, entry in ((Arm.STABLE, stable), (Arm.CANARY, canary)):
+            if entry is not None:
+                report = await fleet.load(entry, arm)
+                tell(f"{arm}: {report.version}, {report.peak_rss_bytes / 1e6:.0f} MB, {report.seconds:.1f} s to load")
+        fleet.route("command-line" if canary is not None else "", weight if canary is not None else 0.0)
+        host, port = listening.getsockname()[:2]
+        tell(f"Serving on http://{f'[{host}]' if ':' in host else host}:{port} (tokens: {settings.secrets_dir})")
+        await run_app(create_app(fleet, tokens=tokens, signer=signer, settings=settings), listening, settings)
+    finally:
+        listening.close()
+        await fleet.close()
+
+
+def bind(settings: ServingSettings) -> socket.socket:
+    """Return a socket that listens where the settings say.
+
+    Raises:
+        EvodiffError: the address is taken, or none of this machine.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((settings.host, settings.port))
+    except OSError as error:
+        listening.close()
+        raise EvodiffError(
+            f"Nothing can listen on {settings.host}:{settings.port}: {error.strerror}.", remedy="Give another --port."
+        ) from error
+    return listening
+
+
+async def run_app(app: FastAPI, listening: socket.socket, settings: ServingSettings) -> None:
+    """Answer requests on a socket until SIGINT or SIGTERM."""
+    config = uvicorn.Config(
+        app,
+        http=bounded_protocol(settings),
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_level="warning",
+        proxy_headers=False,
+        server_header=False,
+        limit_concurrency=settings.max_connections,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+    await uvicorn.Server(config).serve(sockets=[listening])

@@ -1,0 +1,95 @@
+"""Settings of serving: command-line options over ``EVODIFF_SERVE_*`` variables over the defaults below."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsError as SourceError
+
+from evodiff.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PREFIX: Final = "EVODIFF_SERVE_"
+
+
+class ServingSettings(BaseSettings):
+    """Where the router listens, whom it lets in, and how much it takes on."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+
+    host: str = Field(default="127.0.0.1", description="address to listen on")
+    port: int = Field(default=8090, ge=0, le=65535, description="0 takes a free one")
+    allowed_hosts: tuple[str, ...] = Field(
+        default=("127.0.0.1", "localhost", "::1"), description="names in the Host header, without ports"
+    )
+    secrets_dir: Path = Field(
+        default=Path(".evodiff/serve"), description="holds tokens.json and signing.key, both 0600"
+    )
+    tokens: str | None = Field(default=None, description="what tokens.json would hold, instead of the file")
+    signing_key: str | None = Field(default=None, description="what signing.key would hold, instead of the file")
+    cache_dir: Path = Field(default=Path("~/.cache/evodiff/serve"), description="copies of the models that are served")
+
+    max_body_bytes: int = Field(default=65536, ge=1)
+    header_seconds: float = Field(default=10.0, gt=0, description="for a client to send all headers")
+    body_seconds: float = Field(default=10.0, gt=0, description="for a client to send the whole body")
+    max_connections: int = Field(default=512, ge=1)
+
+    max_count: int = Field(default=64, ge=1, description="images of one request")
+    max_steps: int = Field(default=100, ge=2, description="steps of the sampler")
+    max_work: float = Field(
+        default=2e7, gt=0, description="count x steps x pixels of a request; guidance counts it twice"
+    )
+    max_batch: int = Field(default=16, ge=1, description="images that a worker computes at once")
+    max_queue: int = Field(default=256, ge=1, description="images that a worker is given at once")
+    client_share: float = Field(default=0.5, gt=0, le=1, description="of the queue, for one client")
+    deadline_seconds: float = Field(default=30.0, gt=0, description="for a request that names none")
+    max_deadline_seconds: float = Field(default=120.0, gt=0)
+
+    max_model_bytes: int = Field(default=2**30, ge=1, description="largest file of weights")
+    load_seconds: float = Field(default=180.0, gt=0, description="for a version to load and pass its smoke test")
+    loading_niceness: int = Field(default=15, ge=0, le=19, description="of what loads beside a version that serves")
+    max_memory_mb: float | None = Field(default=None, gt=0, description="10^6 bytes of a worker; None is no limit")
+    max_kid_factor: float = Field(
+        default=3.0, gt=0, description="of the candidate's recorded KID, that the smoke test allows beyond 5 errors"
+    )
+    hang_seconds: float = Field(default=60.0, gt=0, description="a worker silent so long, with work, is ended")
+    backoff_seconds: float = Field(default=0.5, gt=0, description="before a dead worker's first restart; doubles")
+    max_backoff_seconds: float = Field(default=30.0, gt=0)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Order the sources: given values, environment."""
+        return init_settings, env_settings
+
+
+def load_serving_settings(given: Mapping[str, Any]) -> ServingSettings:
+    """Return settings in which what is ``given`` comes first.
+
+    Raises:
+        SettingsError: a value is not allowed, wherever it comes from.
+    """
+    try:
+        return ServingSettings(**given)
+    except SourceError as error:
+        raise SettingsError(
+            f"{PREFIX}* variables cannot be read: {error}".replace("\n", " "),
+            remedy="Write lists as JSON in variables.",
+        ) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise SettingsError(
+            f"Setting {'.'.join(map(str, first['loc']))}: {first['msg']}, found {first['input']!r}.",
+            remedy=f"Correct the option or the {PREFIX}* variable.",
+        ) from error

@@ -1,0 +1,79 @@
+"""HTTP connections on which a client must say what it wants in bounded time and space."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+if TYPE_CHECKING:
+    from evodiff.deployment.settings import ServingSettings
+
+MOST_HEADER_BYTES = 32768
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol with bounds on headers: 408 after ``header_seconds``, 431 over 32 KiB and what a body may be.
+
+    uvicorn itself has neither: it bounds only how long a connection may idle between requests.
+    """
+
+    header_seconds: ClassVar[float] = 10.0
+    most_bytes: ClassVar[int] = MOST_HEADER_BYTES
+
+    def connection_made(self, transport: Any) -> None:
+        """Begin to wait for headers."""
+        super().connection_made(transport)
+        self._timer: asyncio.TimerHandle | None = None
+        self._expect_headers()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no longer."""
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Count what comes before the headers are whole."""
+        if self._timer is not None:
+            self._received += len(data)
+            if self._received > self.most_bytes:
+                self._refuse(b"431 Request Header Fields Too Large")
+                return
+        super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        """Begin to wait for the headers of the next request on this connection."""
+        super().on_message_begin()
+        if self._timer is None:
+            self._expect_headers()
+
+    def on_headers_complete(self) -> None:
+        """Wait no longer: the app bounds the body."""
+        self._stop_timer()
+        super().on_headers_complete()
+
+    def _expect_headers(self) -> None:
+        self._received = 0
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self.header_seconds, self._refuse, b"408 Request Timeout")
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _refuse(self, status: bytes) -> None:
+        self._stop_timer()
+        if not self.transport.is_closing():
+            self.transport.write(b"HTTP/1.1 " + status + b"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+            self.transport.close()
+
+
+def bounded_protocol(settings: ServingSettings) -> type[BoundedProtocol]:
+    """Return the protocol with the bounds that settings name."""
+    bounds = {
+        "header_seconds": settings.header_seconds,
+        "most_bytes": MOST_HEADER_BYTES + settings.max_body_bytes,  # a first read may hold the body too
+    }
+    return type("BoundedProtocol", (BoundedProtocol,), bounds)
