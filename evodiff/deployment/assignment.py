@@ -1,13 +1,8 @@
-<<<<<<< HEAD
 """Which arm a client is in: uniform over clients, sticky, and monotone in the canary's weight."""
-=======
-"""Which arm a client is in."""
->>>>>>> serve
 
 from __future__ import annotations
 
 import hashlib
-<<<<<<< HEAD
 import itertools
 import math
 from typing import TYPE_CHECKING, Final
@@ -51,13 +46,3 @@ def parse_steps(percentages: Sequence[float]) -> tuple[float, ...]:
             remedy="Give for example 1, 5, 20, 50, 100.",
         )
     return tuple(item / 100 for item in found)
-=======
-
-from evodiff.deployment.observation import Arm
-
-
-def arm_of(rollout: str, client: str, weight: float) -> Arm:
-    """Return the arm of a client at the canary's weight, a share in [0, 1]."""
-    digest = hashlib.sha256(f"{len(rollout)}:{rollout}{client}".encode(errors="surrogatepass")).digest()
-    return Arm.CANARY if int.from_bytes(digest[:8], "big") / 2**64 < weight else Arm.STABLE
->>>>>>> serve

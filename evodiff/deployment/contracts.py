@@ -14,6 +14,16 @@ class SmokeReport(Protocol):
     """What the smoke test of a version found."""
 
     @property
+    def version(self) -> str:
+        """RUN/ID."""
+        ...
+
+    @property
+    def peak_rss_bytes(self) -> int:
+        """Largest memory of its worker in the test."""
+        ...
+
+    @property
     def digest(self) -> str:
         """SHA-256 of the weights' file."""
         ...
@@ -67,6 +77,11 @@ class Decision(Protocol):
         ...
 
     @property
+    def reason(self) -> str:
+        """The verdict's reason, in words."""
+        ...
+
+    @property
     def guard(self) -> str | None:
         """Name of the guard that tripped, if one did."""
         ...
@@ -95,11 +110,12 @@ class Analysis(Protocol):
 class Analyses(Protocol):
     """Where analyses come from."""
 
-    def new(self, steps: Sequence[float], smoke: SmokeReport) -> Analysis:
+    def new(self, rollout: str, steps: Sequence[float], smoke: SmokeReport) -> Analysis:
         """Return one that knows nothing yet.
 
         Args:
-            steps: the weights of the rollout, shares in [0, 1].
+            rollout: its id.
+            steps: its weights, shares in [0, 1].
             smoke: what the smoke test of the version found.
         """
         ...

@@ -353,26 +353,26 @@ def judge(
     state: ReleaseState,
     now: float,
     verdict: str,
+    reason: str,
     options: RolloutOptions,
     *,
     evidence: Mapping[str, Any],
-    guard: str | None = None,
 ) -> ReleaseState:
-    """Go on from the verdict of the analysis: ``pass``, ``fail``, ``inconclusive`` or ``wait``.
+    """Go on from the verdict of the analysis, ``pass``, ``fail``, ``inconclusive`` or ``wait``, and its reason.
 
     A failure ends the rollout whatever it waits for; all else leaves one alone that is held.
     """
     rollout = _rollout(state)
     if verdict == "fail":
-        return roll_back(state, now, f"failed {guard or 'its analysis'}", evidence=evidence)
+        return roll_back(state, now, reason, evidence=evidence)
     if rollout.phase is not Phase.RUNNING or rollout.paused or rollout.waits_for is Wait.APPROVAL:
         return state
     if verdict == "inconclusive":
-        return _inconclusive(state, now, options, evidence)
+        return _inconclusive(state, now, reason, options, evidence)
     baked = not rollout.last or now - rollout.step_started_at >= options.bake_seconds
     if verdict != "pass" or not baked:
         return state
-    return proceed(state, now, "passed", evidence)
+    return proceed(state, now, reason, evidence)
 
 
 def proceed(state: ReleaseState, now: float, reason: str, evidence: Mapping[str, Any]) -> ReleaseState:
@@ -384,11 +384,11 @@ def proceed(state: ReleaseState, now: float, reason: str, evidence: Mapping[str,
 
 
 def _inconclusive(
-    state: ReleaseState, now: float, options: RolloutOptions, evidence: Mapping[str, Any]
+    state: ReleaseState, now: float, reason: str, options: RolloutOptions, evidence: Mapping[str, Any]
 ) -> ReleaseState:
     if options.on_inconclusive == "rollback":
-        return roll_back(state, now, "inconclusive", evidence=evidence)
-    return hold(state, now, Wait.INCONCLUSIVE, "the evidence decides nothing", evidence)
+        return roll_back(state, now, f"inconclusive: {reason}", evidence=evidence)
+    return hold(state, now, Wait.INCONCLUSIVE, reason, evidence)
 
 
 def _rollout(state: ReleaseState) -> Rollout:

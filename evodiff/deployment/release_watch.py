@@ -75,4 +75,4 @@ class ReleaseWatch:
                 return self._analyses.read(kept[1]), kept[0]
             except (EvodiffError, ValueError, KeyError, TypeError) as error:
                 _LOG.warning("The evidence on rollout %s starts afresh: %s", rollout.id, error)
-        return self._analyses.new(rollout.steps, smoke), -1
+        return self._analyses.new(rollout.id, rollout.steps, smoke), -1

@@ -94,6 +94,10 @@ class RolloutController:
         """What held at the last look."""
         return self._state
 
+    def loaded(self) -> dict[str, str]:
+        """Return the names of the versions that the arms hold."""
+        return {str(arm): version_name(held.entry) for arm, held in self.arms.held.items()}
+
     def evidence(self) -> Decision | None:
         """Return what the evidence on the rollout at hand says now; None where there is none."""
         return self._watch.decide(self._clock())
@@ -243,7 +247,7 @@ class RolloutController:
             after = state
             if found is not None:
                 evidence = dict(found.evidence)
-                after = judge(state, now, str(found.verdict), self.options, evidence=evidence, guard=found.guard)
+                after = judge(state, now, str(found.verdict), found.reason, self.options, evidence=evidence)
                 if after is state and broken is not None:
                     after = withdraw(state, now, f"synthetic load could not be made: {broken}", evidence=evidence)
                 elif after is state and proven:

@@ -5,7 +5,7 @@
    alike and people's ratings count. Members that are no nearer than what serves, if that is inside the limits, are left
    out: a release of them would only be undone by the next.
 3. The first that, measured again, is inside the limits still, and beats what serves beyond the standard error on at
-   least one objective, is chosen. What seems best among many is so partly by luck; a second measurement owes it nothing.
+   least one objective, is chosen. What seems best of many is so partly by luck; a second measurement owes it nothing.
 """
 
 from __future__ import annotations

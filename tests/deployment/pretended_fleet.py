@@ -16,6 +16,8 @@ class Smoke:
     """What a smoke test found."""
 
     digest: str
+    version: str = ""
+    peak_rss_bytes: int = 1
 
     def to_json(self) -> dict[str, Any]:
         return {"digest": self.digest}
@@ -47,7 +49,7 @@ class PretendedFleet:
         if name in self.failures:
             raise self.failures[name]
         self.arms[arm] = name
-        return Smoke(digest_of(entry))
+        return Smoke(digest_of(entry), name)
 
     async def swap(self) -> None:
         self.log.append("swap")
@@ -82,6 +84,7 @@ class Said:
     verdict: str
     evidence: dict[str, Any]
     guard: str | None = None
+    reason: str = ""
 
 
 @dataclass
@@ -107,7 +110,7 @@ class ToldAnalysis:
     def decide(self, now: float) -> Said:
         evidence = {"step": self.step, "seen": self.seen, "total": self.total}
         if self.failed:
-            return Said("fail", evidence, "errors")
+            return Said("fail", evidence, "errors", "The guard errors tripped.")
         return Said(self.told.get("verdict") or ("pass" if self.seen >= self.enough else "wait"), evidence)
 
     def to_json(self) -> dict[str, Any]:
@@ -122,7 +125,7 @@ class ToldAnalyses:
         self.enough = enough
         self.made: list[ToldAnalysis] = []
 
-    def new(self, steps: Sequence[float], smoke: Any) -> ToldAnalysis:
+    def new(self, rollout: str, steps: Sequence[float], smoke: Any) -> ToldAnalysis:
         self.made.append(ToldAnalysis(self.told, self.enough))
         return self.made[-1]
 

@@ -128,7 +128,7 @@ def test_a_failing_canary_loses_its_traffic_and_is_never_started_again(tmp_path:
         assert stage.fleet.routed == ("", 0.0)
         state = await stage.look()
         assert (state.rollout, state.challenger) == (None, None)
-        assert state.decisions[-1].reason == "failed errors"
+        assert state.decisions[-1].reason == "The guard errors tripped."
         assert state.decisions[-1].evidence["seen"] == 1
         assert stage.fleet.arms == {Arm.STABLE: "run/first"}
         stage.wait_for(entry("bad"))
