@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
 
-from evodiff.errors import EvodiffError, LedgerError
+from evodiff.errors import CandidateNotFound, EvodiffError, LedgerError
 from evodiff.pipeline.release import EMPTY, FORMAT
 
 if TYPE_CHECKING:
@@ -181,6 +181,23 @@ def version_name(entry: Entry) -> str:
     if entry.get("model") is not None:
         return f"models:/{entry['model']}/{entry['version']}"
     return f"{entry['run']}/{entry['candidate']}"
+
+
+def entry_named(text: str) -> dict[str, Any]:
+    """Return the entry that :func:`version_name` names so.
+
+    Raises:
+        CandidateNotFound: it is no such name.
+    """
+    model, slash, version = text.removeprefix("models:/").rpartition("/")
+    if not slash or not model or not version:
+        raise CandidateNotFound(
+            f"Expected RUN/ID or models:/NAME/VERSION, found {text[:200]!r}.",
+            remedy="`evodiff trials RUN` lists candidates.",
+        )
+    if text.startswith("models:/"):
+        return {"model": model, "version": version}
+    return {"run": model, "candidate": version}
 
 
 def same_version(first: Entry | None, second: Entry | None) -> bool:

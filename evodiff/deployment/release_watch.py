@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
+from evodiff.deployment.observation import RequestObservation
 from evodiff.deployment.release_state import Phase
 from evodiff.errors import EvodiffError
 
@@ -18,7 +19,11 @@ _LOG = logging.getLogger(__name__)
 
 
 class ReleaseWatch:
-    """The analysis of one rollout after another: each begins with none, whatever the one before has seen."""
+    """The analysis of one rollout after another: each begins with none, whatever the one before has seen.
+
+    Attributes:
+        requests: requests of the rollout that were seen since it was opened, or this process started.
+    """
 
     def __init__(self, file: ReleaseFile, analyses: Analyses) -> None:
         self._file, self._analyses = file, analyses
@@ -26,11 +31,13 @@ class ReleaseWatch:
         self._rollout = ""
         self._step = -1
         self._keeping = asyncio.Lock()
+        self.requests = 0
 
     def observe(self, observation: Any) -> None:
         """Take in what is of the rollout; a worker is of any."""
         if self._analysis is not None and getattr(observation, "rollout", self._rollout) == self._rollout:
             self._analysis.observe(observation)
+            self.requests += isinstance(observation, RequestObservation)
 
     def decide(self, now: float) -> Decision | None:
         """Return what the evidence on the step at hand says; None where there is no step yet."""
@@ -42,7 +49,7 @@ class ReleaseWatch:
         if rollout is None or self._is_open(rollout):
             return
         self._analysis, self._step = self._kept(rollout, smoke)
-        self._rollout = rollout.id
+        self._rollout, self.requests = rollout.id, 0
         await self.follow(state)
 
     async def follow(self, state: ReleaseState) -> None:

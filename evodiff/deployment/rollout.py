@@ -239,23 +239,27 @@ class RolloutController:
             self._watch.observe(worker)
         found = self._watch.decide(now)
         proven = self._proving is not None and self._proving.done()
-        broken = self._proving.exception() if self._proving is not None and proven else None
 
         def transition(state: ReleaseState) -> ReleaseState:
             if state.rollout is None or state.rollout != rollout:  # somebody has spoken meanwhile: look again
                 return state
             after = state
             if found is not None:
-                evidence = dict(found.evidence)
-                after = judge(state, now, str(found.verdict), found.reason, self.options, evidence=evidence)
-                if after is state and broken is not None:
-                    after = withdraw(state, now, f"synthetic load could not be made: {broken}", evidence=evidence)
-                elif after is state and proven:
-                    requests = self.options.synthetic_requests if self._probe is not None else 0
-                    after = advance(state, now, f"stood {requests} synthetic requests", evidence=evidence)
+                after = judge(state, now, str(found.verdict), found.reason, self.options, evidence=dict(found.evidence))
+                after = self._proven(state, now, found) if after is state and proven else after
             return overdue(after, now, self.options) if after is state else after
 
         await self._change(transition, urgent=found is not None and str(found.verdict) == "fail")
+
+    def _proven(self, state: ReleaseState, now: float, found: Decision) -> ReleaseState:
+        """Have the first champion serve once all of the synthetic load is answered, and nothing spoke against it."""
+        assert self._proving is not None
+        wanted = 0 if self._probe is None else self.options.synthetic_requests
+        seen, error, evidence = self._watch.requests, self._proving.exception(), dict(found.evidence)
+        if error is not None or seen < wanted:
+            what = f"{seen} of {wanted} synthetic requests were answered{'' if error is None else f': {error}'}"
+            return withdraw(state, now, what, evidence=evidence)
+        return advance(state, now, f"stood {seen} synthetic requests", evidence=evidence)
 
     async def _change(self, transition: Transition, *, urgent: bool = False) -> None:
         """Apply a transition to what is stored; an urgent one takes the canary's traffic away even if it fails.
