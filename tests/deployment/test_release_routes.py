@@ -58,7 +58,9 @@ class Router:
         assert answer.status_code == 200, answer.text
         return answer.json()
 
-    async def post(self, action: str, token: str | None = OWNER, key: str | None = "key", **body: Any) -> httpx.Response:
+    async def post(
+        self, action: str, token: str | None = OWNER, key: str | None = "key", **body: Any
+    ) -> httpx.Response:
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         if key is not None:
             headers["Idempotency-Key"] = key

@@ -73,9 +73,7 @@ class Release(RuleBasedStateMachine):
     @rule(candidate=CANDIDATES, approval=st.sampled_from([{}, {"approval": True}]))
     def ask(self, candidate: str, approval: dict[str, Any]) -> None:
         """The pipeline writes what waits, and nothing else."""
-        self.state = replace(
-            self.state, pending=entry(candidate, **approval), revision=self.state.revision + 1
-        )
+        self.state = replace(self.state, pending=entry(candidate, **approval), revision=self.state.revision + 1)
 
     @rule()
     def begin(self) -> None:
