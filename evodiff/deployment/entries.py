@@ -63,7 +63,7 @@ def entry_of(text: str) -> dict[str, str]:
             return check_entry({"model": model, "alias": alias})
         model, _, version = model.partition("/")
         return check_entry({"model": model, "version": version})
-    if Path(text).is_dir():
+    if text and Path(text).is_dir():
         return {"folder": str(Path(text).resolve())}
     run, slash, candidate = text.rpartition("/")
     if slash and _CANDIDATE.fullmatch(candidate):

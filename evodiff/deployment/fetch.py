@@ -1,7 +1,8 @@
 """A process that copies a model to where it is served from; it ends when it has, and takes the imports of MLflow along.
 
 ``python -m evodiff.deployment.fetch JSON`` prints one line of JSON: ``entry`` (with run and candidate) and, where a
-local run has them, ``run_folder`` and ``recorded`` (KID and its standard error); or ``headline`` and ``remedy``.
+local run has them, ``run_folder`` and ``recorded`` (KID and its standard error); or ``headline``, ``remedy``, and
+``refused`` where the model itself is at fault.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from evodiff.deployment.entries import check_entry
 from evodiff.deployment.model_checks import ModelRefused, check_model_folder
-from evodiff.errors import CandidateNotFound, EvodiffError
+from evodiff.errors import CandidateNotFound, EvodiffError, LedgerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -149,7 +150,8 @@ def main() -> None:
                 max_bytes=request["max_bytes"],
             )
         except EvodiffError as error:
-            found = {"headline": error.headline, "remedy": error.remedy}
+            refused = isinstance(error, ModelRefused | LedgerError)
+            found = {"headline": error.headline, "remedy": error.remedy, "refused": refused}
     print(json.dumps(found))
 
 

@@ -15,7 +15,7 @@ from evodiff.deployment.admission import QueueFull
 from evodiff.deployment.model_cache import ModelCache
 from evodiff.deployment.observation import Arm, Outcome, RequestObservation, WorkerObservation
 from evodiff.deployment.served_version import Fetched, ServedVersion
-from evodiff.deployment.smoke_report import SmokeTestFailure
+from evodiff.deployment.smoke_report import LoadingFailed, SmokeTestFailure
 from evodiff.deployment.subprocesses import run_module
 from evodiff.deployment.worker_handle import WorkerDied
 from evodiff.errors import EvodiffError
@@ -126,6 +126,7 @@ class Fleet:
 
         Raises:
             SmokeTestFailure: it did not pass; the arm is as it was.
+            LoadingFailed: it could not be fetched or tested, which is no fault of its own.
         """
         async with self._changing:
             niceness = self.settings.loading_niceness if self._arms else 0
@@ -233,6 +234,22 @@ class Fleet:
             raise _late(request)
         raise NotServing("No version can answer now.", remedy="Try again in a moment.")
 
+    async def probe(self, rollout: str, requests: int) -> None:
+        """Give the canary small requests, one after another, as if of a rollout; observers see how each ended."""
+        for number in range(requests):
+            version = self._arms.get(Arm.CANARY)
+            if version is None or not version.ready:
+                return
+            request = GenerationRequest(seed=number, seconds=self.settings.deadline_seconds)
+            routing = Routing(rollout, self.routing.weight)
+            attempt = _Attempt(self, version, Arm.CANARY, routing, f"probe-{number}", request, request)
+            try:
+                await attempt.run()
+            except WorkerDied:
+                attempt.observe(Outcome.FAILED)
+            except EvodiffError:
+                pass  # told to the observers
+
     async def close(self) -> None:
         """End all workers, after what they hold."""
         versions = list(self._arms.values())
@@ -282,7 +299,8 @@ class Fleet:
             seconds=self.settings.load_seconds,
         )
         if "headline" in found:
-            raise SmokeTestFailure(found["headline"], remedy=found["remedy"])
+            kind = SmokeTestFailure if found["refused"] else LoadingFailed
+            raise kind(found["headline"], remedy=found["remedy"])
         resolved = found["entry"]
         recorded = found.get("recorded")
         return Fetched(

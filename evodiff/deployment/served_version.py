@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from evodiff.deployment.admission import Admission
-from evodiff.deployment.smoke_report import SMOKE_STEPS, Gallery, SmokeReport, SmokeTestFailure
+from evodiff.deployment.smoke_report import (
+    SMOKE_STEPS,
+    Gallery,
+    LoadingFailed,
+    SmokeReport,
+    SmokeTestFailure,
+)
 from evodiff.deployment.worker_handle import WorkerHandle
 
 if TYPE_CHECKING:
@@ -61,6 +67,7 @@ class ServedVersion:
 
         Raises:
             SmokeTestFailure: it is refused, or fails.
+            LoadingFailed: it takes too long.
         """
         started = time.monotonic()
         handle = await WorkerHandle.start()
@@ -135,7 +142,7 @@ class ServedVersion:
         try:
             request = self._request(self._settings.loading_niceness, self.report.digest, self._settings.max_batch)
             await handle.load(request, self._settings.load_seconds)
-        except SmokeTestFailure:
+        except (SmokeTestFailure, LoadingFailed):
             handle.kill()
             await handle.close()
             return False

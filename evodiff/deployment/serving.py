@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import socket
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from evodiff.deployment.tokens import Tokens
 from evodiff.errors import EvodiffError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from fastapi import FastAPI
@@ -47,7 +48,10 @@ def serve(
     Raises:
         EvodiffError: what is to be served cannot be, or the port is taken.
     """
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, contextlib.suppress(KeyboardInterrupt):
+    with (
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+        contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError),
+    ):
         runner.run(_serve(settings, stable, canary, weight, runs_dir, tracking_uri, tell))
 
 
@@ -60,6 +64,9 @@ async def _serve(
     tracking_uri: str | None,
     tell: Callable[[str], None],
 ) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     tokens, signer = Tokens.from_settings(settings), Signer.from_settings(settings)
     listening = bind(settings)
     fleet = Fleet(settings, arm_of, runs_dir=runs_dir, tracking_uri=tracking_uri)
@@ -110,4 +117,20 @@ async def run_app(app: FastAPI, listening: socket.socket, settings: ServingSetti
         limit_concurrency=settings.max_connections,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    await uvicorn.Server(config).serve(sockets=[listening])
+    server = _Server(config)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, server.end)
+    await server.serve(sockets=[listening])
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to its caller: uvicorn's raises them again, before workers could be ended."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+    def end(self) -> None:
+        """Answer what has come, and nothing more."""
+        self.should_exit = True

@@ -19,6 +19,10 @@ class SmokeTestFailure(EvodiffError, RuntimeError):  # noqa: N818 - reads as the
     """A version did not pass its smoke test, and takes no traffic."""
 
 
+class LoadingFailed(EvodiffError, RuntimeError):  # noqa: N818 - reads as the fact it states
+    """A version could not be fetched or loaded for a reason that is no fault of its own; later it may do."""
+
+
 @dataclass(frozen=True)
 class SmokeReport:
     """A version that may take traffic.

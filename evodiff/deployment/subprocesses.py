@@ -8,7 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from evodiff.deployment.smoke_report import SmokeTestFailure
+from evodiff.deployment.smoke_report import LoadingFailed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +20,7 @@ async def run_module(module: str, request: Mapping[str, Any], *, seconds: float,
     """Run ``python -m MODULE REQUEST`` with ``given`` on its standard input; return the last line it prints, as JSON.
 
     Raises:
-        SmokeTestFailure: it failed, or took more than ``seconds``.
+        LoadingFailed: it failed, or took more than ``seconds``.
     """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
     process = await asyncio.create_subprocess_exec(
@@ -36,7 +36,7 @@ async def run_module(module: str, request: Mapping[str, Any], *, seconds: float,
     try:
         out, log = await asyncio.wait_for(process.communicate(given), seconds)
     except TimeoutError as error:
-        raise SmokeTestFailure(
+        raise LoadingFailed(
             f"{module}: expected an answer in {seconds:g} s, found none.", remedy="Raise EVODIFF_SERVE_LOAD_SECONDS."
         ) from error
     finally:
@@ -44,8 +44,8 @@ async def run_module(module: str, request: Mapping[str, Any], *, seconds: float,
             process.kill()
             await process.wait()
     if process.returncode != 0:
-        raise SmokeTestFailure(
+        raise LoadingFailed(
             f"{module} ended with {process.returncode}: {log.decode(errors='replace')[-_TAIL:].strip()}",
-            remedy="Mend what it names, and release the version again.",
+            remedy="Mend what it names, and load the version again.",
         )
     return json.loads(out.splitlines()[-1])

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from evodiff.deployment.frames import Frame, FrameError, encode, read_frame
-from evodiff.deployment.smoke_report import SmokeTestFailure
+from evodiff.deployment.smoke_report import LoadingFailed, SmokeTestFailure
 from evodiff.deployment.worker_process import BOOTSTRAP
 
 if TYPE_CHECKING:
@@ -102,16 +102,17 @@ class WorkerHandle:
         """Have a version loaded and tested.
 
         Raises:
-            SmokeTestFailure: it was refused, took too long, or ended the process.
+            SmokeTestFailure: it was refused, or ended the process.
+        LoadingFailed: it took too long.
         """
         self._loaded = asyncio.get_running_loop().create_future()
         self._write(Frame({"kind": "load", **header}))
         try:
             answer = await asyncio.wait_for(self._loaded, seconds)
         except TimeoutError as error:
-            raise SmokeTestFailure(
-                f"Smoke test: expected a version that loads in {seconds:g} s, found none then.",
-                remedy="Raise EVODIFF_SERVE_LOAD_SECONDS, or release a smaller one.",
+            raise LoadingFailed(
+                f"Smoke test: expected an answer in {seconds:g} s, found none then.",
+                remedy="Load it when the machine is less busy, or raise EVODIFF_SERVE_LOAD_SECONDS.",
             ) from error
         except WorkerDied as error:
             raise SmokeTestFailure(
