@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from functools import singledispatchmethod
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from evodiff.deployment.analysis_options import DEFAULT_STEPS, AnalysisOptions, GuardLimits, check_steps
 from evodiff.deployment.error_process import ErrorProcess
@@ -20,6 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 FORMAT: Final = 1
+
+_BOTH: Final = (Arm.CANARY, Arm.STABLE)
+_CANARY_ALONE: Final = (Arm.CANARY,)
+
+Observation: TypeAlias = RequestObservation | RatingObservation | WorkerObservation | QualityObservation
+"""What an analysis takes in."""
 
 
 class Verdict(StrEnum):
@@ -61,12 +66,15 @@ class RolloutAnalysis:
        metrics / alpha. By Ville's inequality and Bonferroni's, a version that is no worse than the margins fails by
        them with probability at most alpha in the whole rollout, however often one asks, whatever the weights do.
     3. A step passes with ``min_samples`` requests and no fail. The last step below 100 also needs latency to be shown
-       under its margin there, at ``shown_alpha``; it is inconclusive after ``step_seconds`` without, as is any step with too
-       few requests.
+       under its margin there, at ``shown_alpha``; it is inconclusive after ``step_seconds`` without, as is any step
+       with too few requests.
     4. No canary traffic at all is a wait, without end. So is a step of 0 percent.
 
     What belongs to another rollout or another canary version is passed over, so that a replaced version starts afresh
     with an analysis of its own. A fail stays.
+
+    ``weight`` is the canary's share of clients at the step, in [0, 1], and 0 before the first; ``tests_soft_metrics``
+    and ``must_show_latency`` say what is asked of the step.
 
     Args:
         steps: percentages of traffic, as :func:`~evodiff.deployment.analysis_options.check_steps` takes them.
@@ -104,24 +112,9 @@ class RolloutAnalysis:
         self.ratings = RatingProcess(self.options.rating_margin, self.options.rating_alternative)
         self.quality: dict[Arm, QualityObservation] = {}
         self.failed_metric: str | None = None
-        self._step = _Step()
         self._threshold = log_threshold(self.options.alpha_per_metric)
-
-    @property
-    def weight(self) -> float:
-        """The canary's share of clients at this step, in [0, 1]; 0 before the first."""
-        return self.steps[self._step.index] / 100.0 if self._step.index >= 0 else 0.0
-
-    @property
-    def tests_soft_metrics(self) -> bool:
-        """Whether soft metrics are tested at this step."""
-        percent = 100.0 * self.weight
-        return 0.0 < percent < 100.0 and (percent >= self.options.soft_from or self.must_show_latency)
-
-    @property
-    def must_show_latency(self) -> bool:
-        """Whether this is the last step below 100 percent."""
-        return 0 <= self._step.index == len(self.steps) - 2
+        self._shown_threshold = log_threshold(self.options.shown_alpha)
+        self._enter(_Step())
 
     def begin_step(self, index: int, now: float) -> None:
         """Begin the step with this index in ``steps``; evidence of the soft metrics is carried on.
@@ -135,20 +128,32 @@ class RolloutAnalysis:
         self.errors.begin_step()
         self.ratings.begin_step()
         self._look()
-        self._step = _Step(index, now)
+        self._enter(_Step(index, now))
 
-    @singledispatchmethod
-    def observe(self, seen: object) -> None:
-        """Take in one observation, of a request, a rating, a worker or image quality.
+    def _enter(self, step: _Step) -> None:
+        percent = self.steps[step.index] if step.index >= 0 else 0.0
+        self._step = step
+        self.weight = percent / 100.0
+        self.must_show_latency = 0 <= step.index == len(self.steps) - 2
+        soft = percent >= self.options.soft_from or self.must_show_latency
+        self.tests_soft_metrics = soft and 0.0 < percent < 100.0
 
-        Raises:
-            TypeError: it is none of these.
-        """
-        raise TypeError(f"expected an observation of a request, rating, worker or quality, found {type(seen).__name__}")
+    def observe(self, seen: Observation) -> None:
+        """Take in one observation."""
+        if isinstance(seen, RequestObservation):
+            self._observe_request(seen)
+        elif isinstance(seen, WorkerObservation):
+            if seen.arm is Arm.CANARY and seen.version == self.version:
+                self.guards.observe_worker(seen)
+        elif self._concerns(seen):
+            if isinstance(seen, QualityObservation):
+                self.quality[seen.arm] = seen
+            elif self.tests_soft_metrics:
+                self.ratings.observe(seen.arm, seen.rater, seen.rating)
+                self._look()
 
-    @observe.register
-    def _(self, seen: RequestObservation) -> None:
-        if not self._concerns(seen.arm, seen.rollout, seen.version):
+    def _observe_request(self, seen: RequestObservation) -> None:
+        if not self._concerns(seen):
             return
         if seen.arm is Arm.CANARY:
             self.guards.observe_request(seen)
@@ -157,22 +162,6 @@ class RolloutAnalysis:
         self._step.samples[seen.arm] += 1
         if self.tests_soft_metrics:
             self._compare(seen)
-
-    @observe.register
-    def _(self, seen: RatingObservation) -> None:
-        if self._concerns(seen.arm, seen.rollout, seen.version) and self.tests_soft_metrics:
-            self.ratings.observe(seen.arm, seen.rater, seen.rating)
-            self._look()
-
-    @observe.register
-    def _(self, seen: WorkerObservation) -> None:
-        if seen.arm is Arm.CANARY and seen.version == self.version:
-            self.guards.observe_worker(seen)
-
-    @observe.register
-    def _(self, seen: QualityObservation) -> None:
-        if self._concerns(seen.arm, seen.rollout, seen.version):
-            self.quality[seen.arm] = seen
 
     def decide(self, now: float) -> Decision:
         """Return what is held of the canary at ``now``, in UNIX seconds."""
@@ -183,9 +172,7 @@ class RolloutAnalysis:
     def verdict(self, now: float) -> tuple[Verdict, str]:
         """Return the verdict and its reason without the evidence, for whoever asks at every request."""
         if self.tests_soft_metrics:
-            self.latency.advance(now)
-            self.errors.advance(now)
-            self._look()
+            self._advance(now)
         if self.guards.tripped:
             return Verdict.FAIL, f"The guard {self.guards.tripped.name} tripped."
         if self.failed_metric:
@@ -203,7 +190,7 @@ class RolloutAnalysis:
     def _lacking(self) -> str:
         """Return what a pass lacks, or nothing."""
         least, samples = self.options.min_samples, self._step.samples
-        arms = (Arm.CANARY, Arm.STABLE) if self.tests_soft_metrics else (Arm.CANARY,)
+        arms = _BOTH if self.tests_soft_metrics else _CANARY_ALONE
         for arm in arms:
             if samples[arm] < least:
                 return f"Requests of {arm} at this step: expected at least {least}, found {samples[arm]}."
@@ -212,17 +199,22 @@ class RolloutAnalysis:
         return ""
 
     def _latency_shown(self) -> bool:
-        return self.latency.log_within >= log_threshold(self.options.shown_alpha)
+        return self.latency.log_within >= self._shown_threshold
 
-    def _concerns(self, arm: Arm, rollout: str, version: str) -> bool:
-        return rollout == self.rollout and (arm is Arm.STABLE or version == self.version)
+    def _concerns(self, seen: RequestObservation | RatingObservation | QualityObservation) -> bool:
+        return seen.rollout == self.rollout and (seen.arm is Arm.STABLE or seen.version == self.version)
 
     def _compare(self, seen: RequestObservation) -> None:
+        self._advance(seen.at)
         if seen.outcome is Outcome.OK and seen.compute_seconds > 0.0:
             kind = BatchKind(seen.batch, seen.steps, seen.guided)
             self.latency.observe(seen.arm, kind, seen.compute_seconds, seen.at)
         self.errors.observe(seen.arm, seen.client, seen.outcome in FAILURES, seen.weight, seen.at)
-        self._look()
+
+    def _advance(self, now: float) -> None:
+        """Close the blocks whose time is over, and look at the metrics if one was."""
+        if self.latency.advance(now) | self.errors.advance(now):
+            self._look()
 
     def _look(self) -> None:
         """Note the first metric whose process has ever reached its threshold."""
@@ -266,7 +258,7 @@ class RolloutAnalysis:
                 "blocks": self.latency.blocks,
                 "requests": {str(arm): count for arm, count in self.latency.compared.items()},
                 "log_e_value_within_margin": self.latency.log_within,
-                "log_threshold_within_margin": log_threshold(self.options.shown_alpha),
+                "log_threshold_within_margin": self._shown_threshold,
             }
         counted = self.errors.counted if metric == "errors" else self.ratings.counted
         unit = "clients_with_errors" if metric == "errors" else "raters"
@@ -313,7 +305,7 @@ class RolloutAnalysis:
         )
         step = data["step"]
         samples = {Arm(arm): count for arm, count in step["samples"].items()}
-        analysis._step = _Step(step["index"], step["began"], samples)
+        analysis._enter(_Step(step["index"], step["began"], samples))
         analysis.failed_metric = data["failed_metric"]
         analysis.guards = Guards.from_json(data["guards"], analysis.limits, analysis.smoke_peak_bytes)
         analysis.latency.restore(data["latency"])

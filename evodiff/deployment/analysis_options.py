@@ -64,8 +64,16 @@ class _FromMapping:
         Raises:
             SettingsError: a name is unknown, or a value cannot be.
         """
-        refuse_unknown(values, [field.name for field in fields(cls)], cls.__name__)  # type: ignore[arg-type]
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        known = {field.name: field.type for field in fields(cls)}  # type: ignore[arg-type]
+        refuse_unknown(values, known, cls.__name__)
+        read = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+        for name, value in read.items():
+            if not _has_type(value, str(known[name])):
+                raise SettingsError(
+                    f"{cls.__name__}.{name}: expected {known[name]}, found {value!r}.",
+                    remedy="Give a value of that type, or leave it out for the default.",
+                )
+        return cls(**read)
 
     def _expect(self, name: str, holds: bool, expected: str) -> None:
         if not holds:
@@ -73,6 +81,17 @@ class _FromMapping:
                 f"{type(self).__name__}.{name}: expected {expected}, found {getattr(self, name)}.",
                 remedy="Give a value like that, or leave it out for the default.",
             )
+
+
+def _has_type(value: object, annotation: str) -> bool:
+    """Return whether a value that was read from JSON is what a field's annotation says."""
+    if isinstance(value, bool) or annotation == "bool":
+        return isinstance(value, bool) and annotation == "bool"
+    if annotation.startswith("tuple"):
+        return isinstance(value, tuple) and all(isinstance(item, str) for item in value)
+    if value is None:
+        return annotation.endswith("None")
+    return isinstance(value, int) or (isinstance(value, float) and annotation != "int")
 
 
 @dataclass(frozen=True)

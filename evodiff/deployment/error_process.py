@@ -48,22 +48,26 @@ class ErrorProcess:
     _at_risk: dict[Arm, dict[str, None]] = field(default_factory=lambda: {Arm.STABLE: {}, Arm.CANARY: {}})
 
     def observe(self, arm: Arm, client: str, failed: bool, weight: float, at: float) -> None:
-        """Take in a request of a client that was assigned under ``weight``, strictly between 0 and 1."""
-        self.advance(at)
+        """Take in a request of a client that was assigned under ``weight``, strictly between 0 and 1.
+
+        The caller advances to ``at`` before.
+        """
         if client in self._failed:
             return
         at_risk = self._at_risk[arm]
         if client not in at_risk:
-            if sum(map(len, self._at_risk.values())) + len(self._failed) >= _MOST_CLIENTS:
+            if len(self._failed) + sum(map(len, self._at_risk.values())) >= _MOST_CLIENTS:
                 return
             at_risk[client] = None
         if failed:
             self._count(arm, client, weight, at)
 
-    def advance(self, now: float) -> None:
-        """Close the open block if its time is over."""
-        if self._began is not None and now - self._began >= self.block_seconds:
+    def advance(self, now: float) -> bool:
+        """Close the open block if its time is over, and say whether it was."""
+        over = self._began is not None and now - self._began >= self.block_seconds
+        if over:
             self.close()
+        return over
 
     def close(self) -> None:
         """Close the open block now."""

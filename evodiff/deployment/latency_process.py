@@ -93,8 +93,10 @@ class LatencyProcess:
     _scatter: float = 0.0
 
     def observe(self, arm: Arm, kind: BatchKind, seconds: float, at: float) -> None:
-        """Take in a request that was computed in a batch of that kind, in ``seconds`` > 0."""
-        self.advance(at)
+        """Take in a request that was computed in a batch of that kind, in ``seconds`` > 0.
+
+        The caller advances to ``at`` before.
+        """
         if self._began is None:
             self._began = at
         arms = self._samples.get(kind)
@@ -105,12 +107,14 @@ class LatencyProcess:
         if len(values) < _MOST and value not in values[-_MOST_IN_A_BATCH:]:
             values.append(value)
 
-    def advance(self, now: float) -> None:
-        """Close the open block if its time is over and it has something to compare, or is far over."""
+    def advance(self, now: float) -> bool:
+        """Close the open block if its time is over and it has something to compare, or is far over; say if it was."""
         if self._began is None or now - self._began < self.block_seconds:
-            return
-        if self._comparable() or now - self._began >= _LONGEST * self.block_seconds:
+            return False
+        over = bool(self._comparable()) or now - self._began >= _LONGEST * self.block_seconds
+        if over:
             self.close()
+        return over
 
     def begin_step(self) -> None:
         """Close the open block, since the weights change, and show anew that latency is within the margin."""
