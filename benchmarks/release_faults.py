@@ -1,4 +1,4 @@
-"""Faults in the middle of rollouts: how soon a bad version loses its traffic, and whether a killed router goes on right.
+"""Faults in the middle of rollouts: how soon a bad version loses its traffic, whether a killed router goes on right.
 
 A router is a process of its own, with the real controller, analysis, release file and routes. By default its workers
 are pretended, answer 200 requests a second of 500 clients by themselves, and load at once, so that faults and kills
@@ -271,16 +271,16 @@ def try_restarts(folder, rounds, rng, fleet):
 
 def check_restart(router):
     before = ReleaseFile(router.file).read()
-    rollout = before.rollout
+    told, rollout = json.loads(json.dumps(before.to_json())), before.rollout
     kept = None if rollout is None else ReleaseFile(router.file).read_analysis(rollout.id)
     router.start()
     after = router.wait(lambda release: "stable" in release["loaded"] and (rollout is None or has_begun(release)))
     wrong = []
-    if after["decisions"][: len(before.decisions)] != before.to_json()["decisions"]:
+    if after["decisions"][: len(before.decisions)] != told["decisions"]:
         wrong.append("decisions were lost")
     later = after["decisions"][len(before.decisions) :]
     if not later:
-        wrong += check_standing(before, after, kept)
+        wrong += check_standing(before, told, after, kept)
     if any(item["action"] in ("roll back", "withdraw") for item in later):
         wrong.append(f"a good version was rolled back: {later[-1]['reason']}")
     if after["rollout"] is not None and after["weight"] not in (0, after["rollout"]["weight"]):
@@ -292,14 +292,15 @@ def check_restart(router):
 def has_begun(release):
     """Whether the canary is back; or was never there, for the rollout is over or loads."""
     rollout = release["rollout"]
-    return rollout is None or rollout["phase"] != "running" or release["evidence"] is not None
+    if rollout is None or rollout["phase"] != "running":
+        return True
+    return release["evidence"] is not None and release["weight"] > 0
 
 
-def check_standing(before, after, kept):
+def check_standing(before, told, after, kept):
     """Compare what nobody has decided on since."""
-    told = before.to_json()
     for role in ("champion", "challenger", "previous", "rollout", "quarantine"):
-        if json.loads(json.dumps(told[role])) != after[role]:
+        if told[role] != after[role]:
             yield f"{role}: {told[role]} became {after[role]}"
     if before.rollout is not None and before.rollout.step >= 0:
         if after["weight"] != before.rollout.weight:

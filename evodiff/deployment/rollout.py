@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from evodiff.deployment.arms import Arms
-from evodiff.deployment.observation import Arm
+from evodiff.deployment.observation import Arm, Outcome
 from evodiff.deployment.release_commands import obey
 from evodiff.deployment.release_state import (
     Phase,
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     Transition = Callable[[ReleaseState], ReleaseState]
 
 _LOG = logging.getLogger(__name__)
+_BAD = (Outcome.FAILED, Outcome.NOT_FINITE, Outcome.BLANK)
+_GAP_SECONDS = 0.1  # between two looks, however much there is to look at
 _LOADS = 3  # tries to load a challenger that fails for no fault of its own
 
 
@@ -103,8 +105,13 @@ class RolloutController:
         return self._watch.decide(self._clock())
 
     def observe(self, observation: Any) -> None:
-        """Take in a request, a rating or a worker; what is not of the rollout at hand says nothing about it."""
+        """Take in a request, a rating or a worker; what is not of the rollout at hand says nothing about it.
+
+        What speaks against the canary is looked at at once.
+        """
         self._watch.observe(observation)
+        if getattr(observation, "outcome", None) in _BAD and observation.arm is Arm.CANARY:
+            self._awake.set()
 
     async def run(self) -> None:
         """Look every ``poll_interval_seconds``, and at once after a command; what goes wrong is tried again."""
@@ -112,6 +119,7 @@ class RolloutController:
             while True:
                 self._awake.clear()
                 await self.poll()
+                await asyncio.sleep(min(_GAP_SECONDS, self.options.poll_interval_seconds))
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._awake.wait(), self.options.poll_interval_seconds)
         finally:
