@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from evodiff.deployment.observation import Arm
 from evodiff.deployment.release_state import Phase, same_version, version_name
+from evodiff.deployment.smoke_report import SmokeTestFailure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -42,7 +43,9 @@ class Arms:
     """The fleet, with what it holds; :meth:`settle` moves it towards a state as far as it can be moved at once.
 
     Loading and unloading go on beside it, one at a time; ``wake`` is called when a load has ended. Those that failed
-    are in ``failures`` until somebody takes them out, and are tried again ``retry_seconds`` later.
+    are in ``failures`` until somebody takes them out, and are tried again ``retry_seconds`` later. A champion whose
+    very weights cannot be had any more, for it was trained on since, is loaded as it is now: there is nobody else to
+    answer.
     """
 
     def __init__(self, fleet: Fleet, *, wake: Callable[[], None], retry_seconds: float) -> None:
@@ -54,6 +57,7 @@ class Arms:
         self._wake, self._retry_seconds = wake, retry_seconds
         self._not_before = 0.0
         self._work: _Work | None = None
+        self._unpinned: set[str] = set()
         self._settling = asyncio.Lock()
 
     @property
@@ -87,7 +91,7 @@ class Arms:
     def rename(self, entry: Entry) -> None:
         """Take note that more is known of a version that is held, such as its digest."""
         for arm, held in self.held.items():
-            if same_version(held.entry, entry):
+            if version_name(held.entry) == version_name(entry) and held.smoke.digest == entry.get("digest"):
                 self.held[arm] = replace(held, entry=entry)
 
     async def close(self) -> None:
@@ -146,14 +150,19 @@ class Arms:
         self._wake()
 
     async def _load(self, arm: Arm, entry: Entry) -> None:
+        free = arm is Arm.STABLE and version_name(entry) in self._unpinned
+        wanted = {name: value for name, value in entry.items() if not (free and name == "digest")}
         try:
-            smoke = await self._fleet.load(entry, arm)
+            smoke = await self._fleet.load(wanted, arm)
         except Exception as error:  # whatever a version or a worker does, the router goes on
             _LOG.warning("%s could not be loaded as %s: %s", version_name(entry), arm, error)
             self._not_before = time.monotonic() + self._retry_seconds
             self.failures.append((entry, error))
+            if isinstance(error, SmokeTestFailure):
+                self._unpinned.add(version_name(entry))
         else:
             self.held[arm] = Loaded(entry, smoke)
+            self._unpinned.discard(version_name(entry))
         self._work = None
         self._wake()
 

@@ -357,6 +357,15 @@ def forget_previous(state: ReleaseState, now: float, reason: str) -> ReleaseStat
     )  # fmt: skip
 
 
+def reload_champion(state: ReleaseState, now: float, entry: Entry, digest: str) -> ReleaseState:
+    """Take note that a champion serves with other weights than it was promoted with."""
+    if state.champion is None or not same_version(state.champion, entry):
+        return state
+    champion = {**state.champion, "digest": digest}
+    reason = "the weights that were promoted cannot be had any more; those that there are now passed the smoke test"
+    return decide(state, now, "reload", reason, by="controller", about=champion, champion=champion)
+
+
 def overdue(state: ReleaseState, now: float, options: RolloutOptions) -> ReleaseState:
     """Withdraw a rollout that has taken longer than one may."""
     rollout = state.rollout

@@ -25,6 +25,7 @@ from evodiff.deployment.release_state import (
     loaded,
     overdue,
     proceed,
+    reload_champion,
     roll_back,
     same_version,
     take_pending,
@@ -173,6 +174,7 @@ class RolloutController:
             await self._change(self._unwritten)
         await self._change(lambda state: state)
         await self._take_failures()
+        await self._take_champion()
         if self._state.rollout is None:
             await self._stop_proving()
             await self._begin()
@@ -214,6 +216,16 @@ class RolloutController:
                 return state
 
             await self._change(transition)
+
+    async def _take_champion(self) -> None:
+        """Put on record that the champion had to be loaded with other weights than those that were promoted."""
+        held = self.arms.held.get(Arm.STABLE)
+        if held is None or not same_version(held.entry, self._state.champion):
+            return
+        digest, now = held.smoke.digest, self._clock()
+        if (self._state.champion or {}).get("digest") not in (None, digest):
+            await self._change(lambda state: reload_champion(state, now, held.entry, digest))
+            self.arms.rename(self._state.champion or held.entry)
 
     async def _take_loaded(self) -> None:
         """Go on from a challenger that is loaded: to its first step where it is new, where it was after a restart."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from evodiff.deployment.observation import Arm, Outcome, RequestObservation, WorkerObservation
 from evodiff.deployment.release_state import version_name
+from evodiff.deployment.smoke_report import SmokeTestFailure
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class PretendedFleet:
         self.failures: dict[str, Exception] = {}
         self.gate = asyncio.Event()
         self.gate.set()
+        self.trained_on: dict[str, str] = {}
         self.on_route: Callable[[str, float], None] | None = None
 
     async def load(self, entry: Mapping[str, Any], arm: Arm) -> Smoke:
@@ -48,8 +50,11 @@ class PretendedFleet:
         await self.gate.wait()
         if name in self.failures:
             raise self.failures[name]
+        digest = self.trained_on.get(name, digest_of(entry))
+        if entry.get("digest") not in (None, digest):
+            raise SmokeTestFailure(f"Expected {entry['digest']}, found {digest}.")
         self.arms[arm] = name
-        return Smoke(digest_of(entry), name)
+        return Smoke(digest, name)
 
     async def swap(self) -> None:
         self.log.append("swap")

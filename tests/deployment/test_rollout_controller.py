@@ -444,3 +444,20 @@ def test_it_looks_by_itself(tmp_path: Path) -> None:
         await asyncio.gather(running, return_exceptions=True)
 
     play(tmp_path, story)
+
+
+def test_a_champion_that_was_trained_on_since_serves_as_it_is_now(tmp_path: Path) -> None:
+    async def before(stage: Stage) -> None:
+        await stage.crown()
+
+    async def after(stage: Stage) -> None:
+        stage.fleet.trained_on = {"run/first": "longer"}
+        state = await stage.look()
+        assert stage.fleet.arms == {Arm.STABLE: "run/first"}
+        assert state.champion is not None
+        assert state.champion["digest"] == "longer"
+        assert state.decisions[-1].action == "reload"
+        assert (await stage.look()).revision == state.revision
+
+    play(tmp_path, before)
+    play(tmp_path, after)
