@@ -15,6 +15,7 @@ from evodiff.deployment.fleet import DeadlineExceeded, Fleet, GenerationFailed, 
 from evodiff.deployment.generate_route import add_generate_route
 from evodiff.deployment.limits import Limits
 from evodiff.deployment.observation import Arm
+from evodiff.deployment.openapi_page import add_openapi_page
 from evodiff.errors import EvodiffError
 from evodiff.monitoring.metrics import CONTENT_TYPE, Metrics
 
@@ -53,13 +54,14 @@ def create_app(
     app = FastAPI(
         title="evodiff",
         description="Images by an evolved diffusion model. Every route asks for a token but health, metrics and /rate.",
-        docs_url="/docs",
+        docs_url=None,
         redoc_url=None,
     )
     metrics = metrics or Metrics()
     fleet.observers.append(metrics.observe_request)
     _add_condition(app, fleet, metrics)
     add_generate_route(app, fleet, tokens, signer, settings)
+    add_openapi_page(app)
     for add in groups:
         add(app)
     app.add_exception_handler(RequestValidationError, _invalid)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -10,10 +11,13 @@ from evodiff.deployment.signing import BadSignature
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+    from starlette.responses import Response
 
     from evodiff.deployment.signing import Signer
 
 COOKIE: Final = "evodiff_client"
+
+_YEAR_SECONDS = 365 * 86400
 
 
 def client_key(request: Request, signer: Signer) -> str:
@@ -26,6 +30,17 @@ def client_key(request: Request, signer: Signer) -> str:
     with suppress(BadSignature, KeyError):
         return hashed_key("cookie", str(signer.for_purpose("client").verify(request.cookies[COOKIE])["client"]))
     return hashed_key("peer", request.client.host if request.client is not None else "")
+
+
+def set_client_cookie(response: Response, signer: Signer) -> None:
+    """Give a browser that has no token a signed cookie, by which :func:`client_key` knows it again for a year."""
+    response.set_cookie(
+        COOKIE,
+        signer.for_purpose("client").sign({"client": secrets.token_hex(16)}),
+        max_age=_YEAR_SECONDS,
+        httponly=True,
+        samesite="strict",
+    )
 
 
 def hashed_key(kind: str, name: str) -> str:

@@ -9,7 +9,7 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from evodiff.deployment.tokens import UNKNOWN
+from evodiff.deployment.tokens import CHALLENGE, UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, MutableMapping
@@ -67,7 +67,7 @@ class Limits:
                 421,
                 f"Expected a Host of {', '.join(sorted(self._hosts))}, found {host[:80]!r}. Use such an address.",
             )
-        caller = self._tokens.caller(headers.get("authorization"))
+        caller = self._tokens.caller(headers.get("authorization"), scope["method"])
         if caller is None and not self._is_open(scope["path"]):
             return 401, UNKNOWN
         scope.setdefault("state", {})["caller"] = caller
@@ -119,7 +119,7 @@ async def _answer(send: Send, status: int, detail: str) -> None:
     body = json.dumps({"detail": detail}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     if status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
+        headers.append((b"www-authenticate", CHALLENGE.encode()))
     if status in (408, 413):
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": status, "headers": headers})

@@ -5,6 +5,7 @@ Their file is JSON: ``[{"subject": NAME, "scopes": ["use", "release"], "token": 
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import json
@@ -28,6 +29,7 @@ TOKENS_FILE: Final = "tokens.json"
 
 _SHORTEST = 16  # characters of a token
 _LONGEST_HEADER = 4096
+_LOOKING = ("GET", "HEAD")
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,10 @@ class Tokens:
             SettingsError: it is not as described above.
         """
         try:
-            return cls([_read(entry) for entry in json.loads(text)])
+            content = json.loads(text)
+            if not isinstance(content, list):
+                raise TypeError("no list")
+            return cls([_read(entry) for entry in content])
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise SettingsError(
                 f"{where}: expected a list of subject, scopes ({', '.join(SCOPES)}) and token of at least {_SHORTEST} "
@@ -72,12 +77,16 @@ class Tokens:
                 remedy="Correct it, or remove it: a file with a new token is made.",
             ) from error
 
-    def caller(self, authorization: str | None) -> Caller | None:
-        """Return who sent an ``Authorization: Bearer TOKEN`` header, None where nobody who is known."""
-        kind, _, token = (authorization or "")[:_LONGEST_HEADER].partition(" ")
-        if kind.lower() != "bearer" or not token.strip():
+    def caller(self, authorization: str | None, method: str = "POST") -> Caller | None:
+        """Return who sent an ``Authorization: Bearer TOKEN`` header, None where nobody who is known.
+
+        To look (GET, HEAD) a token may also be the password of HTTP's basic authentication, which browsers ask for. Not
+        to act: they send it along with what other sites make them send.
+        """
+        token = _token((authorization or "")[:_LONGEST_HEADER], basic=method in _LOOKING)
+        if not token:
             return None
-        given = _digest(token.strip())
+        given = _digest(token)
         found = None
         for digest, caller in self._known:  # all of them: the time tells nothing of which it was
             if hmac.compare_digest(digest, given):
@@ -88,9 +97,9 @@ class Tokens:
         """Return a dependency of FastAPI that lets callers of a scope pass: others get 401 or 403."""
 
         def permitted(request: Request) -> Caller:
-            caller = self.caller(request.headers.get("authorization"))
+            caller = self.caller(request.headers.get("authorization"), request.method)
             if caller is None:
-                raise HTTPException(401, UNKNOWN, headers={"WWW-Authenticate": "Bearer"})
+                raise HTTPException(401, UNKNOWN, headers={"WWW-Authenticate": CHALLENGE})
             if scope not in caller.scopes:
                 raise HTTPException(
                     403, f"Expected a token of scope {scope!r}, found {sorted(caller.scopes)}. Use another token."
@@ -100,6 +109,7 @@ class Tokens:
         return permitted
 
 
+CHALLENGE: Final = 'Bearer, Basic realm="evodiff", charset="UTF-8"'
 UNKNOWN: Final = (
     "Expected the header `Authorization: Bearer TOKEN` with a known token. `evodiff serve` says where they are."
 )
@@ -117,6 +127,16 @@ def _read(entry: dict[str, Any]) -> tuple[str, Caller]:
 def _first_tokens() -> str:
     entry = {"subject": "owner", "scopes": list(SCOPES), "token": secrets.token_urlsafe(32)}
     return json.dumps([entry], indent=1) + "\n"
+
+
+def _token(authorization: str, *, basic: bool) -> str:
+    kind, _, given = authorization.partition(" ")
+    if kind.lower() == "basic" and basic:
+        try:
+            return base64.b64decode(given, validate=True).decode().partition(":")[2]
+        except ValueError:
+            return ""
+    return given.strip() if kind.lower() == "bearer" else ""
 
 
 def _digest(token: str) -> bytes:

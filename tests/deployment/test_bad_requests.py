@@ -162,3 +162,13 @@ def test_what_is_wrong_is_told_without_what_was_sent(tmp_path: Path) -> None:
     assert answer.status_code == 422
     assert "secret" not in answer.text
     assert len(answer.content) < 2000
+
+
+def test_the_page_of_the_api_names_every_route_and_fetches_nothing(tmp_path: Path) -> None:
+    page = ask(tmp_path, "GET", "/docs", headers=bearer())
+    described = ask(tmp_path, "GET", "/openapi.json", headers=bearer()).json()
+    assert page.status_code == 200
+    assert page.headers["content-security-policy"].startswith("default-src 'none'")
+    assert all(path in page.text for path in described["paths"])
+    assert "http" not in page.text.replace("http://127.0.0.1", "")
+    assert "<script" not in page.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import stat
 from pathlib import Path
@@ -24,10 +25,10 @@ KNOWN = json.dumps(
 )
 
 
-def request(authorization: str | None) -> Request:
+def request(authorization: str | None, method: str = "POST") -> Request:
     """Return a request with an Authorization header."""
     headers = [] if authorization is None else [(b"authorization", authorization.encode("latin-1"))]
-    return Request({"type": "http", "headers": headers})
+    return Request({"type": "http", "method": method, "headers": headers})
 
 
 def test_a_first_token_for_everything_is_made_that_only_its_owner_can_read(tmp_path: Path) -> None:
@@ -75,6 +76,16 @@ def test_a_token_lets_its_subject_do_what_its_scopes_say() -> None:
     tokens = Tokens.from_json(KNOWN, "the test")
     assert tokens.require("use")(request(f"Bearer {USE}")).subject == "app"
     assert tokens.require("release")(request(f"Bearer {RELEASE}")).subject == "operator"
+
+
+def test_a_browser_may_look_by_a_password_and_not_act_by_it() -> None:
+    tokens = Tokens.from_json(KNOWN, "the test")
+    password = "Basic " + base64.b64encode(f"anybody:{USE}".encode()).decode()
+    assert tokens.require("use")(request(password, "GET")).subject == "app"
+    for wrong in (request(password), request("Basic ====", "GET"), request("Basic " + "/w==", "GET")):
+        with pytest.raises(HTTPException) as caught:
+            tokens.require("use")(wrong)
+        assert caught.value.status_code == 401
 
 
 @pytest.mark.parametrize(

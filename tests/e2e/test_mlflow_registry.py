@@ -19,7 +19,9 @@ import pytest
 from mlflow_server import ENVIRONMENT, MlflowServer
 from tracked_runs import close_generation, told_run
 
-from evodiff.errors import LedgerError
+from evodiff.deployment.fetch import fetch
+from evodiff.deployment.model_checks import ModelRefused, check_model_folder
+from evodiff.errors import CandidateNotFound, LedgerError
 from evodiff.pipeline.export import export_candidate, load_pipeline, sample_folder
 from evodiff.pipeline.run import Run
 from evodiff.tracking import TrackingError, project_aliases, register_front, track_run
@@ -319,3 +321,37 @@ def test_models_of_others_keep_their_aliases(server: MlflowServer, registered: R
 def test_aliases_wait_where_there_is_no_server() -> None:
     with pytest.warns(UserWarning, match="aliases in the registry are as they were"):
         assert project_aliases(release(), "http://127.0.0.1:1") is False
+
+
+def test_what_is_served_comes_from_the_registry_where_the_run_is_elsewhere(
+    server: MlflowServer, registered: Run, tmp_path: Path
+) -> None:
+    version = versions_of(server, "registered")[0]
+    client_of(server).set_registered_model_alias("registered", "served", version.version)
+    candidate = version.tags["evodiff.candidate"]
+    expected = {"run": "registered", "candidate": candidate, "generation": int(version.tags["evodiff.entered_front"])}
+    digests = set()
+    for number, entry in enumerate(
+        (
+            {"run": "registered", "candidate": candidate},
+            {"model": "registered", "version": version.version},
+            {"model": "registered", "alias": "served"},
+        )
+    ):
+        out = tmp_path / str(number)
+        found = fetch(entry, out, runs_dir=tmp_path, tracking_uri=server.uri, max_bytes=10**8)
+        assert found["entry"] == expected
+        digests.add(check_model_folder(out, max_bytes=10**8).digest)
+    assert len(digests) == 1
+    with pytest.raises(ModelRefused, match="at most 10 bytes"):
+        fetch(
+            {"model": "registered", "alias": "served"},
+            tmp_path / "x",
+            runs_dir=tmp_path,
+            tracking_uri=server.uri,
+            max_bytes=10,
+        )
+    entry = {"run": "registered", "candidate": "0123456789abcdef"}
+    with pytest.raises(CandidateNotFound, match="not registered"):
+        fetch(entry, tmp_path / "y", runs_dir=tmp_path, tracking_uri=server.uri, max_bytes=10**8)
+    client_of(server).delete_registered_model_alias("registered", "served")

@@ -1,0 +1,84 @@
+"""Models come from a run or the registry to where they are served, and their images are judged by their run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from served_models import write_model
+from tracked_runs import told_run
+
+from evodiff.deployment.entries import entry_of
+from evodiff.deployment.fetch import fetch
+from evodiff.deployment.model_checks import ModelRefused, check_model_folder
+from evodiff.deployment.offline_kid import offline_kid
+from evodiff.deployment.served_network import ServedNetwork
+from evodiff.errors import CandidateNotFound, LedgerError
+from evodiff.pipeline.run import Run
+
+MOST = 10**8
+
+
+def test_a_candidate_of_a_run_is_served_with_what_is_on_record(tmp_path: Path) -> None:
+    run = told_run(tmp_path / "runs" / "told", generations=1, weights=True)
+    row = run.ledger.plan(0)[0]
+    entry = {"run": "told", "candidate": row["candidate"], "generation": 7}
+    found = fetch(entry, tmp_path / "out", runs_dir=tmp_path / "runs", tracking_uri=None, max_bytes=MOST)
+    assert found["entry"] == {"run": "told", "candidate": row["candidate"], "generation": 0}
+    assert found["recorded"] == [run.ledger.evaluation(0, row["id"]).objectives["kid"], 0.01]
+    json.dumps(found)
+    network = ServedNetwork.load(check_model_folder(tmp_path / "out", max_bytes=MOST))
+    assert network.network.genome.to_json() == row["genome"]
+
+    (run.ledger.weights_folder(row) / "weights.safetensors").write_bytes(b"damaged")
+    with pytest.raises(LedgerError, match="published with digest"):
+        fetch(entry, tmp_path / "again", runs_dir=tmp_path / "runs", tracking_uri=None, max_bytes=MOST)
+
+
+def test_a_folder_is_checked_before_it_is_copied(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "mine")
+    options = {"runs_dir": tmp_path, "tracking_uri": None, "max_bytes": MOST}
+    found = fetch({"folder": str(folder)}, tmp_path / "out", **options)
+    digest = check_model_folder(tmp_path / "out", max_bytes=MOST).digest
+    assert found["entry"] == {"run": "mine", "candidate": digest[:16], "generation": None}
+    (folder / "weights.pkl").write_bytes(b"")
+    with pytest.raises(ModelRefused, match="may hold code"):
+        fetch({"folder": str(folder)}, tmp_path / "other", **options)
+    assert not (tmp_path / "other").exists()
+
+
+def test_what_is_nowhere_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CandidateNotFound, match="no registry is named"):
+        fetch(
+            {"run": "gone", "candidate": "0123456789abcdef"},
+            tmp_path / "out",
+            runs_dir=tmp_path,
+            tracking_uri=None,
+            max_bytes=MOST,
+        )
+
+
+@pytest.mark.e2e
+def test_real_images_are_nearer_to_the_data_of_a_run_than_noise(finished_run: Path) -> None:
+    images = Run.open(finished_run).dataset().images.transpose(0, 2, 3, 1)[:128]
+    near = offline_kid(finished_run, images)
+    far = offline_kid(finished_run, np.random.default_rng(0).integers(0, 256, images.shape, dtype=np.uint8))
+    assert near is not None
+    assert far is not None
+    assert near[0] + 5 * near[1] < far[0] - 5 * far[1]
+
+
+@pytest.mark.e2e
+def test_a_run_is_served_by_its_champion(finished_run: Path, tmp_path: Path) -> None:
+    found = fetch(entry_of(str(finished_run)), tmp_path / "out", runs_dir=tmp_path, tracking_uri=None, max_bytes=MOST)
+    champion = json.loads((finished_run / "final" / "champion.json").read_text())["champion"]
+    assert found["entry"]["candidate"] == champion
+    again = entry_of(f"{finished_run}/{champion}")
+    assert fetch(again, tmp_path / "same", runs_dir=tmp_path, tracking_uri=None, max_bytes=MOST) == found
+
+
+def test_a_run_without_its_inputs_has_no_judge(tmp_path: Path) -> None:
+    run = told_run(tmp_path / "told", generations=1)
+    assert offline_kid(run.path, np.zeros((8, 8, 8, 1), np.uint8)) is None
