@@ -166,7 +166,8 @@ async def memory_over(router: RouterProcess, client: httpx.AsyncClient, count: i
 async def exchanges(models: list[Path], folder: Path, count: int) -> str:
     """Exchange the versions of a fleet under load, and return what failed."""
     from evodiff.deployment.assignment import arm_of
-    from evodiff.deployment.fleet import Fleet, GenerationRequest
+    from evodiff.deployment.fleet import Fleet
+    from evodiff.deployment.generation import GenerationRequest
     from evodiff.deployment.observation import Arm
     from evodiff.deployment.settings import ServingSettings
 

@@ -11,8 +11,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from evodiff.deployment.admission import QueueFull
-from evodiff.deployment.fleet import DeadlineExceeded, Fleet, GenerationFailed, NotServing, RequestRefused
 from evodiff.deployment.generate_route import add_generate_route
+from evodiff.deployment.generation import DeadlineExceeded, GenerationFailed, NotServing, RequestRefused
 from evodiff.deployment.limits import Limits
 from evodiff.deployment.observation import Arm
 from evodiff.deployment.openapi_page import add_openapi_page
@@ -22,6 +22,7 @@ from evodiff.monitoring.metrics import CONTENT_TYPE, Metrics
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from evodiff.deployment.fleet import Fleet
     from evodiff.deployment.settings import ServingSettings
     from evodiff.deployment.signing import Signer
     from evodiff.deployment.tokens import Tokens

@@ -74,21 +74,6 @@ def entry_of(text: str) -> dict[str, str]:
     raise CandidateNotFound(f"Nothing to serve is called {text!r}.", remedy=_REMEDY)
 
 
-def released_champion(file: Path) -> dict[str, str]:
-    """Return the entry of the champion that a release file names.
-
-    Raises:
-        CandidateNotFound: it names none.
-        LedgerError: it is damaged.
-    """
-    from evodiff.pipeline.release import read_release
-
-    champion = read_release(file)["champion"]
-    if champion is None:
-        raise CandidateNotFound(f"Nothing is released: {file} names no champion.", remedy=_REMEDY)
-    return check_entry(champion)
-
-
 def version_name(entry: Mapping[str, Any]) -> str:
     """Return RUN/ID, as texts and headers call an entry that was resolved."""
     return f"{entry['run']}/{entry['candidate']}"

@@ -11,11 +11,12 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from evodiff.deployment.clients import client_key
-from evodiff.deployment.fleet import Fleet, GenerationRequest, RequestRefused
+from evodiff.deployment.fleet import Fleet
+from evodiff.deployment.generation import GenerationRequest, RequestRefused
 from evodiff.deployment.tokens import Caller, Tokens
 
 if TYPE_CHECKING:
-    from evodiff.deployment.fleet import Generated
+    from evodiff.deployment.generation import Generated
     from evodiff.deployment.settings import ServingSettings
     from evodiff.deployment.signing import Signer
 

@@ -22,7 +22,7 @@ from evodiff.deployment.smoke_report import (
 from evodiff.deployment.worker_handle import WorkerHandle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from evodiff.deployment.frames import Frame
@@ -54,7 +54,6 @@ class ServedVersion:
     def __init__(self, model: Fetched, handle: WorkerHandle, settings: ServingSettings) -> None:
         self.entry, self.version = model.entry, model.version
         self.deaths = 0
-        self.on_death: Callable[[ServedVersion], None] | None = None
         self.handle = handle
         self._folder = model.folder
         self._settings = settings
@@ -120,8 +119,6 @@ class ServedVersion:
             since = time.monotonic()
             await self._end_of_worker()
             self.deaths += 1
-            if self.on_death is not None:
-                self.on_death(self)
             await self.handle.close()
             if time.monotonic() - since > self._settings.max_backoff_seconds:
                 self._backoff = self._settings.backoff_seconds

@@ -22,7 +22,7 @@ TOKENS = [
     {"subject": "operator", "scopes": ["release"], "token": RELEASE},
 ]
 SIGNING_KEY = "signing key of the tests, long enough"
-STARTING_SECONDS = 180.0
+STARTING_SECONDS = 500.0
 
 
 def bearer(token: str = USE) -> dict[str, str]:

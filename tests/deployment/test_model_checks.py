@@ -13,11 +13,10 @@ import pytest
 from served_models import SHAPE, write_model
 
 from evodiff.architecture.genome import ImageShape
-from evodiff.deployment.entries import check_entry, entry_of, released_champion, version_name
+from evodiff.deployment.entries import check_entry, entry_of, version_name
 from evodiff.deployment.model_checks import ModelRefused, check_model_folder
 from evodiff.deployment.served_network import ServedNetwork
 from evodiff.errors import CandidateNotFound
-from evodiff.pipeline.release import EMPTY
 
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 MOST = 10**7
@@ -231,9 +230,4 @@ def test_what_a_command_line_names_is_told_apart(folder: Path, monkeypatch: pyte
     for text in ("", "nothing", "models:/", "models:/digits", "models:/../x@y", "a/b/c"):
         with pytest.raises(CandidateNotFound):
             entry_of(text)
-    with pytest.raises(CandidateNotFound, match="names no champion"):
-        released_champion(Path("release.json"))
-    champion = {"run": "digits", "candidate": "0123456789abcdef", "generation": 3}
-    Path("release.json").write_text(json.dumps({**EMPTY, "champion": champion}))
-    assert released_champion(Path("release.json")) == {"run": "digits", "candidate": "0123456789abcdef"}
     assert version_name({"run": "digits", "candidate": "ab", "generation": 1}) == "digits/ab"
