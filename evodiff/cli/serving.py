@@ -31,9 +31,14 @@ def serve(
     from evodiff.deployment.rollout_settings import load_rollout_settings
     from evodiff.deployment.serving import serve as run
     from evodiff.deployment.settings import load_serving_settings
+    from evodiff.errors import SettingsError
 
     settings = settings_from(given_options(tracking_uri=tracking_uri))
     serving = load_serving_settings(given_options(host=host, port=port))
+    if model is None and canary is not None:
+        raise SettingsError(
+            "--canary: expected MODEL beside it, found none.", remedy="Start a rollout by `evodiff release start`."
+        )
     if model is None:
         serve_release(
             serving,
