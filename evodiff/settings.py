@@ -232,10 +232,12 @@ def _no_params(found: str) -> SettingsError:
 
 
 def _warn_of_unknown_variables() -> None:
+    from evodiff.deployment.rollout_settings import RolloutSettings
     from evodiff.deployment.settings import ServingSettings
 
     known = {variable_name(name).removeprefix(PREFIX) for name in _all_settings()} | _ELSEWHERE
     known |= {f"SERVE_{name.upper()}" for name in ServingSettings.model_fields}
+    known |= {f"ROLLOUT_{name.upper()}" for name in RolloutSettings.model_fields}
     for name in sorted(os.environ):
         ours, called = name.upper().startswith(PREFIX), name.upper().removeprefix(PREFIX)
         if ours and called.partition("__")[0] not in known:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from evodiff.cli import archiving, feedback, generation, operating, results, searching, serving
+from evodiff.cli import archiving, feedback, generation, operating, releasing, results, searching, serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -65,6 +65,7 @@ _add(
     operating.housekeeping,
 )
 _add("Serving", serving.serve)
+_add_group("Serving", "release", "What serves, and the rollout of what is to.", releasing.STEPS)
 _add_group(
     "Steps, for schedulers", "generation", "The steps of one generation, each safe to run twice.", generation.STEPS
 )

@@ -13,7 +13,10 @@ SOURCE_HELP = "A run, RUN/ID, an exported folder, models:/NAME@ALIAS or models:/
 
 
 def serve(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help=SOURCE_HELP)],
+    model: Annotated[
+        str | None,
+        typer.Argument(metavar="[MODEL]", help=f"{SOURCE_HELP} Without one, what the release file says, by rollouts."),
+    ] = None,
     canary: Annotated[
         str | None, typer.Option("--canary", metavar="MODEL", help="A second one, for a share of the clients.")
     ] = None,
@@ -24,12 +27,30 @@ def serve(
 ) -> None:
     """Answer requests for images by HTTP, until Ctrl-C."""
     from evodiff.deployment.entries import entry_of
+    from evodiff.deployment.release_serving import serve_release
+    from evodiff.deployment.rollout_settings import load_rollout_settings
     from evodiff.deployment.serving import serve as run
     from evodiff.deployment.settings import load_serving_settings
+    from evodiff.errors import SettingsError
 
     settings = settings_from(given_options(tracking_uri=tracking_uri))
+    serving = load_serving_settings(given_options(host=host, port=port))
+    if model is None and canary is not None:
+        raise SettingsError(
+            "--canary: expected MODEL beside it, found none.", remedy="Start a rollout by `evodiff release start`."
+        )
+    if model is None:
+        serve_release(
+            serving,
+            load_rollout_settings(),
+            file=settings.release_file,
+            runs_dir=settings.runs_dir,
+            tracking_uri=settings.tracking_uri,
+            tell=typer.echo,
+        )
+        return
     run(
-        load_serving_settings(given_options(host=host, port=port)),
+        serving,
         stable=entry_of(model),
         canary=None if canary is None else entry_of(canary),
         weight=weight,

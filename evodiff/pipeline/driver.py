@@ -121,9 +121,17 @@ def register(run: Run, generation: int, say: Say) -> list[dict[str, Any]]:
 
 
 def release(run: Run, generation: int, say: Say) -> dict[str, Any]:
-    """Write the candidate that is to be released into the release file, and project the registry's aliases."""
-    settings = load_settings({})
-    wanted = request_release(run, generation, settings.release_file)
+    """Write the candidate that is to be released into the release file, and project the registry's aliases.
+
+    What comes into question is measured again first; where nothing is worth a release, the reason is said.
+    """
+    from evodiff.pipeline.remeasure import remeasuring
+
+    settings = load_settings({"device": run.settings["device"]})
+    with remeasuring(settings, say) as remeasure:
+        wanted = request_release(run, generation, settings.release_file, remeasure=remeasure)
+    asked = wanted["asked"]
+    say(f"{'to be released' if asked['candidate'] else 'nothing is released'}: {asked['reason']}")
     say(f"release file, revision {wanted['revision']}: pending {wanted['pending']}")
     if settings.tracking_uri is not None:
         from evodiff.tracking import project_aliases

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Final
 from evodiff.errors import EvodiffError
 from evodiff.pipeline.chain import experiments
 from evodiff.pipeline.prune import prune
-from evodiff.pipeline.release import read_release
+from evodiff.pipeline.release import ROLES, read_release
 from evodiff.pipeline.run import Run
 
 if TYPE_CHECKING:
@@ -145,7 +145,8 @@ def _tracking(house: House) -> Iterator[Removal]:
     if uri is None:
         yield Removal("tracking", "", note="no tracking server is set (EVODIFF_TRACKING_URI)")
         return
-    released = [entry for entry in read_release(settings.release_file).values() if isinstance(entry, dict)]
+    release = read_release(settings.release_file)
+    released = [release[role] for role in ROLES if release.get(role) is not None]
 
     def expire(run: Run) -> Removal | None:
         expired = expire_artifacts(

@@ -1,0 +1,115 @@
+"""The serving process under a release: what serves is what the release file says, and changes by rollouts alone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import signal
+from typing import TYPE_CHECKING
+
+import uvloop
+
+from evodiff.deployment.app import create_app
+from evodiff.deployment.assignment import arm_of
+from evodiff.deployment.fleet import Fleet
+from evodiff.deployment.release_file import ReleaseFile
+from evodiff.deployment.release_routes import add_release_routes
+from evodiff.deployment.rollout import RolloutController
+from evodiff.deployment.serving import bind, run_app
+from evodiff.deployment.signing import Signer
+from evodiff.deployment.tokens import Tokens
+from evodiff.errors import EvodiffError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from evodiff.deployment.release_state import ReleaseState
+    from evodiff.deployment.rollout_settings import RolloutSettings
+    from evodiff.deployment.settings import ServingSettings
+
+
+def serve_release(
+    settings: ServingSettings,
+    rollouts: RolloutSettings,
+    *,
+    file: Path,
+    runs_dir: Path,
+    tracking_uri: str | None,
+    tell: Callable[[str], None],
+) -> None:
+    """Serve what the release ``file`` says until a signal, and roll out what waits in it.
+
+    Raises:
+        EvodiffError: the file cannot be read, another router rules it, or the port is taken.
+    """
+    with (
+        sole_ruler(file),
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+        contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError),
+    ):
+        runner.run(_serve(settings, rollouts, file, runs_dir, tracking_uri, tell))
+
+
+async def _serve(
+    settings: ServingSettings,
+    rollouts: RolloutSettings,
+    file: Path,
+    runs_dir: Path,
+    tracking_uri: str | None,
+    tell: Callable[[str], None],
+) -> None:
+    serving = asyncio.current_task()
+    assert serving is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, serving.cancel)
+    tokens, signer = Tokens.from_settings(settings), Signer.from_settings(settings)
+    listening = bind(settings)
+    fleet = Fleet(settings, arm_of, runs_dir=runs_dir, tracking_uri=tracking_uri)
+    ruling = None
+    try:
+        controller = RolloutController(
+            ReleaseFile(file), fleet, rollouts.analyses(), rollouts.options(), probe=fleet.probe
+        )
+        controller.on_change.append(lambda state: tell(_last_word(state)))
+        app = create_app(
+            fleet,
+            tokens=tokens,
+            signer=signer,
+            settings=settings,
+            groups=[lambda app: add_release_routes(app, controller, tokens)],
+        )
+        host, port = listening.getsockname()[:2]
+        tell(f"Serving on http://{f'[{host}]' if ':' in host else host}:{port} (tokens: {settings.secrets_dir})")
+        ruling = asyncio.create_task(controller.run(), name="rollouts")
+        await run_app(app, listening, settings)
+    finally:
+        if ruling is not None:
+            ruling.cancel()
+            await asyncio.gather(ruling, return_exceptions=True)
+        listening.close()
+        await fleet.close()
+
+
+@contextlib.contextmanager
+def sole_ruler(file: Path) -> Iterator[None]:
+    """Be the only router that rules a release file.
+
+    Raises:
+        EvodiffError: another process is it.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.with_name(f".{file.name}.router").open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise EvodiffError(
+                f"Another router rules {file}.", remedy="End it, or name another by EVODIFF_RELEASE_FILE."
+            ) from error
+        yield
+
+
+def _last_word(state: ReleaseState) -> str:
+    last = state.decisions[-1]
+    version = f" {last.version}" if last.version else ""
+    return f"revision {last.revision}: {last.action}{version}, weight {100 * last.weight:g} %: {last.reason}"

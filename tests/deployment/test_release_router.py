@@ -1,0 +1,114 @@
+"""A router under a release, as users start it: real workers, a kill in the middle of a rollout, a canary that dies."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from router_process import RELEASE, RouterProcess
+from served_models import write_model
+
+from evodiff.pipeline.release import read_release, release_locked, write_release
+
+pytestmark = pytest.mark.e2e
+
+WAITING_SECONDS = 300.0
+ROLLOUT = {
+    "STEPS": "[50, 100]",
+    "POLL_INTERVAL_SECONDS": "0.2",
+    "SYNTHETIC_REQUESTS": "5",
+    "METRICS": "[]",
+    "MIN_SAMPLES": "1000000",  # no step passes by itself here
+}
+
+
+class ReleasedRouter(RouterProcess):
+    """``evodiff serve`` over a release file of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, loading_niceness=1, backoff_seconds=0.1)
+        self.file = folder / "release.json"
+        self._environment |= {f"EVODIFF_ROLLOUT_{name}": value for name, value in ROLLOUT.items()}
+        self._environment |= {"EVODIFF_RELEASE_FILE": str(self.file), "EVODIFF_RUNS_DIR": str(folder)}
+
+    def request(self, model: Path) -> None:
+        """Write a model as pending, as a pipeline does."""
+        (weights,) = model.rglob("*.safetensors")
+        digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+        entry = {"run": model.name, "candidate": digest[:16], "folder": str(model)}
+        with release_locked(self.file):
+            release = read_release(self.file)
+            write_release(self.file, {**release, "revision": release["revision"] + 1, "pending": entry})
+
+    def wait(self, condition: Callable[[dict[str, Any]], bool], what: str) -> dict[str, Any]:
+        """Return the first release that meets a condition."""
+        deadline = time.monotonic() + WAITING_SECONDS
+        with self.client(RELEASE) as client:
+            while not condition(release := client.get("/v1/release").json()):
+                assert time.monotonic() < deadline, f"{what}: never\n{release}\n{self.log.read_text()[-2000:]}"
+                time.sleep(0.05)
+        return release
+
+    def served_by(self) -> str:
+        """Return who answers the client of the token of use."""
+        with self.client() as client:
+            answer = client.post("/v1/generate", json={"steps": 2})
+        assert answer.status_code == 200, answer.text
+        return answer.headers["X-Model-Version"].partition("/")[0]
+
+    def command_line(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run ``evodiff release`` against this router."""
+        command = [sys.executable, "-m", "evodiff", "release", *arguments, "--url", self.url]
+        return subprocess.run(command, env=self._environment, capture_output=True, text=True, timeout=200)
+
+    def workers(self) -> list[psutil.Process]:
+        """Return the worker processes, oldest first."""
+        assert self.process is not None
+        return sorted(psutil.Process(self.process.pid).children(), key=lambda worker: worker.create_time())
+
+
+def running(release: dict[str, Any]) -> bool:
+    return release["weight"] == 0.5 and release["loaded"].get("canary") is not None
+
+
+def test_a_rollout_outlives_its_router_and_ends_with_its_worker(tmp_path: Path) -> None:
+    router = ReleasedRouter(tmp_path / "router")
+    router.request(write_model(tmp_path / "first", seed=1))
+    with router:
+        first = router.wait(lambda release: "stable" in release["loaded"], "the first champion")
+        assert first["decisions"][-1]["reason"] == "stood 5 synthetic requests"
+        assert router.served_by() == "first"
+        router.request(write_model(tmp_path / "second", seed=2))
+        begun = router.wait(running, "the rollout")
+        assert router.process is not None
+        workers = router.workers()
+        router.process.kill()
+        router.process.wait()
+        psutil.wait_procs(workers, timeout=60)
+    with router:
+        back = router.wait(running, "the rollout after a kill")
+        assert (back["rollout"], back["decisions"]) == (begun["rollout"], begun["decisions"])
+        assert {role: version.partition("/")[0] for role, version in back["loaded"].items()} == {
+            "stable": "first",
+            "canary": "second",
+        }
+        shown = router.command_line("status")
+        assert shown.returncode == 0, shown.stderr
+        assert begun["rollout"]["id"] in shown.stdout
+        router.workers()[-1].kill()
+        ended = router.wait(lambda release: release["rollout"] is None, "the end of the rollout")
+        assert ended["weight"] == 0
+        assert "death" in ended["decisions"][-1]["reason"]
+        assert [item["version"].partition("/")[0] for item in ended["quarantine"]] == ["second"]
+        assert router.served_by() == "first"
+        refused = router.command_line("rollback")
+        assert refused.returncode == 2
+        assert "nothing to roll back" in refused.stderr
+    assert read_release(router.file)["champion"]["run"] == "first"

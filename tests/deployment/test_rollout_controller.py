@@ -1,0 +1,463 @@
+"""The controller of rollouts over a fleet in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pretended_fleet import Clock, PretendedFleet, ToldAnalyses, entry
+
+from evodiff.deployment.observation import Arm, Outcome
+from evodiff.deployment.release_commands import Command, StaleRevision
+from evodiff.deployment.release_file import ReleaseFile
+from evodiff.deployment.release_state import Phase, ReleaseConflict, ReleaseState, Wait
+from evodiff.deployment.rollout import RolloutController
+from evodiff.deployment.rollout_options import RolloutOptions
+from evodiff.deployment.smoke_report import SmokeTestFailure
+from evodiff.errors import LedgerError
+from evodiff.pipeline.release import EMPTY, read_release, release_locked, write_release
+
+QUICK = RolloutOptions(steps=(0.05, 0.5, 1.0), bake_seconds=60.0, retry_seconds=0.0, poll_interval_seconds=0.02)
+
+
+class Stage:
+    """A controller with all that it needs; :meth:`look` has it look until the workers have nothing left to do."""
+
+    def __init__(self, folder: Path, options: RolloutOptions = QUICK, **more: Any) -> None:
+        self.path = folder / "release.json"
+        self.clock = more.pop("clock", None) or Clock()
+        self.fleet = PretendedFleet()
+        self.analyses = more.pop("analyses", None) or ToldAnalyses()
+        ids = iter(f"rollout-{number}" for number in range(1, 100))
+        self.controller = RolloutController(
+            ReleaseFile(self.path),
+            self.fleet,
+            self.analyses,
+            options,
+            clock=self.clock,
+            new_id=lambda: next(ids),
+            **more,
+        )
+
+    @property
+    def state(self) -> ReleaseState:
+        return ReleaseFile(self.path).read()
+
+    async def look(self) -> ReleaseState:
+        for _ in range(6):
+            await self.controller.poll()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        return self.state
+
+    async def ask(self, action: str, key: str = "", **fields: Any) -> dict[str, Any]:
+        revision = fields.pop("revision", self.state.revision)
+        return await self.controller.command(
+            Command(action, key or f"{action} {revision}", "somebody", revision, fields)
+        )
+
+    async def crown(self, candidate: str = "first") -> None:
+        """Have a first champion serve."""
+        self.wait_for(entry(candidate))
+        await self.look()
+        assert self.fleet.arms == {Arm.STABLE: f"run/{candidate}"}
+
+    def wait_for(self, wanted: dict[str, Any]) -> None:
+        """Write what is to be released, as the pipeline does."""
+        with release_locked(self.path):
+            release = read_release(self.path)
+            write_release(self.path, {**release, "revision": release["revision"] + 1, "pending": wanted})
+
+    async def pass_step(self) -> ReleaseState:
+        """Have the canary answer enough requests for its step."""
+        assert self.state.rollout is not None
+        self.fleet.answer(self.state.rollout.id)
+        return await self.look()
+
+
+Story = Callable[[Stage], Coroutine[Any, Any, None]]
+
+
+def play(folder: Path, story: Story, options: RolloutOptions = QUICK, **more: Any) -> None:
+    async def run() -> None:
+        stage = Stage(folder, options, **more)
+        await story(stage)
+        await stage.controller.close()
+
+    asyncio.run(run())
+
+
+def test_a_better_version_goes_out_in_steps_and_swaps_roles_without_a_reload(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        await stage.crown()
+        stage.wait_for(entry("second"))
+        await stage.look()
+        assert stage.fleet.routed == ("rollout-2", 0.05)
+        await stage.pass_step()
+        assert stage.fleet.routed == ("rollout-2", 0.5)
+        await stage.pass_step()
+        state = await stage.pass_step()
+        assert stage.fleet.routed == ("rollout-2", 1.0)  # bakes
+        assert state.rollout is not None
+        stage.clock.now += 61
+        state = await stage.look()
+        assert state.champion is not None
+        assert state.previous is not None
+        assert (state.champion["candidate"], state.previous["candidate"]) == ("second", "first")
+        assert stage.fleet.arms == {Arm.STABLE: "run/second", Arm.CANARY: "run/first"}
+        assert stage.fleet.routed == ("", 0.0)
+        assert [line for line in stage.fleet.log if line.startswith("load")] == [
+            "load run/first as canary",
+            "load run/second as canary",
+        ]
+
+    play(tmp_path, story)
+
+
+def test_a_failing_canary_loses_its_traffic_and_is_never_started_again(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        await stage.crown()
+        stage.wait_for(entry("bad"))
+        await stage.look()
+        stage.fleet.answer("rollout-2", Outcome.FAILED)
+        await stage.controller.poll()
+        assert stage.fleet.routed == ("", 0.0)
+        state = await stage.look()
+        assert (state.rollout, state.challenger) == (None, None)
+        assert state.decisions[-1].reason == "The guard errors tripped."
+        assert state.decisions[-1].evidence["seen"] == 1
+        assert stage.fleet.arms == {Arm.STABLE: "run/first"}
+        stage.wait_for(entry("bad"))
+        state = await stage.look()
+        assert (state.pending, state.rollout) == (None, None)
+        stage.wait_for(entry("twin", weights="weights of run/bad"))
+        state = await stage.look()
+        assert state.rollout is None
+        assert "rolled back before" in state.decisions[-1].reason
+        with pytest.raises(ReleaseConflict, match="quarantine"):
+            await stage.ask("start", entry=entry("bad"))
+        await stage.ask("start", entry=entry("bad"), despite_quarantine=True)
+        state = await stage.look()
+        assert state.rollout is not None
+        assert stage.fleet.routed[1] == 0.05
+
+    play(tmp_path, story)
+
+
+def test_every_decision_has_reached_the_disk_before_a_weight_changes(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        seen: list[float] = []
+
+        def check(rollout: str, weight: float) -> None:
+            seen.append(weight)
+            assert stage.state.weight == weight
+
+        stage.fleet.on_route = check
+        await stage.crown()
+        stage.wait_for(entry("second"))
+        await stage.look()
+        await stage.pass_step()
+        await stage.ask("rollback")
+        assert seen == [0.05, 0.5, 0.0]
+
+    play(tmp_path, story)
+
+
+def test_guards_go_on_while_a_person_thinks_and_a_pass_does_not_go_on_by_itself(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        await stage.crown()
+        stage.wait_for(entry("second", approval=True))
+        await stage.look()
+        await stage.pass_step()
+        state = await stage.pass_step()
+        assert state.rollout is not None
+        assert (state.rollout.waits_for, stage.fleet.routed[1]) == (Wait.APPROVAL, 0.5)
+        assert (await stage.pass_step()).weight == 0.5
+        await stage.ask("promote")
+        assert stage.fleet.routed[1] == 1.0
+        await stage.ask("pause")
+        stage.clock.now += 61
+        assert (await stage.pass_step()).rollout is not None
+        stage.fleet.answer("rollout-2", Outcome.FAILED)
+        assert (await stage.look()).rollout is None
+        assert stage.fleet.routed == ("", 0.0)
+
+    play(tmp_path, story)
+
+
+def test_the_newest_waits_and_begins_without_what_the_one_before_has_shown(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        await stage.crown()
+        stage.wait_for(entry("second"))
+        await stage.look()
+        stage.wait_for(entry("third"))
+        stage.wait_for(entry("fourth"))
+        state = await stage.look()
+        assert state.challenger is not None
+        assert state.challenger["candidate"] == "second"
+        for _ in range(3):
+            stage.fleet.answer("rollout-2")
+        await stage.ask("rollback")
+        state = await stage.look()
+        assert state.challenger is not None
+        assert state.challenger["candidate"] == "fourth"
+        stage.fleet.answer("rollout-2")  # late, of the one before
+        assert stage.analyses.made[-1].total == 0
+        assert (await stage.look()).weight == 0.05
+
+    play(tmp_path, story)
+
+
+def test_without_traffic_it_holds_until_it_has_taken_too_long_and_nothing_is_held_against_it(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        await stage.crown()
+        stage.wait_for(entry("second"))
+        stage.clock.now += 1e4
+        assert (await stage.look()).weight == 0.05
+        stage.clock.now += 25 * 3600
+        state = await stage.look()
+        assert (state.rollout, state.quarantine) == (None, ())
+        assert stage.fleet.routed == ("", 0.0)
+
+    play(tmp_path, story)
+
+
+def test_what_is_inconclusive_waits_for_a_person_or_is_rolled_back(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        await stage.crown()
+        stage.wait_for(entry("second"))
+        await stage.look()
+        stage.analyses.told["verdict"] = "inconclusive"
+        state = await stage.look()
+        if state.rollout is None:
+            assert stage.controller.options.on_inconclusive == "rollback"
+            return
+        assert state.rollout.waits_for is Wait.INCONCLUSIVE
+        revision = state.revision
+        assert (await stage.look()).revision == revision
+        await stage.ask("promote")
+        assert stage.fleet.routed[1] == 0.5
+
+    play(tmp_path, story)
+    (tmp_path / "other").mkdir()
+    play(tmp_path / "other", story, RolloutOptions(steps=QUICK.steps, on_inconclusive="rollback"))
+
+
+def test_outside_a_rollout_it_swaps_back_once(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        await stage.crown()
+        stage.wait_for(entry("second"))
+        await stage.look()
+        for _ in range(3):
+            await stage.ask("promote")
+            await stage.look()
+        assert stage.fleet.arms == {Arm.STABLE: "run/second", Arm.CANARY: "run/first"}
+        await stage.ask("rollback", key="once")
+        state = await stage.look()
+        assert stage.fleet.arms == {Arm.STABLE: "run/first"}
+        assert state.quarantine[-1].version == "run/second"
+        assert await stage.ask("rollback", key="once") == state.answers[-1]["answer"]
+        with pytest.raises(ReleaseConflict):
+            await stage.ask("rollback", key="twice")
+
+    play(tmp_path, story)
+
+
+def test_commands_are_done_once_and_refused_when_they_come_late(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        await stage.crown()
+        revision = stage.state.revision
+        first = await stage.ask("start", key="k", entry=entry("second"), revision=revision)
+        assert await stage.ask("start", key="k", entry=entry("second"), revision=revision) == first
+        with pytest.raises(ReleaseConflict, match="key"):
+            await stage.ask("start", key="k", entry=entry("third"), revision=revision)
+        with pytest.raises(StaleRevision):
+            await stage.ask("start", entry=entry("third"), revision=revision)
+        await stage.look()
+        assert [item.action for item in stage.state.decisions].count("request") == 1
+
+    play(tmp_path, story)
+
+
+def test_the_first_champion_stands_synthetic_load_before_it_serves(tmp_path: Path) -> None:
+    outcome = Outcome.FAILED
+
+    async def story(stage: Stage) -> None:
+        async def probe(rollout: str, requests: int) -> None:
+            assert stage.fleet.routed == ("", 0.0)
+            for _ in range(requests):
+                stage.fleet.answer(rollout, outcome)
+
+        stage.controller._probe = probe
+        stage.wait_for(entry("first"))
+        state = await stage.look()
+        assert (state.champion is None) is (outcome is Outcome.FAILED)
+        assert Arm.STABLE in stage.fleet.arms or outcome is Outcome.FAILED
+        assert "synthetic" in state.decisions[-1].reason or state.quarantine
+
+    play(tmp_path, story)
+    (tmp_path / "good").mkdir()
+    outcome = Outcome.OK
+    play(tmp_path / "good", story)
+
+
+def test_a_version_that_fails_its_smoke_test_is_quarantined_and_trouble_of_the_machine_is_not_its_own(
+    tmp_path: Path,
+) -> None:
+    async def story(stage: Stage) -> None:
+        await stage.crown()
+        stage.fleet.failures = {
+            "run/blank": SmokeTestFailure("Blank images."),
+            "run/unlucky": OSError("no memory"),
+        }
+        stage.wait_for(entry("blank"))
+        state = await stage.look()
+        assert [item.version for item in state.quarantine] == ["run/blank"]
+        stage.wait_for(entry("unlucky"))
+        state = await stage.look()
+        assert (state.rollout, len(state.quarantine)) == (None, 1)
+        assert state.decisions[-1].action == "withdraw"
+        assert stage.fleet.log.count("load run/unlucky as canary") == 3
+        assert stage.fleet.arms == {Arm.STABLE: "run/first"}
+
+    play(tmp_path, story)
+
+
+def test_a_rollback_while_a_version_loads_gives_the_load_up(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        await stage.crown()
+        stage.fleet.gate.clear()
+        stage.wait_for(entry("slow"))
+        state = await stage.look()
+        assert state.rollout is not None
+        assert state.rollout.phase is Phase.LOADING
+        await stage.ask("rollback")
+        await stage.look()
+        assert stage.fleet.arms == {Arm.STABLE: "run/first"}
+        stage.fleet.gate.set()
+        await stage.look()
+        assert stage.fleet.arms == {Arm.STABLE: "run/first"}
+
+    play(tmp_path, story)
+
+
+def test_traffic_stops_even_where_a_rollback_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(stage: Stage) -> None:
+        await stage.crown()
+        stage.wait_for(entry("second"))
+        await stage.look()
+        working = stage.controller.file.change
+
+        def full(transition: Any) -> ReleaseState:
+            before = stage.controller.file.read()
+            if transition(before) is not before:
+                raise LedgerError("No space left.")
+            return before
+
+        monkeypatch.setattr(stage.controller.file, "change", full)
+        with pytest.raises(LedgerError):
+            await stage.ask("rollback")
+        assert stage.fleet.routed == ("", 0.0)
+        await stage.look()
+        assert stage.fleet.routed == ("", 0.0)
+        assert stage.state.rollout is not None
+        monkeypatch.setattr(stage.controller.file, "change", working)
+        state = await stage.look()
+        assert (state.rollout, state.decisions[-1].action) == (None, "roll back")
+
+    play(tmp_path, story)
+
+
+@pytest.mark.parametrize("step", [0, 1, 2])
+def test_a_restart_goes_on_with_roles_weight_and_evidence(tmp_path: Path, step: int) -> None:
+    async def before(stage: Stage) -> None:
+        await stage.crown()
+        stage.wait_for(entry("second"))
+        await stage.look()
+        for _ in range(step):
+            await stage.pass_step()
+        stage.fleet.answer("rollout-2")
+        await stage.controller._watch.keep()
+
+    play(tmp_path, before, analyses=ToldAnalyses(enough=1))
+
+    async def after(stage: Stage) -> None:
+        stage.analyses.told["verdict"] = "wait"
+        state = await stage.look()
+        assert state.rollout is not None
+        assert stage.fleet.arms == {Arm.STABLE: "run/first", Arm.CANARY: "run/second"}
+        assert stage.fleet.routed == ("rollout-2", QUICK.steps[step])
+        assert (stage.analyses.made[-1].step, stage.analyses.made[-1].total) == (step, step + 1)
+
+    play(tmp_path, after)
+
+
+def test_after_a_restart_the_version_before_can_still_be_gone_back_to(tmp_path: Path) -> None:
+    async def before(stage: Stage) -> None:
+        await stage.crown()
+        stage.wait_for(entry("second"))
+        await stage.look()
+        for _ in range(3):
+            await stage.ask("promote")
+            await stage.look()
+
+    async def after(stage: Stage) -> None:
+        await stage.look()
+        assert stage.fleet.arms == {Arm.STABLE: "run/second", Arm.CANARY: "run/first"}
+        await stage.ask("rollback")
+        await stage.look()
+        assert stage.fleet.arms == {Arm.STABLE: "run/first"}
+
+    play(tmp_path, before)
+    play(tmp_path, after)
+
+
+def test_files_of_the_format_before_are_read_and_others_refused(tmp_path: Path) -> None:
+    path = tmp_path / "release.json"
+    roles = {"champion": entry("first"), "challenger": None, "previous": None, "pending": entry("second")}
+    path.write_text(json.dumps({"format": 1, "revision": 3, **roles}))
+    state = ReleaseFile(path).read()
+    assert (state.revision, state.champion, state.pending) == (3, entry("first"), entry("second"))
+    for wrong in (
+        {**EMPTY, "format": 3},
+        {**EMPTY, "rollout": {"id": "x"}},
+        {**EMPTY, "challenger": entry("alone")},
+        {**EMPTY, "revision": "seven"},
+    ):
+        path.write_text(json.dumps(wrong))
+        with pytest.raises(LedgerError):
+            ReleaseFile(path).read()
+
+
+def test_it_looks_by_itself(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        running = asyncio.create_task(stage.controller.run())
+        stage.wait_for(entry("first"))
+        async with asyncio.timeout(20):
+            while stage.fleet.arms != {Arm.STABLE: "run/first"}:
+                await asyncio.sleep(0.005)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    play(tmp_path, story)
+
+
+def test_a_champion_that_was_trained_on_since_serves_as_it_is_now(tmp_path: Path) -> None:
+    async def before(stage: Stage) -> None:
+        await stage.crown()
+
+    async def after(stage: Stage) -> None:
+        stage.fleet.trained_on = {"run/first": "longer"}
+        state = await stage.look()
+        assert stage.fleet.arms == {Arm.STABLE: "run/first"}
+        assert state.champion is not None
+        assert state.champion["digest"] == "longer"
+        assert state.decisions[-1].action == "reload"
+        assert (await stage.look()).revision == state.revision
+
+    play(tmp_path, before)
+    play(tmp_path, after)

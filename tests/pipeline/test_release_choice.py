@@ -1,0 +1,148 @@
+"""What a run would have released in the place of what serves."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from told_runs import TellingPool, new_run
+
+from evodiff.engine import Evaluation, Objective
+from evodiff.errors import LedgerError
+from evodiff.pipeline.choice import beaten_objectives, choose
+from evodiff.pipeline.evolve import evolve_generation
+from evodiff.pipeline.release import read_release, request_release, write_release
+from evodiff.pipeline.run import Run
+from evodiff.pipeline.steering import preference
+
+OBJECTIVES = ("kid", "denoising_loss")
+
+
+def told(path: Path, **settings: Any) -> Run:
+    """A run whose candidates all lie on one front: what KID gains, the loss pays."""
+    run = new_run(path, objectives=OBJECTIVES, population=8, **settings)
+
+    def tell(trial: Any) -> dict[str, float]:
+        share = int(trial["candidate"], 16) / 2**64
+        return {"kid": 1 + share, "denoising_loss": 1 + (1 - share) ** 2}
+
+    evolve_generation(run, TellingPool(tell), "g0")
+    return run
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return told(tmp_path / "run")
+
+
+def ranked(run: Run) -> list[Any]:
+    """Return the front, the nearest to what is wanted first."""
+    return sorted(run.evolution().front(), key=lambda item: (item.fitness_score, item.id), reverse=True)
+
+
+def entry(run: Run, candidate: str) -> dict[str, Any]:
+    return {"run": run.name, "candidate": candidate, "generation": 0}
+
+
+def test_of_the_front_the_nearest_to_what_is_wanted_is_the_first_to_serve(run: Run) -> None:
+    best, *others = ranked(run)
+    assert len(others) >= 2
+    assert choose(run, None).candidate == best.id
+    for other in others:
+        assert choose(run, entry(run, other.id)).candidate == best.id
+
+
+def test_what_serves_is_not_replaced_by_what_is_no_nearer(run: Run) -> None:
+    best = ranked(run)[0]
+    choice = choose(run, entry(run, best.id))
+    assert (choice.candidate, choice.settled) == (None, True)
+    assert best.id in choice.reason
+
+
+def test_a_gain_within_the_standard_error_is_none(run: Run) -> None:
+    best, second, third = ranked(run)[:3]
+
+    def blurred(of: Run, candidate: str) -> Evaluation:
+        evaluation = of.evolution().candidate(candidate).evaluation
+        assert evaluation is not None
+        error = 100.0 if candidate == best.id else 0.0
+        return replace(evaluation, details={f"{name}_standard_error": error for name in OBJECTIVES})
+
+    assert choose(run, entry(run, third.id), remeasure=blurred).candidate == second.id
+    choice = choose(run, entry(run, second.id), remeasure=blurred)
+    assert choice.candidate is None
+    assert "standard error" in choice.reason
+
+
+def test_what_was_lucky_is_found_out_when_it_is_measured_again(tmp_path: Path) -> None:
+    run = told(tmp_path / "run", prefer="kid<1.6")
+    best, *others = [item for item in ranked(run) if item.evaluation.objectives["kid"] < 1.6]
+
+    def sober(of: Run, candidate: str) -> Evaluation:
+        evaluation = of.evolution().candidate(candidate).evaluation
+        assert evaluation is not None
+        kid = 2.0 if candidate == best.id else evaluation.objectives["kid"]
+        return replace(evaluation, objectives={**evaluation.objectives, "kid": kid})
+
+    assert choose(run, None).candidate == best.id
+    assert choose(run, None, remeasure=sober).candidate == others[0].id
+
+
+def test_what_serves_outside_of_the_limits_is_replaced_by_what_is_inside(tmp_path: Path) -> None:
+    run = told(tmp_path / "run")
+    by_kid = sorted(run.evolution().front(), key=lambda item: item.evaluation.objectives["kid"])  # type: ignore[union-attr]
+    best = ranked(run)[0]
+    limited = told(tmp_path / "limited", prefer=f"kid<{by_kid[1].evaluation.objectives['kid']}")  # type: ignore[union-attr]
+    assert preference(limited) is not None
+    wanted = choose(limited, entry(limited, best.id)).candidate
+    assert wanted == (None if best.id == by_kid[0].id else by_kid[0].id)
+
+
+def test_nobody_is_released_where_nobody_is_inside_or_can_be_measured(tmp_path: Path, run: Run) -> None:
+    strict = told(tmp_path / "strict", prefer="kid<0.5")
+    choice = choose(strict, None)
+    assert (choice.candidate, choice.settled) == (None, False)
+    assert "kid<0.5" in choice.reason
+
+    def gone(of: Run, candidate: str) -> Evaluation:
+        raise LedgerError("The weights are gone.")
+
+    choice = choose(run, None, remeasure=gone)
+    assert choice.candidate is None
+    assert "weights are gone" in choice.reason
+
+
+def test_runs_that_measure_other_things_are_not_compared(tmp_path: Path, run: Run) -> None:
+    same, other = told(tmp_path / "same", seed=3), new_run(tmp_path / "other")
+    evolve_generation(other, TellingPool(lambda trial: {"kid": 0.0}), "g0")
+    assert choose(run, entry(same, ranked(same)[-1].id)).settled
+    choice = choose(run, entry(other, other.evolution().front()[0].id))
+    assert (choice.candidate, choice.settled) == (None, False)
+    assert "objectives" in choice.reason
+    assert choose(run, {"run": "gone", "candidate": "0" * 16}).candidate is None
+    assert choose(run, {"model": "by-hand", "version": "1"}).candidate is None
+
+
+def test_the_request_says_why_and_takes_back_what_is_wanted_no_longer(tmp_path: Path, run: Run) -> None:
+    file, best, second = tmp_path / "release.json", *ranked(run)[:2]
+    asked = request_release(run, 0, file)
+    assert (asked["pending"], asked["asked"]["candidate"]) == (entry(run, best.id), best.id)
+    assert "first to serve" in asked["asked"]["reason"]
+    served = {**read_release(file), "champion": entry(run, best.id), "pending": entry(run, second.id)}
+    write_release(file, served)
+    asked = request_release(run, 1, file)
+    assert (asked["pending"], asked["asked"]["candidate"]) == (None, None)
+    assert asked["revision"] == served["revision"] + 1
+    before = file.stat().st_mtime_ns
+    assert request_release(run, 1, file) == asked
+    assert file.stat().st_mtime_ns == before
+
+
+def test_a_gain_counts_in_the_direction_of_its_objective() -> None:
+    objectives = [Objective("kid"), Objective("accuracy", maximise=True)]
+    here = Evaluation({"kid": 1.0, "accuracy": 0.9}, details={"kid_standard_error": 0.3})
+    there = Evaluation({"kid": 1.4, "accuracy": 0.8}, details={"kid_standard_error": 0.4})
+    assert beaten_objectives(here, there, objectives) == ["accuracy"]  # 0.4 is within sqrt(0.3^2 + 0.4^2)
+    assert beaten_objectives(there, here, objectives) == []
