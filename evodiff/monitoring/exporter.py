@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from evodiff.monitoring.watch import HEARTBEAT_FILE
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from prometheus_client import CollectorRegistry
     from prometheus_client.core import Metric
 
 CACHE_SECONDS: Final = 15.0
@@ -184,10 +184,8 @@ def read_heartbeat(file: Path) -> float | None:
         return None
 
 
-def serve_metrics(runs_dir: Path, port: int, host: str = "127.0.0.1") -> tuple[CollectorRegistry, Callable[[], None]]:
-    """Answer scrapes in a thread until the function that is returned is called."""
-    from prometheus_client import CollectorRegistry, start_http_server
-
+def serve_metrics(runs_dir: Path, port: int, host: str = "127.0.0.1") -> tuple[int, Callable[[], None]]:
+    """Answer scrapes in a thread; return the port, a free one where 0 was given, and what ends it."""
     registry = CollectorRegistry()
     registry.register(RunsCollector(runs_dir))
     server, thread = start_http_server(port, addr=host, registry=registry)
@@ -197,7 +195,7 @@ def serve_metrics(runs_dir: Path, port: int, host: str = "127.0.0.1") -> tuple[C
         server.server_close()
         thread.join()
 
-    return registry, stop
+    return server.server_port, stop
 
 
 def _listed(folder: Path) -> list[Path]:
