@@ -60,6 +60,7 @@ _add(
     operating.resume,
     operating.stop,
     operating.track,
+    operating.metrics,
     archiving.archive,
     operating.housekeeping,
 )

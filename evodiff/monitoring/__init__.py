@@ -5,5 +5,6 @@
 :mod:`.exporter`      metrics of searches and outbox, computed from the folders of runs
 :mod:`.alerts`        which alerts fire, asked of an Alertmanager
 :mod:`.watch`         which of them are new: what the watcher of alerts remembers
+:mod:`.health`        whether the watcher of alerts works, in words
 ====================  ==================================================================
 """

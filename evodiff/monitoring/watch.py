@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 RETELL_SECONDS: Final = 60.0  # then twice as long each time
 MOST_TELLS: Final = 9  # the last four hours after the first
 FORGET_SECONDS: Final = 30 * 24 * 3600.0
-MOST_REMEMBERED: Final = 500
+MOST_REMEMBERED: Final = 100
 HEARTBEAT_FILE: Final = "alert-watcher.json"
 
 
@@ -89,7 +89,7 @@ class AlertWatch:
 def _is_due(told: Told, now: float, acknowledged: Collection[str]) -> bool:
     if told.alert.identity in acknowledged or told.times >= MOST_TELLS:
         return False
-    return now - told.at >= RETELL_SECONDS * 2 ** (told.times - 1)
+    return now - told.at >= RETELL_SECONDS * 2.0 ** (told.times - 1)
 
 
 def write_heartbeat(folder: Path, at: float, firing: int) -> None:
