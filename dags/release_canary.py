@@ -19,8 +19,8 @@ or waits for a person. The router decides and never waits for this DAG: pausing 
 registry, and the question.
 
 Where the rollout waits and `approval` says so, a person is asked (*Required actions*): *Promote*, or *Reject*, which is
-the answer of who says nothing in `EVODIFF_APPROVAL_HOURS` (24). The question is put at one revision: whatever happens to
-the rollout meanwhile, a command to the router included, ends it.
+the answer of who says nothing in `EVODIFF_APPROVAL_HOURS` (24). The question is put at one revision: whatever happens
+to the rollout meanwhile, a command to the router included, ends it.
 """
 POLL_SECONDS = float(os.environ.get("EVODIFF_RELEASE_POLL_SECONDS", "10"))
 
