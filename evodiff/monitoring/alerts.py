@@ -91,6 +91,7 @@ class Alertmanager:
             "headers": {"Authorization": f"Bearer {token}"} if token else {},
             "timeout": timeout_seconds,
             "transport": transport,
+            "verify": self.url.startswith("https"),  # without TLS nothing is verified, and no certificates are read
         }
 
     def firing(self, matchers: Iterable[str] = ()) -> list[Alert]:

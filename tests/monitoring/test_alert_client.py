@@ -30,7 +30,9 @@ def client(answer: Any, seen: list[httpx.Request] | None = None, **options: Any)
             seen.append(request)
         if isinstance(answer, Exception):
             raise answer
-        return httpx.Response(answer[0], text=answer[1]) if isinstance(answer, tuple) else httpx.Response(200, json=answer)
+        return (
+            httpx.Response(answer[0], text=answer[1]) if isinstance(answer, tuple) else httpx.Response(200, json=answer)
+        )
 
     return Alertmanager("http://alerts.example:9093/", transport=httpx.MockTransport(respond), **options)
 
@@ -47,7 +49,9 @@ def test_what_is_silenced_or_inhibited_is_not_asked_for() -> None:
 
 def test_an_alert_is_known_by_fingerprint_and_start_whatever_the_clock_it_is_told_in() -> None:
     (alert,) = client([FIRING]).firing()
-    (same,) = client([{**FIRING, "startsAt": "2026-03-02T12:00:00.123Z", "annotations": {"summary": "slower"}}]).firing()
+    (same,) = client(
+        [{**FIRING, "startsAt": "2026-03-02T12:00:00.123Z", "annotations": {"summary": "slower"}}]
+    ).firing()
     (later,) = client([{**FIRING, "startsAt": "2026-03-02T13:00:00Z"}]).firing()
     assert alert.identity == same.identity == "0123456789abcdef@2026-03-02T12:00:00.123+00:00"
     assert later.identity != alert.identity
