@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -55,9 +56,9 @@ def test_what_the_listener_has_not_seen_to_is_told_again_later_each_time_even_wh
     watch = AlertWatch()
     told = [second for second in range(0, 100_000, 15) if watch.news([alert()] if second < 30 else [], second, ())]
     assert len(told) == MOST_TELLS
-    gaps = [later - earlier for earlier, later in zip(told, told[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(told)]
     assert gaps[0] == 60
-    assert all(later == 2 * earlier for earlier, later in zip(gaps, gaps[1:], strict=False))
+    assert all(later == 2 * earlier for earlier, later in itertools.pairwise(gaps))
 
 
 def test_what_the_listener_has_seen_to_is_told_no_more() -> None:
