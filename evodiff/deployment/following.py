@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FOLDER: Final = "telemetry/rollouts"
+_MOST_EVIDENCE: Final = 4000  # characters that a person is shown
 
 
 class Stage(StrEnum):
@@ -67,8 +68,9 @@ def question(release: Mapping[str, Any]) -> str:
         f"at revision {release['revision']}. Its guards go on meanwhile.",
         *(f"* {item.get('action')}: {item.get('reason')}" for item in decisions[-5:]),
     ]
-    if decisions and decisions[-1].get("evidence"):
-        lines += ["```", json.dumps(decisions[-1]["evidence"], indent=1, sort_keys=True)[:4000], "```"]
+    evidence = release.get("evidence") or (decisions[-1].get("evidence") if decisions else None)
+    if evidence:
+        lines.append(f"```\n{json.dumps(evidence, indent=1, sort_keys=True)[:_MOST_EVIDENCE]}\n```")
     return "\n\n".join(lines)
 
 

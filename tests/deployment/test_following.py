@@ -61,6 +61,7 @@ def test_a_person_is_told_who_replaces_whom_at_which_revision_and_on_what_eviden
     for part in ("digits/feedfeedfeedfeed", "models:/digits/3", "inconclusive", "revision 5", "50%", '"latency": 1.02'):
         assert part in text
     assert "long ago" not in text
+    assert '"verdict": "wait"' in question(release("approval", evidence={"verdict": "wait"}))
 
 
 def test_what_was_decided_is_kept_with_the_run_that_the_version_came_from(tmp_path: Path) -> None:

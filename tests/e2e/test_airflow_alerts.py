@@ -24,7 +24,7 @@ from evodiff.pipeline.requests import requests, submit
 from evodiff.pipeline.run import Run
 
 sys.path.insert(0, str(PROJECT / "tests" / "pipeline"))
-from told_runs import TellingPool, new_run  # noqa: E402 - it lies beside other tests
+from told_runs import TellingPool, new_run
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -121,7 +121,7 @@ def test_alerts_are_heard_answered_once_each_and_the_page_tells(site: Services, 
     assert causes == {None, "SlowCalls", "WorseRatings"}
 
     _check_page_is_behind_the_login(site)
-    site.api.ask("PATCH", f"/api/v2/dags/{DAG}", json={"is_paused": True})
+    site.api.ask("PATCH", f"/api/v2/dags/{DAG}", {"is_paused": True})
     assert "paused" in _page(site)["headline"]
 
 

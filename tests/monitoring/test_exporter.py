@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -202,3 +203,20 @@ def test_the_dashboard_asks_the_source_that_is_provisioned() -> None:
     asked = {panel["datasource"]["uid"] for panel in dashboard["panels"] if "datasource" in panel}
     assert asked == {source["datasources"][0]["uid"]}
     assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+
+
+@pytest.mark.e2e
+def test_the_command_answers_scrapes_until_it_is_asked_to_end(tmp_path: Path) -> None:
+    run_folder(tmp_path, "digits")
+    environment = {**os.environ, "EVODIFF_RUNS_DIR": str(tmp_path)}
+    command = [sys.executable, "-m", "evodiff", "metrics", "--port", "0"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            address = process.stdout.readline().strip()
+            with urllib.request.urlopen(address, timeout=30) as answer:
+                assert samples(answer.read())["evodiff_search_generations", "digits"] == 2
+            process.terminate()
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
