@@ -9,7 +9,6 @@ import json
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
-from evodiff.engine.storage import FolderStorage
 from evodiff.errors import LedgerError
 
 if TYPE_CHECKING:
@@ -88,6 +87,8 @@ def keep_rollout(runs_dir: Path, release: Mapping[str, Any], rollout: str, metri
     Raises:
         LedgerError: it cannot be written.
     """
+    from evodiff.engine.storage import FolderStorage  # not where rollouts are only followed: it imports the engine
+
     decisions = [item for item in release.get("decisions", ()) if item.get("rollout") == rollout]
     name = next((item["version"] for item in decisions if item.get("version")), "").partition("/")[0]
     path = runs_dir / name

@@ -7,10 +7,10 @@ is told again, later each time, also after it has ended: a lost message is not a
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from evodiff.engine.storage import FolderStorage
 from evodiff.monitoring.alerts import Alert, AlertmanagerError
 
 if TYPE_CHECKING:
@@ -93,7 +93,12 @@ def _is_due(told: Told, now: float, acknowledged: Collection[str]) -> bool:
 
 
 def write_heartbeat(folder: Path, at: float, firing: int) -> None:
-    """Leave word in a folder, where there is one, that the watcher polled at ``at`` and how many alerts fired then."""
+    """Leave word in a folder, where there is one, that the watcher polled at ``at`` and how many alerts fired then.
+
+    Raises:
+        OSError: the file system refuses.
+    """
     if folder.is_dir():
-        content = {"at": at, "firing": firing}
-        FolderStorage(folder).replace(HEARTBEAT_FILE, json.dumps(content, sort_keys=True).encode() + b"\n")
+        temporary = folder / f".{HEARTBEAT_FILE}.{os.getpid()}"
+        temporary.write_text(json.dumps({"at": at, "firing": firing}, sort_keys=True) + "\n", encoding="utf-8")
+        temporary.replace(folder / HEARTBEAT_FILE)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import time
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -89,7 +90,8 @@ class PrometheusAlertTrigger(BaseEventTrigger):
         self._trouble = None
         await self._keep(HEARTBEAT, {"at": now, "firing": len(firing), "every": self.poll_interval, "trouble": None})
         if runs := os.environ.get("EVODIFF_RUNS_DIR"):
-            write_heartbeat(Path(runs), now, len(firing))
+            with suppress(OSError):  # a full disk does not keep alerts from being heard
+                write_heartbeat(Path(runs), now, len(firing))
         return watch.news(firing, now, settled)
 
     async def _complain(self, trouble: str) -> None:

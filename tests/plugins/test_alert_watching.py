@@ -162,6 +162,7 @@ async def scenario():
     answers["late"] = (await asyncio.wait_for(anext(late.run()), 60)).payload
 
 asyncio.run(scenario())
+answers["imported"] = [name for name in ("numpy", "torch", "sklearn", "moocore", "mlflow") if name in sys.modules]
 
 says["/api/v2/alerts"] = [alert("one")]
 sensor = PrometheusAlertSensor(task_id="wait", matchers=['arm="stable"'], timeout=60, poll_interval=0.1)
@@ -268,3 +269,7 @@ def test_who_says_nothing_in_time_rejects(answers: dict[str, Any]) -> None:
     assert answers["late"]["stage"] == "timed out"
     assert answers["nobody"]["answer"] == "Reject"
     assert answers["person"] == {"answer": "Promote", "by": "Ada"}
+
+
+def test_a_triggerer_that_listens_imports_none_of_the_engine(answers: dict[str, Any]) -> None:
+    assert answers["imported"] == []
