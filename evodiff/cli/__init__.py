@@ -60,6 +60,7 @@ _add(
     operating.resume,
     operating.stop,
     operating.track,
+    operating.metrics,
     feedback.feedback,
     archiving.archive,
     operating.housekeeping,

@@ -12,7 +12,7 @@ from evodiff.cli.options import RunPath, TrackingOption
 
 
 def up() -> None:
-    """Start Airflow and MLflow on this machine; they stay until `evodiff down`."""
+    """Start Airflow, MLflow and what watches on this machine; they stay until `evodiff down`."""
     from evodiff.local.demo import addresses
     from evodiff.local.environment import Site
     from evodiff.local.services import up as start
@@ -67,6 +67,24 @@ def track(run: RunPath, tracking_uri: TrackingOption = None) -> None:
     result = track_run(open_run(run), tracking_uri_from(tracking_uri))
     typer.echo(result)
     raise typer.Exit(2 if result.waiting else 0)
+
+
+def metrics(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on loopback; 0 takes a free one.")] = 9108,
+) -> None:
+    """Tell Prometheus of searches and of what MLflow has yet to hear, until Ctrl-C."""
+    import signal
+    import threading
+
+    from evodiff.monitoring.exporter import serve_metrics
+
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    found, stop = serve_metrics(settings_from({}).runs_dir, port)
+    typer.echo(f"http://127.0.0.1:{found}/metrics")
+    ended.wait()
+    stop()
 
 
 def housekeeping(

@@ -35,6 +35,7 @@ class RouterClient:
             "headers": {"Authorization": f"Bearer {token}"} if token else {},
             "timeout": TIMEOUT_SECONDS,
             "transport": transport,
+            "verify": self.url.startswith("https"),  # without TLS nothing is verified, and no certificates are read
         }
 
     @classmethod

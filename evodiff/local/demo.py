@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from evodiff.errors import EvodiffError
 from evodiff.local.environment import Site, paths
+from evodiff.local.monitoring import monitoring_programs
 from evodiff.local.scheduler import USER, Scheduler, password
 from evodiff.local.services import down, up
 from evodiff.pipeline.generation import planned_trials
@@ -128,7 +129,10 @@ class Follower:
 
 def addresses(site: Site) -> list[str]:
     """Return where to look, with the login."""
-    return [
-        f"Airflow  {site.airflow_url}  (user {USER}, password {password(site)})",
-        f"MLflow   {site.mlflow_url}",
+    lines = [
+        f"Airflow       {site.airflow_url}  (user {USER}, password {password(site)})",
+        f"MLflow        {site.mlflow_url}",
     ]
+    if site.prometheus_port and monitoring_programs():
+        lines += [f"Prometheus    {site.prometheus_url}", f"Alertmanager  {site.alertmanager_url}"]
+    return lines

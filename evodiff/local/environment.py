@@ -17,21 +17,36 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 LOOPBACK = "127.0.0.1"
-PORTS = {"EVODIFF_AIRFLOW_PORT": 8080, "EVODIFF_MLFLOW_PORT": 5000}
+PORTS = {
+    "EVODIFF_AIRFLOW_PORT": 8080,
+    "EVODIFF_MLFLOW_PORT": 5000,
+    "EVODIFF_SERVE_PORT": 8090,
+    "EVODIFF_METRICS_PORT": 9108,
+    "EVODIFF_PROMETHEUS_PORT": 9090,
+    "EVODIFF_ALERTMANAGER_PORT": 9093,
+}
+_NEEDED = ("EVODIFF_AIRFLOW_PORT", "EVODIFF_MLFLOW_PORT")
 
 
 @dataclass(frozen=True)
 class Site:
-    """``home`` is for what the services write, ``project`` holds dags/, plugins/, the Procfile, runs/ and .archive/."""
+    """``home`` is for what the services write, ``project`` holds dags/, plugins/, the Procfile, runs/ and .archive/.
+
+    A port of 0 leaves its service out, as Prometheus and Alertmanager are where they are not installed.
+    """
 
     home: Path
     project: Path
     airflow_port: int
     mlflow_port: int
+    router_port: int = 0
+    metrics_port: int = 0
+    prometheus_port: int = 0
+    alertmanager_port: int = 0
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ, project: Path | None = None) -> Site:
-        """Read ``EVODIFF_HOME`` (by default ``.evodiff``) and the two ports.
+        """Read ``EVODIFF_HOME`` (by default ``.evodiff``) and the ports.
 
         Raises:
             SettingsError: a port is none, or the project has no DAGs.
@@ -56,6 +71,22 @@ class Site:
         return f"http://{LOOPBACK}:{self.mlflow_port}"
 
     @property
+    def prometheus_url(self) -> str:
+        """Address of Prometheus' pages."""
+        return f"http://{LOOPBACK}:{self.prometheus_port}"
+
+    @property
+    def alertmanager_url(self) -> str:
+        """Address of Alertmanager's pages."""
+        return f"http://{LOOPBACK}:{self.alertmanager_port}"
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """The ports by their variables."""
+        ports = (self.airflow_port, self.mlflow_port, self.router_port)
+        return dict(zip(PORTS, (*ports, self.metrics_port, self.prometheus_port, self.alertmanager_port), strict=True))
+
+    @property
     def passwords(self) -> Path:
         """File with the login that Airflow made up, ``{"admin": PASSWORD}``."""
         return self.home / "airflow" / "passwords.json"
@@ -69,7 +100,7 @@ class Site:
 def service_environment(site: Site, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return the environment of the services; what ``environment`` says of any of these variables comes first.
 
-    The ports alone are those of the site, which read them: an empty variable means the default.
+    The ports and the state folder alone are those of the site, which read them: an empty variable means the default.
     """
     airflow, mlflow = site.home / "airflow", site.home / "mlflow"
     keys = _keys(site)
@@ -99,10 +130,14 @@ def service_environment(site: Site, environment: Mapping[str, str] = os.environ)
         "DVC_NO_ANALYTICS": "1",
         "GX_ANALYTICS_ENABLED": "false",
         "OMP_NUM_THREADS": "1",
+        "EVODIFF_SERVE_SECRETS_DIR": str(site.home / "serve"),
     }
+    if site.alertmanager_port:
+        defaults["AIRFLOW_CONN_EVODIFF_ALERTMANAGER"] = site.alertmanager_url
     path = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
-    ports = {"EVODIFF_AIRFLOW_PORT": str(site.airflow_port), "EVODIFF_MLFLOW_PORT": str(site.mlflow_port)}
-    return {**defaults, **environment, **ports, **paths(site, environment), "PATH": path}
+    ports = {name: str(port) for name, port in site.ports.items()}
+    own = {**ports, "EVODIFF_HOME": str(site.home), "PATH": path}
+    return {**defaults, **environment, **paths(site, environment), **own}
 
 
 def paths(site: Site, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -132,8 +167,9 @@ def make_private(folder: Path) -> None:
 
 def _port(environment: Mapping[str, str], name: str) -> int:
     text = environment.get(name) or str(PORTS[name])
-    if not text.isdigit() or not 1 <= int(text) <= 65535:
-        raise SettingsError(f"{name}: expected a port from 1 to 65535, found {text!r}.", remedy="Set another.")
+    least = 1 if name in _NEEDED else 0
+    if not text.isdigit() or not least <= int(text) <= 65535:
+        raise SettingsError(f"{name}: expected a port from {least} to 65535, found {text!r}.", remedy="Set another.")
     return int(text)
 
 

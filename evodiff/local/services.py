@@ -20,6 +20,7 @@ import psutil
 
 from evodiff.errors import EvodiffError
 from evodiff.local.environment import LOOPBACK, Site, make_private, service_environment
+from evodiff.local.monitoring import monitoring_programs, write_prometheus_config
 from evodiff.local.scheduler import Scheduler
 
 if TYPE_CHECKING:
@@ -87,9 +88,14 @@ def up(site: Site, say: Callable[[str], None]) -> bool:
             return False
         if down(site):
             say("Ended what was left of services whose holder is gone.")
-        for port in (site.airflow_port, site.mlflow_port):
-            _require_free(port)
+        site = watched(site, say)
+        for name, port in site.ports.items():
+            if port:
+                _require_free(port, name)
         environment = service_environment(site)
+        if site.prometheus_port:
+            environment.update(monitoring_programs(environment["PATH"]))
+            write_prometheus_config(site, environment)
         say("Preparing the databases ...")
         migrate(site, environment)
         say(f"Starting Airflow on {site.airflow_url} and MLflow on {site.mlflow_url} ...")
@@ -101,6 +107,16 @@ def up(site: Site, say: Callable[[str], None]) -> bool:
             down(site)
             raise
         return True
+
+
+def watched(site: Site, say: Callable[[str], None]) -> Site:
+    """Return the site without Prometheus and Alertmanager where they are not installed."""
+    if not (site.prometheus_port and site.alertmanager_port) or monitoring_programs():
+        return site
+    say(
+        "Prometheus and Alertmanager are not installed, so nobody watches; packages: prometheus prometheus-alertmanager"
+    )
+    return replace(site, prometheus_port=0, alertmanager_port=0)
 
 
 def down(site: Site) -> bool:
@@ -245,6 +261,9 @@ def _wait(site: Site, holder: Started) -> None:
         "Airflow": scheduler.healthy,
         "its DAGs": lambda: "evolve_architecture" in scheduler.dags(),
     }
+    if site.prometheus_port:
+        waiting["Prometheus"] = lambda: httpx.get(f"{site.prometheus_url}/-/ready", timeout=5.0).status_code == 200
+        waiting["Alertmanager"] = lambda: httpx.get(f"{site.alertmanager_url}/-/ready", timeout=5.0).status_code == 200
     while waiting:
         holder = _remember(site, holder)
         name, ready = next(iter(waiting.items()))
@@ -298,7 +317,7 @@ def _began(process_id: int, created: float) -> bool | None:
         return None
 
 
-def _require_free(port: int) -> None:
+def _require_free(port: int, name: str) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -306,5 +325,5 @@ def _require_free(port: int) -> None:
         except OSError as error:
             raise ServiceError(
                 f"Port {port} is taken: {error.strerror}.",
-                remedy="Set EVODIFF_AIRFLOW_PORT or EVODIFF_MLFLOW_PORT to a free one, or end what listens there.",
+                remedy=f"Set {name} to a free one, or end what listens there.",
             ) from error

@@ -141,11 +141,13 @@ def preference(run: Run) -> str | None:
 
 
 def record_steering(run: Run, generation: int) -> None:
-    """Give a generation its copy of what holds, unless it has one."""
+    """Give a generation its copy of what holds, unless it has one; ``alerts`` are those that it was taken for."""
+    taken = {request for lease in leases(run) if lease.generation == generation for request in lease.requests}
+    alerts = [dict(item.cause) for item in requests(run) if item.id in taken and "alert" in item.cause]
     held = asdict(steering(run))
     if held["rating_weight"] is None:  # as in runs that nobody rates
         del held["rating_weight"]
-    content = json.dumps(held, sort_keys=True).encode() + b"\n"
+    content = json.dumps({**held, "alerts": alerts}, sort_keys=True).encode() + b"\n"
     run.ledger.publish(f"generations/{generation:04d}/inputs/steering.json", content)
 
 

@@ -29,6 +29,12 @@ modules = sorted(sys.modules)
 from airflow.dag_processing.dagbag import DagBag
 bag = DagBag(sys.argv[2])
 assert not bag.import_errors, bag.import_errors
+from airflow.serialization.encoders import encode_asset_like
+
+def assets(dag):
+    condition = getattr(dag.timetable, "asset_condition", None)
+    return [] if condition is None else encode_asset_like(condition).get("objects", [])
+
 described = {}
 for dag in bag.dags.values():
     described[dag.dag_id] = {
@@ -44,9 +50,20 @@ for dag in bag.dags.values():
         },
         "params": {key: dag.params.get_param(key).schema for key in dag.params},
         "doc": dag.doc_md,
+        "watchers": [item["trigger"] for asset in assets(dag) for item in asset.get("watchers", [])],
+        "assets": [asset["name"] for asset in assets(dag)],
         "paused_at_first": dag.is_paused_upon_creation,
     }
-print(json.dumps({"dags": described, "modules": modules}))
+before = set(sys.modules)
+from airflow import plugins_manager
+plugins, errors = plugins_manager._get_plugins()
+print(json.dumps({
+    "dags": described,
+    "modules": modules,
+    "plugins": [plugin.name for plugin in plugins if str(plugin.source).startswith("$PLUGINS")],
+    "plugin_errors": errors,
+    "loaded_by_plugins": sorted(set(sys.modules) - before),
+}))
 """
 
 
@@ -57,6 +74,8 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     environment = {
         **os.environ,
         "AIRFLOW_HOME": str(tmp_path_factory.mktemp("airflow")),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(PROJECT / "plugins"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "PYTHONPATH": os.pathsep.join(map(str, [PROJECT / "dags", PROJECT / "plugins"])),
     }
     done = subprocess.run(
@@ -139,3 +158,38 @@ def test_every_run_is_audited_in_a_task_of_its_own(read: dict[str, Any]) -> None
     tasks = read["dags"]["audit"]["tasks"]
     assert tasks["find_runs"]["downstream"] == ["audit_run"]
     assert tasks["audit_run"]["mapped"]
+
+
+def test_alerts_become_requests_then_runs_and_what_failed_is_named(read: dict[str, Any]) -> None:
+    dag = read["dags"]["reoptimize_on_alert"]
+    assert dag["tasks"]["answer"]["downstream"] == ["name_trouble", "start"]
+    assert dag["tasks"]["start"]["mapped"]
+    assert "Pausing this DAG ends the watch" in dag["doc"]
+    (watcher,) = dag["watchers"]
+    assert watcher["classpath"] == "evodiff_airflow.alerts.PrometheusAlertTrigger"
+    assert watcher["kwargs"]["matchers"] == ['arm="stable"', 'degraded=~".+"']
+    assert watcher["kwargs"]["acknowledged"] is True
+
+
+def test_a_rollout_is_followed_asked_about_and_kept_whatever_the_answer(read: dict[str, Any]) -> None:
+    tasks = read["dags"]["release_canary"]["tasks"]
+    assert "follow" in tasks["find"]["downstream"]
+    assert {"is_to_ask", "keep"} <= set(tasks["follow"]["downstream"])
+    assert tasks["is_to_ask"]["downstream"] == ["ask"]
+    assert "tell" in tasks["ask"]["downstream"]
+    assert tasks["keep"]["rule"] == "none_failed_min_one_success"
+    assert read["dags"]["release_canary"]["params"]["approval"]["type"] == "boolean"
+
+
+def test_the_page_of_the_watcher_names_dag_and_asset_as_they_are(read: dict[str, Any]) -> None:
+    health = (PROJECT / "plugins" / "evodiff_airflow" / "health.py").read_text()
+    assert 'DAG = "reoptimize_on_alert"' in health
+    (asset,) = read["dags"]["reoptimize_on_alert"]["assets"]
+    assert f'ASSET = "{asset}"' in health
+
+
+def test_airflow_loads_one_plugin_and_makes_no_modules_of_the_package(read: dict[str, Any]) -> None:
+    assert read["plugins"] == ["evodiff"]
+    assert read["plugin_errors"] == {}
+    assert {"alerts", "connections", "health", "rollouts", "__init__"} & set(read["loaded_by_plugins"]) == set()
+    assert "fastapi" not in read["loaded_by_plugins"]

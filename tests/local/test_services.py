@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shlex
 import signal
 import socket
@@ -13,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,8 +23,9 @@ import psutil
 import pytest
 from honcho.environ import parse_procfile
 
+from evodiff.errors import SettingsError
 from evodiff.local.environment import Site, service_environment
-from evodiff.local.services import ServiceError, Started, down, end_sessions, members, started, up
+from evodiff.local.services import ServiceError, Started, down, end_sessions, members, started, up, watched
 
 PROJECT = Path(__file__).resolve().parents[2]
 SERVICE = Path(__file__).with_name("pretended_service.py")
@@ -215,6 +218,58 @@ def test_a_port_that_is_taken_is_named(site: Site) -> None:
 def test_the_file_of_the_containers_variables_is_not_read(site: Site) -> None:
     (site.project / ".env").write_text("EVODIFF_AIRFLOW_PORT=1\nEVODIFF_MLFLOW_PORT=1\n")
     assert up(site, print)
+
+
+def test_prometheus_and_alertmanager_are_left_out_where_they_are_not_installed(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = replace(site, prometheus_port=free_ports(1)[0], alertmanager_port=free_ports(1)[0])
+    monkeypatch.setattr("evodiff.local.services.monitoring_programs", dict)
+    lines: list[str] = []
+    left = watched(asked, lines.append)
+    assert (left.prometheus_port, left.alertmanager_port) == (0, 0)
+    assert "not installed" in lines[0]
+    assert watched(site, lines.append) == site
+    assert len(lines) == 1
+
+
+def test_only_what_has_a_port_of_its_own_can_be_left_out() -> None:
+    off = {"EVODIFF_PROMETHEUS_PORT": "0", "EVODIFF_METRICS_PORT": "0"}
+    site = Site.from_environment(off, PROJECT)
+    assert (site.prometheus_port, site.metrics_port, site.alertmanager_port) == (0, 0, 9093)
+    with pytest.raises(SettingsError, match="EVODIFF_MLFLOW_PORT"):
+        Site.from_environment({"EVODIFF_MLFLOW_PORT": "0"}, PROJECT)
+
+
+def test_a_service_without_a_port_sleeps_and_one_that_ends_is_begun_again(tmp_path: Path) -> None:
+    commands = parse_procfile((PROJECT / "Procfile").read_text()).processes
+    begun = tmp_path / "begun"
+    program = tmp_path / "program"
+    program.write_text(f'#!/bin/sh\necho "$@" >> {shlex.quote(str(begun))}\nexit 1\n')
+    program.chmod(0o755)
+    environment = {**os.environ, "EVODIFF_PROMETHEUS": str(program), "EVODIFF_HOME": "a-home"}
+    for port, expected in (("0", 0), ("9999", 2)):
+        service = subprocess.Popen(
+            ["/bin/sh", "-c", commands["prometheus"]],
+            env={**environment, "EVODIFF_PROMETHEUS_PORT": port},
+            start_new_session=True,
+        )
+        try:
+            if expected:
+                wait_for(lambda: begun.exists() and len(begun.read_text().splitlines()) >= 2)
+            else:
+                wait_for(lambda leader=service.pid: any("sleep" in words(child) for child in members({leader})))
+        finally:
+            end_sessions({service.pid})
+            service.wait()
+    for argument in ("127.0.0.1:9999", "a-home/prometheus/data", "retention.time", "retention.size"):
+        assert argument in begun.read_text()
+
+
+def test_every_listener_of_the_procfile_is_on_loopback() -> None:
+    for name, command in parse_procfile((PROJECT / "Procfile").read_text()).processes.items():
+        listens = re.findall(r"(?:--host|--web.listen-address=?)[ =]*(\S*)", command)
+        assert all(address.startswith("127.0.0.1") for address in listens), name
 
 
 def test_an_empty_port_means_the_default_for_the_services_too() -> None:
