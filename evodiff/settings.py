@@ -54,6 +54,7 @@ _ELSEWHERE: Final = {
     "RETRY_SECONDS",
     "SERVE_PORT",
     "SERVE_SECRETS_DIR",
+    "SERVE_TOKENS",
     "SERVICES_MARK",
     "SLOTS",
 }

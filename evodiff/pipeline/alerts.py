@@ -120,10 +120,11 @@ def _champions_run(settings: Settings) -> Run:
             f"{settings.release_file} says that nothing serves, so no search is known to go on with.",
             remedy="Release a champion first.",
         )
-    path = experiment_folder(str(serving["run"]), settings)
+    name = str(serving.get("run") or serving.get("model"))  # a registered model is named for its run
+    path = experiment_folder(name, settings)
     if not (path / "experiment.json").exists():
         raise LedgerError(
-            f"{serving['run']}/{serving['candidate']} serves; expected its run in {path}, found none.",
+            f"A version of {name} serves; expected its run in {path}, found none.",
             remedy="Bring the run back, or name its folder by EVODIFF_RUNS_DIR.",
         )
     return Run.open(path)
@@ -155,7 +156,7 @@ def tightened_preference(run: Run, serving: Mapping[str, Any] | None) -> str | N
     latency is no objective, or nothing is known of that candidate.
     """
     names = [objective.name for objective in run.objectives]
-    found = _latency(run, serving["candidate"]) if serving and OBJECTIVE in names else None
+    found = _latency(run, str(serving.get("candidate"))) if serving and OBJECTIVE in names else None
     if found is None:
         return None
     members = [candidate.evaluation for candidate in front_from_scratch(run)]
