@@ -44,6 +44,7 @@ def serve(
             serving,
             load_rollout_settings(),
             file=settings.release_file,
+            votes=settings.feedback_store,
             runs_dir=settings.runs_dir,
             tracking_uri=settings.tracking_uri,
             tell=typer.echo,

@@ -35,6 +35,7 @@ class Fleet:
 
     Attributes:
         observers: called with each request that has ended, in the event loop; they must be quick.
+        passed: called with each version that has passed its smoke test, in a thread, before it takes traffic.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Fleet:
     ) -> None:
         self.settings = settings
         self.observers: list[Callable[[RequestObservation], None]] = []
+        self.passed: list[Callable[[ServedVersion], None]] = []
         self.routing = Routing()
         self._assign = assign
         self._smoke_test = SmokeTest(settings, runs_dir=runs_dir, tracking_uri=tracking_uri)
@@ -69,6 +71,8 @@ class Fleet:
             folder = self._cache.new_folder()
             try:
                 version = await self._smoke_test.tested(entry, folder, niceness)
+                for tell in self.passed:
+                    await asyncio.to_thread(tell, version)
             except BaseException:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise

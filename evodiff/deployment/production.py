@@ -75,8 +75,12 @@ class ProductionRecorder:
 
     def store(self, store: FeedbackStore) -> None:
         """Put what is known of every version that was heard of into a store."""
-        for name, version in self._versions.items():
-            store.record_production(name, self._metrics(version), version.last_at)
+        for record in self.records():
+            store.record_production(*record)
+
+    def records(self) -> list[tuple[str, dict[str, Any], float]]:
+        """Return of every version that was heard of its name, its metrics, and when that was (UNIX seconds)."""
+        return [(name, self._metrics(version), version.last_at) for name, version in self._versions.items()]
 
     def _metrics(self, version: _Version) -> dict[str, Any]:
         total = version.requests.total()

@@ -12,7 +12,9 @@ import uvloop
 
 from evodiff.deployment.app import create_app
 from evodiff.deployment.assignment import arm_of
+from evodiff.deployment.feedback_store import FeedbackStore
 from evodiff.deployment.fleet import Fleet
+from evodiff.deployment.hearing import Hearing
 from evodiff.deployment.release_file import ReleaseFile
 from evodiff.deployment.release_routes import add_release_routes
 from evodiff.deployment.rollout import RolloutController
@@ -20,6 +22,7 @@ from evodiff.deployment.serving import bind, run_app
 from evodiff.deployment.signing import Signer
 from evodiff.deployment.tokens import Tokens
 from evodiff.errors import EvodiffError
+from evodiff.monitoring.metrics import Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,27 +38,29 @@ def serve_release(
     rollouts: RolloutSettings,
     *,
     file: Path,
+    votes: Path,
     runs_dir: Path,
     tracking_uri: str | None,
     tell: Callable[[str], None],
 ) -> None:
-    """Serve what the release ``file`` says until a signal, and roll out what waits in it.
+    """Serve what the release ``file`` says until a signal, and roll out what waits in it; keep ``votes`` in a file.
 
     Raises:
-        EvodiffError: the file cannot be read, another router rules it, or the port is taken.
+        EvodiffError: a file cannot be read, another router rules the release, or the port is taken.
     """
     with (
         sole_ruler(file),
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
         contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError),
     ):
-        runner.run(_serve(settings, rollouts, file, runs_dir, tracking_uri, tell))
+        runner.run(_serve(settings, rollouts, file, votes, runs_dir, tracking_uri, tell))
 
 
 async def _serve(
     settings: ServingSettings,
     rollouts: RolloutSettings,
     file: Path,
+    votes: Path,
     runs_dir: Path,
     tracking_uri: str | None,
     tell: Callable[[str], None],
@@ -66,29 +71,40 @@ async def _serve(
     tokens, signer = Tokens.from_settings(settings), Signer.from_settings(settings)
     listening = bind(settings)
     fleet = Fleet(settings, arm_of, runs_dir=runs_dir, tracking_uri=tracking_uri)
-    ruling = None
+    metrics, going_on = Metrics(), list[asyncio.Task[None]]()
+    store = FeedbackStore(votes)
     try:
         controller = RolloutController(
             ReleaseFile(file), fleet, rollouts.analyses(), rollouts.options(), probe=fleet.probe
         )
         controller.on_change.append(lambda state: tell(_last_word(state)))
+        hearing = Hearing(fleet, controller, metrics, store, settings.galleries.expanduser())
         app = create_app(
             fleet,
             tokens=tokens,
             signer=signer,
             settings=settings,
-            groups=[lambda app: add_release_routes(app, controller, tokens)],
+            metrics=metrics,
+            groups=[
+                lambda app: add_release_routes(app, controller, tokens),
+                lambda app: hearing.add_routes(app, tokens, signer),
+            ],
         )
         host, port = listening.getsockname()[:2]
         tell(f"Serving on http://{f'[{host}]' if ':' in host else host}:{port} (tokens: {settings.secrets_dir})")
-        ruling = asyncio.create_task(controller.run(), name="rollouts")
+        going_on = [
+            asyncio.create_task(controller.run(), name="rollouts"),
+            asyncio.create_task(hearing.keep_production(), name="production"),
+        ]
         await run_app(app, listening, settings)
+        await hearing.store_production()
     finally:
-        if ruling is not None:
-            ruling.cancel()
-            await asyncio.gather(ruling, return_exceptions=True)
+        for task in going_on:
+            task.cancel()
+        await asyncio.gather(*going_on, return_exceptions=True)
         listening.close()
         await fleet.close()
+        store.close()
 
 
 @contextlib.contextmanager

@@ -32,6 +32,7 @@ class ServingSettings(BaseSettings):
     )
     tokens: str | None = Field(default=None, description="what tokens.json would hold, instead of the file")
     signing_key: str | None = Field(default=None, description="what signing.key would hold, instead of the file")
+    galleries: Path = Field(default=Path(".evodiff/galleries"), description="pictures of versions, for people to rate")
     cache_dir: Path = Field(default=Path("~/.cache/evodiff/serve"), description="copies of the models that are served")
 
     max_body_bytes: int = Field(default=65536, ge=1)

@@ -12,13 +12,11 @@ of several calls between two synchronisations. This code has not been run on App
 
 from __future__ import annotations
 
-import platform
 import random
 import statistics
 import time
 from collections import defaultdict
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import torch
@@ -26,6 +24,7 @@ import torch
 from evodiff.hardware.calibration import THREADS, Progress
 from evodiff.hardware.design import pages
 from evodiff.hardware.kernels import Arena, Kernel, make_kernel
+from evodiff.hardware.processor import processor_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,12 +50,7 @@ def device_name(device: str) -> str:
     """Return the name of this machine's processor or GPU."""
     if device.startswith("cuda"):
         return str(torch.cuda.get_device_name())
-    information = Path("/proc/cpuinfo")
-    if information.exists():
-        for line in information.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    return processor_name()
 
 
 def synchronise(device: str) -> None:

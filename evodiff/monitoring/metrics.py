@@ -105,9 +105,8 @@ class Metrics:
             "evodiff_release_role_filled", "Whether somebody has a role of the release.", ["role"], registry=registry
         )
         self._decisions = Counter(
-            "evodiff_release_decisions", "Verdicts of the analysis.", ["verdict"], registry=registry
+            "evodiff_release_decisions", "Decisions on the release, by what was done.", ["action"], registry=registry
         )
-        self._rollouts = Counter("evodiff_rollouts", "Rollouts by how they ended.", ["outcome"], registry=registry)
         self._died: dict[tuple[Arm, str], int] = {}
         self._zero()
 
@@ -179,13 +178,9 @@ class Metrics:
         for role in ROLES:
             self._filled.labels(role).set(release.get(role) is not None)
 
-    def count_decision(self, verdict: str) -> None:
-        """Count a verdict of the analysis: pass, fail, inconclusive or wait."""
-        self._decisions.labels(verdict).inc()
-
-    def count_rollout(self, outcome: str) -> None:
-        """Count a rollout that has ended: promoted, rolled_back, replaced or expired."""
-        self._rollouts.labels(outcome).inc()
+    def count_decision(self, action: str) -> None:
+        """Count a decision on the release, such as ``begin``, ``step``, ``promote``, ``roll back`` or ``withdraw``."""
+        self._decisions.labels(action).inc()
 
     def render(self) -> bytes:
         """Return all metrics as Prometheus reads them, for an answer of type :data:`CONTENT_TYPE`."""

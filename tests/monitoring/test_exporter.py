@@ -146,8 +146,7 @@ def exported_names(runs: Path) -> set[str]:
     metrics.set_smoke_test_kid(Arm.STABLE, 0.1)
     metrics.set_latency_limit(1.0)
     metrics.set_release({"revision": 1}, weight=0.0, changed_at=0.0)
-    metrics.count_decision("wait")
-    metrics.count_rollout("promoted")
+    metrics.count_decision("promote")
     return {name[0] for name in samples(metrics.render())}
 
 

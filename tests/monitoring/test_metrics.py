@@ -90,8 +90,7 @@ def test_the_release_says_who_has_a_role_and_nobodys_id_is_exported() -> None:
     metrics.observe_request(request(version="digits/feedfeedfeedfeed", client="hashed-client", rollout="rollout-9"))
     metrics.observe_rating(RatingObservation("some-rater", Arm.STABLE, "digits/feedfeedfeedfeed", 4.0, 1.0))
     metrics.set_release({"revision": 7, "champion": entry, "pending": None}, weight=0.05, changed_at=12.5)
-    metrics.count_decision("pass")
-    metrics.count_rollout("promoted")
+    metrics.count_decision("promote")
     assert value(metrics, "evodiff_release_revision") == 7
     assert value(metrics, "evodiff_release_role_filled", role="champion") == 1
     assert value(metrics, "evodiff_release_role_filled", role="pending") == 0
