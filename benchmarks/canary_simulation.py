@@ -41,7 +41,7 @@ EDGE = Effect(slowdown=1.1, error_ratio=1.1, rating_drop=0.25)
 EDGE_TRAFFIC = Traffic(client_log_sd=0.0, contention=0.0)
 SLOW = Effect(slowdown=1.2)
 # Requests simulated at each log-sd: enough for all but a few of the slow canaries to be found.
-ENOUGH = {0.2: 3000, 0.4: 8000, 0.8: 24000}
+ENOUGH = {0.2: 5000, 0.4: 8000, 0.8: 24000}
 
 
 def main() -> None:
