@@ -89,7 +89,7 @@ async def measure(router: RouterProcess, smoke: bool) -> list[str]:
     overhead = np.percentile(light.overhead_ms, [50, 99])
     late = sum(seconds > DEADLINE_SECONDS for seconds in heavy.total)
     return [
-        f"one worker, one request after another: {capacity:.1f} requests/s of {BODY}",
+        f"one worker, 16 requests at once: {capacity:.1f} requests/s of {BODY}",
         f"overhead at {capacity / 2:.1f} requests/s, {len(light.total)} answers: median {overhead[0]:.2f} ms, "
         f"p99 {overhead[1]:.2f} ms, of it encoding {1e3 * np.median(light.encoding):.2f} ms; wanted "
         f"{AIM_MEDIAN_MS:g} and {AIM_P99_MS:g}; {dict(light.statuses)}",
