@@ -84,8 +84,11 @@ def _add_condition(app: FastAPI, fleet: Fleet, metrics: Metrics) -> None:
     async def show_metrics() -> Response:
         seen = {worker.arm: worker for worker in fleet.workers()}
         for arm in Arm:
-            if arm in seen:
+            version = fleet.version(arm)
+            if arm in seen and version is not None:
                 metrics.observe_worker(seen[arm])
+                if version.report.kid is not None:
+                    metrics.set_smoke_test_kid(arm, version.report.kid)
             else:
                 metrics.forget_arm(arm)
         return Response(metrics.render(), media_type=CONTENT_TYPE)

@@ -78,6 +78,7 @@ async def _serve(
             ReleaseFile(file), fleet, rollouts.analyses(), rollouts.options(), probe=fleet.probe
         )
         controller.on_change.append(lambda state: tell(_last_word(state)))
+        metrics.set_latency_limit(rollouts.p99_seconds or 0.0)
         hearing = Hearing(fleet, controller, metrics, store, settings.galleries.expanduser())
         app = create_app(
             fleet,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from evodiff.errors import EvodiffError
@@ -35,7 +36,8 @@ def run_demo(
     display: ProgressDisplay, *, keep: bool, generations: int, population: int
 ) -> tuple[SearchResult, list[str]]:
     """Start the services, evolve digits through them, end them unless ``keep``; return result and closing lines."""
-    site = Site.from_environment()
+    # What serves and watches would take the processor from the search.
+    site = replace(Site.from_environment(), router_port=0, metrics_port=0, prometheus_port=0, alertmanager_port=0)
     os.environ.update(paths(site))  # this process looks where the services write
     settings = load_settings({})
     number = 1

@@ -131,6 +131,7 @@ def service_environment(site: Site, environment: Mapping[str, str] = os.environ)
         "GX_ANALYTICS_ENABLED": "false",
         "OMP_NUM_THREADS": "1",
         "EVODIFF_SERVE_SECRETS_DIR": str(site.home / "serve"),
+        "EVODIFF_SERVE_GALLERIES": str(site.home / "galleries"),
     }
     if site.alertmanager_port:
         defaults["AIRFLOW_CONN_EVODIFF_ALERTMANAGER"] = site.alertmanager_url
@@ -142,7 +143,12 @@ def service_environment(site: Site, environment: Mapping[str, str] = os.environ)
 
 def paths(site: Site, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return the variables that name where evodiff's own things are, as absolute paths, and the tracking server."""
-    defaults = {"EVODIFF_RUNS_DIR": "runs", "EVODIFF_ARCHIVE": ".archive", "EVODIFF_RELEASE_FILE": "runs/release.json"}
+    defaults = {
+        "EVODIFF_RUNS_DIR": "runs",
+        "EVODIFF_ARCHIVE": ".archive",
+        "EVODIFF_RELEASE_FILE": "runs/release.json",
+        "EVODIFF_FEEDBACK_STORE": "runs/feedback.sqlite",
+    }
     places = {name: str(site.project / environment.get(name, default)) for name, default in defaults.items()}
     return {"EVODIFF_TRACKING_URI": environment.get("EVODIFF_TRACKING_URI", site.mlflow_url), **places}
 
