@@ -64,7 +64,6 @@ class Metrics:
         self._limit = Gauge(
             "evodiff_latency_limit_seconds", "What a request may take; 0 where no limit is set.", registry=registry
         )
-        self._queued = Gauge("evodiff_queued_requests", "Requests that wait for a worker.", ["arm"], registry=registry)
         self._in_flight = Gauge(
             "evodiff_in_flight_requests", "Requests that a worker holds.", ["arm"], registry=registry
         )
@@ -114,7 +113,7 @@ class Metrics:
         for arm in Arm:
             for outcome in Outcome:
                 self._requests.labels(arm, outcome)
-            for by_arm in (self._duration, self._compute, self._deaths, self._ratings, self._queued, self._in_flight):
+            for by_arm in (self._duration, self._compute, self._deaths, self._ratings, self._in_flight):
                 by_arm.labels(arm)
         for role in ROLES:
             self._filled.labels(role)
@@ -150,12 +149,7 @@ class Metrics:
         """Export nothing more of an arm's worker and images: there is none. What was counted stays."""
         for gauge in (self._up, self._resident, self._oldest, self._kid, self._kid_images, self._smoke_kid):
             gauge.remove_by_labels({"arm": arm})
-        self._queued.labels(arm).set(0)
         self._in_flight.labels(arm).set(0)
-
-    def set_queued(self, arm: Arm, requests: int) -> None:
-        """Say how many requests wait for an arm's worker."""
-        self._queued.labels(arm).set(requests)
 
     def set_latency_limit(self, seconds: float) -> None:
         """Say what a request may take; 0 is no limit."""
