@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import yaml
 
-from evodiff.local.environment import Site, service_environment
+from evodiff.local.environment import PORTS, Site, service_environment
 
 PROJECT = Path(__file__).resolve().parents[2]
 TEXT = (PROJECT / "docker-compose.yaml").read_text()
@@ -164,8 +164,10 @@ def test_airflow_has_logins_and_does_not_keep_its_records_in_a_file() -> None:
 def test_tasks_get_the_variables_that_they_get_on_one_machine(tmp_path: Path) -> None:
     local = service_environment(Site(tmp_path / "home", tmp_path, 8080, 5000), {})
     only_local = {
-        "EVODIFF_AIRFLOW_PORT",  # of the Procfile
-        "EVODIFF_MLFLOW_PORT",
+        *PORTS,  # of the Procfile
+        "EVODIFF_HOME",  # of what serves and watches, which the file does not start
+        "EVODIFF_SERVE_SECRETS_DIR",
+        "EVODIFF_SERVE_GALLERIES",
         "AIRFLOW_HOME",  # of the image
         "PATH",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE",  # of the other login
@@ -184,7 +186,8 @@ def test_tasks_get_the_variables_that_they_get_on_one_machine(tmp_path: Path) ->
 def test_what_tasks_keep_lies_on_volumes() -> None:
     scheduler = SERVICES["scheduler"]
     mounted = [volume.split(":")[1] for volume in scheduler["volumes"]]
-    for name in ("EVODIFF_RUNS_DIR", "EVODIFF_RELEASE_FILE", "EVODIFF_ARCHIVE", "EVODIFF_CACHE_DIR"):
+    places = ("RUNS_DIR", "RELEASE_FILE", "FEEDBACK_STORE", "ARCHIVE", "CACHE_DIR")
+    for name in (f"EVODIFF_{place}" for place in places):
         path = scheduler["environment"][name]
         assert any(path == place or path.startswith(f"{place}/") for place in mounted), name
     assert scheduler["environment"]["AIRFLOW__LOGGING__BASE_LOG_FOLDER"] in mounted

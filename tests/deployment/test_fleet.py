@@ -157,6 +157,7 @@ def test_a_request_whose_worker_dies_is_answered_by_the_other_once(models: Path,
     with_fleet(tmp_path, story, max_batch=4)
 
 
+@pytest.mark.slow
 def test_what_is_asked_in_vain_is_refused_and_takes_no_place(models: Path, tmp_path: Path) -> None:
     async def story(fleet: Fleet, seen: list[RequestObservation]) -> None:
         await fleet.load(entry(models, "one"), Arm.STABLE)
@@ -185,6 +186,7 @@ def test_what_is_asked_in_vain_is_refused_and_takes_no_place(models: Path, tmp_p
     with_fleet(tmp_path, story, max_queue=32)
 
 
+@pytest.mark.slow
 def test_a_load_is_of_low_priority_and_the_computing_thread_is_not(models: Path, tmp_path: Path) -> None:
     async def story(fleet: Fleet, seen: list[RequestObservation]) -> None:
         await fleet.load(entry(models, "one"), Arm.STABLE)

@@ -199,6 +199,7 @@ def test_headers_and_bodies_that_do_not_come_are_not_waited_for(router: RouterPr
     assert httpx.get(f"{router.url}/healthz").status_code == 200
 
 
+@pytest.mark.slow
 def test_it_ends_when_asked_and_leaves_nothing_behind(tmp_path: Path, model: Path) -> None:
     with RouterProcess(tmp_path, model) as router:
         assert router.process is not None
