@@ -16,7 +16,7 @@ from evodiff.errors import EvodiffError
 from evodiff.hardware.processor import processor_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from fastapi import FastAPI
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from evodiff.deployment.feedback_store import FeedbackStore
     from evodiff.deployment.fleet import Fleet
     from evodiff.deployment.observation import RatingObservation
-    from evodiff.deployment.release_state import ReleaseState
+    from evodiff.deployment.release_state import DecisionRecord, ReleaseState
     from evodiff.deployment.rollout import RolloutController
     from evodiff.deployment.served_version import ServedVersion
     from evodiff.deployment.signing import Signer
@@ -46,11 +46,19 @@ class Hearing:
         metrics: counts them.
         store: votes, and what each version costs, every :data:`STORE_SECONDS`.
         galleries: where the pictures of each version's smoke test go, for people to compare.
+        tell: is told every decision, in a line.
     """
 
     def __init__(
-        self, fleet: Fleet, controller: RolloutController, metrics: Metrics, store: FeedbackStore, galleries: Path
+        self,
+        fleet: Fleet,
+        controller: RolloutController,
+        metrics: Metrics,
+        store: FeedbackStore,
+        galleries: Path,
+        tell: Callable[[str], None],
     ) -> None:
+        self._tell = tell
         self._fleet, self._controller, self._metrics = fleet, controller, metrics
         self._store, self._galleries = store, galleries
         self._production = ProductionRecorder("cpu", processor_name())
@@ -82,6 +90,7 @@ class Hearing:
         for decision in state.decisions:
             if decision.revision > self._revision:
                 self._metrics.count_decision(decision.action)
+                self._tell(_line(decision))
         self._revision = state.revision
         self._show_release(state)
 
@@ -120,3 +129,9 @@ class Hearing:
                 write_gallery(self._galleries, entry, gallery.images[: len(seeds)], seeds, labels)
             except (EvodiffError, OSError):
                 _LOG.exception("The gallery of %s could not be kept", version.version)
+
+
+def _line(decision: DecisionRecord) -> str:
+    version = f" {decision.version}" if decision.version else ""
+    weight = f"weight {100 * decision.weight:g} %"
+    return f"revision {decision.revision}: {decision.action}{version}, {weight}: {decision.reason}"

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from evodiff.deployment.release_state import ReleaseState
     from evodiff.deployment.rollout_settings import RolloutSettings
     from evodiff.deployment.settings import ServingSettings
 
@@ -77,9 +76,8 @@ async def _serve(
         controller = RolloutController(
             ReleaseFile(file), fleet, rollouts.analyses(), rollouts.options(), probe=fleet.probe
         )
-        controller.on_change.append(lambda state: tell(_last_word(state)))
         metrics.set_latency_limit(rollouts.p99_seconds or 0.0)
-        hearing = Hearing(fleet, controller, metrics, store, settings.galleries.expanduser())
+        hearing = Hearing(fleet, controller, metrics, store, settings.galleries.expanduser(), tell)
         app = create_app(
             fleet,
             tokens=tokens,
@@ -124,9 +122,3 @@ def sole_ruler(file: Path) -> Iterator[None]:
                 f"Another router rules {file}.", remedy="End it, or name another by EVODIFF_RELEASE_FILE."
             ) from error
         yield
-
-
-def _last_word(state: ReleaseState) -> str:
-    last = state.decisions[-1]
-    version = f" {last.version}" if last.version else ""
-    return f"revision {last.revision}: {last.action}{version}, weight {100 * last.weight:g} %: {last.reason}"
