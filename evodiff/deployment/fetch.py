@@ -94,8 +94,7 @@ def _from_registry(named: Mapping[str, str], out: Path, tracking_uri: str, max_b
             )
         scratch = out.with_name(f"{out.name}.download")
         scratch.mkdir()
-        client.download_artifacts(version.run_id, path, str(scratch))
-        shutil.move(scratch / path, out)
+        shutil.move(client.download_artifacts(version.run_id, path, str(scratch)), out)
         shutil.rmtree(scratch)
     entry = {
         "run": tags.get("evodiff.run", version.name),
