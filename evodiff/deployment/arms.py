@@ -58,6 +58,7 @@ class Arms:
         self._not_before = 0.0
         self._work: _Work | None = None
         self._unpinned: set[str] = set()
+        self._failed: str | None = None  # the version that could not be loaded last
         self._settling = asyncio.Lock()
 
     @property
@@ -127,6 +128,9 @@ class Arms:
         """Return the arm to load with an entry, or to empty (None), so that it comes nearer to what the state says."""
         stable, canary = self.held.get(Arm.STABLE), self.held.get(Arm.CANARY)
         if state.champion is not None and stable is None:
+            beside = _beside(state)
+            if canary is None and beside is not None and self._failed == version_name(state.champion):
+                return Arm.CANARY, beside  # that one may serve instead
             return Arm.STABLE, state.champion
         served = state.champion is None or (stable is not None and same_version(stable.entry, state.champion))
         beside = _beside(state) if served else state.champion  # swapped once it is there
@@ -158,9 +162,11 @@ class Arms:
             _LOG.warning("%s could not be loaded as %s: %s", version_name(entry), arm, error)
             self._not_before = time.monotonic() + self._retry_seconds
             self.failures.append((entry, error))
+            self._failed = version_name(entry)
             if isinstance(error, SmokeTestFailure):
                 self._unpinned.add(version_name(entry))
         else:
+            self._failed = None if self._failed == version_name(entry) else self._failed
             self.held[arm] = Loaded(entry, smoke)
             self._unpinned.discard(version_name(entry))
         self._work = None

@@ -71,14 +71,22 @@ class Fleet:
             folder = self._cache.new_folder()
             try:
                 version = await self._smoke_test.tested(entry, folder, niceness)
-                for tell in self.passed:
-                    await asyncio.to_thread(tell, version)
+                await self._say_passed(version)
             except BaseException:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
             self._retire(self._arms.get(arm))
             self._arms[arm] = version
             return version.report
+
+    async def _say_passed(self, version: ServedVersion) -> None:
+        """Tell of a version that passed; end it where that is broken off."""
+        try:
+            for tell in self.passed:
+                await asyncio.to_thread(tell, version)
+        except BaseException:
+            await version.close()
+            raise
 
     async def swap(self) -> None:
         """Exchange the roles of the two arms, one of which may be empty, without loading anything.

@@ -85,7 +85,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 def add_release_routes(app: FastAPI, controller: RolloutController, tokens: Tokens) -> None:
     """Add the routes to an app; reading takes any known token, commanding one of scope ``release``."""
 
-    def known(request: Request) -> Caller:
+    async def known(request: Request) -> Caller:
         caller = tokens.caller(request.headers.get("authorization"))
         if caller is None:
             raise HTTPException(401, UNKNOWN, headers={"WWW-Authenticate": "Bearer"})

@@ -137,7 +137,10 @@ class ServedVersion:
     async def _restarted(self) -> bool:
         await asyncio.sleep(self._backoff)
         self._backoff = min(2 * self._backoff, self._settings.max_backoff_seconds)
-        handle = await WorkerHandle.start()
+        try:
+            handle = await WorkerHandle.start()
+        except OSError:  # no memory or no file left: later there may be
+            return False
         try:
             request = self._request(self._settings.loading_niceness, self.report.digest, self._settings.max_batch)
             await handle.load(request, self._settings.load_seconds)

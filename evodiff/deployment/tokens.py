@@ -19,7 +19,7 @@ from evodiff.deployment.secret_files import secret_file
 from evodiff.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from evodiff.deployment.settings import ServingSettings
 
@@ -93,10 +93,10 @@ class Tokens:
                 found = caller
         return found
 
-    def require(self, scope: Scope) -> Callable[[Request], Caller]:
+    def require(self, scope: Scope) -> Callable[[Request], Awaitable[Caller]]:
         """Return a dependency of FastAPI that lets callers of a scope pass: others get 401 or 403."""
 
-        def permitted(request: Request) -> Caller:
+        async def permitted(request: Request) -> Caller:  # in the event loop: it waits for nothing
             caller = self.caller(request.headers.get("authorization"), request.method)
             if caller is None:
                 raise HTTPException(401, UNKNOWN, headers={"WWW-Authenticate": CHALLENGE})

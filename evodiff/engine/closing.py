@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 G = TypeVar("G")
 
+SPANNING = 4  # candidates on the full rung, that a box takes
+
 NOTHING_JOINED: Final = Joined()
 
 
@@ -116,12 +118,15 @@ def highest_front(history: History[G]) -> tuple[int, tuple[str, ...]]:
 def _first_box(history: History[G], rungs: int) -> FitnessBox | None:
     """Return the box of the first generation that has a feasible candidate on the full rung, None before that.
 
-    That is generation 0, unless all that began on the full rung failed. Those on it span the box: what a shorter
-    training reaches lies elsewhere.
+    That is generation 0, unless all that began on the full rung failed. Those on it span the box, for what a shorter
+    training reaches lies elsewhere; where they are too few, all do.
     """
-    full = [history.standing(candidate) for candidate in history.on_rung(rungs - 1)]
-    feasible = [item for item in full if item.feasible]
-    return freeze_box(minimised(feasible, history.objectives), history.objectives) if feasible else None
+    everybody = [item for name in history.ids if (item := history.standing(name)).feasible]
+    full = [item for name in history.on_rung(rungs - 1) if (item := history.standing(name)).feasible]
+    if not full:
+        return None
+    spanning = full if len(full) >= SPANNING else everybody
+    return freeze_box(minimised(spanning, history.objectives), history.objectives)
 
 
 def _first(history: History[G], record: Mapping[str, Any]) -> bool:

@@ -104,6 +104,7 @@ class _Plan(Generic[G]):
         self._rungs = rungs
         self._inherit = inherit
         self._patience = 100 + 10 * size
+        self._planned: set[tuple[str, int]] = set()
 
     def take(self, proposals: Iterable[Proposal[G]]) -> None:
         """Take proposals until the plan is full, they end, or too many in a row are known."""
@@ -135,19 +136,28 @@ class _Plan(Generic[G]):
             inherits_from=proposal.inherits_from or self._inheritance(proposal),
             predicted=proposal.predicted,
         )
-        if trial.id in self.lines or self._history.told(trial.id):
+        if trial.id in self.lines or self._history.told(trial.id) or self._tried_longer(proposal, candidate):
             return False
         known = self._history.asked(candidate)
         genome = self._history.genome(candidate) if known else proposal.genome
         data = self._history.space.to_json(genome)
         try:
             self.lines[trial.id] = encode_line(trial.to_json(data))
+            self._planned.add((candidate, trial.rung))
         except (TypeError, ValueError) as error:
             raise SettingsError(
                 f"Expected {self._history.space.name}.to_json to return plain JSON, found {data!r}: {error}.",
                 remedy="Run evodiff.engine.testing.check_space on the space.",
             ) from error
         return True
+
+    def _tried_longer(self, proposal: Proposal[G], candidate: str) -> bool:
+        """Whether a candidate is on a higher rung already, or in this plan, than a proposal would try it on."""
+        if proposal.protocol != "search" or proposal.replicate != 0:
+            return False
+        above = range(proposal.rung + 1, self._rungs)
+        rungs = self._history.rungs(candidate) if self._history.asked(candidate) else ()
+        return any(rung in rungs or (candidate, rung) in self._planned for rung in above)
 
     def _inheritance(self, proposal: Proposal[G]) -> tuple[str, ...]:
         first = proposal.protocol == "search" and proposal.rung == proposal.replicate == 0

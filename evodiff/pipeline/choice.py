@@ -21,7 +21,7 @@ from evodiff.pipeline.scratch import front_from_scratch, heirs_of_front
 from evodiff.pipeline.steering import preference
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from evodiff.architecture.genome import ArchitectureGenome
     from evodiff.engine import Candidate, Evaluation, Objective
@@ -55,16 +55,26 @@ class _Serving:
     within: bool
 
 
-def choose(run: Run, serving: Mapping[str, Any] | None, *, remeasure: Remeasure | None = None) -> Choice:
+def choose(
+    run: Run,
+    serving: Mapping[str, Any] | None,
+    *,
+    remeasure: Remeasure | None = None,
+    barred: Collection[str] = (),
+) -> Choice:
     """Return what a run would release in the place of ``serving``, an entry of the release file or None.
 
     Args:
         run: the run.
         serving: what serves now.
         remeasure: measures a candidate of a run again; None takes the values that the search has stored.
+        barred: versions, RUN/ID, that were rolled back.
     """
     limits = parse_preference(preference(run), [objective.name for objective in run.objectives])
-    members = _members(run, limits)
+    inside = _members(run, limits)
+    members = [item for item in inside if f"{run.name}/{item.id}" not in barred]
+    if inside and not members:
+        return Choice(None, f"all {len(inside)} of the front that may be released were rolled back before")
     if not members:
         return Choice(None, _nobody(run, limits), settled=False)
     again = remeasure or _stored

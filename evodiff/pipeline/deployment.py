@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import warnings
 from typing import TYPE_CHECKING
 
@@ -26,8 +27,9 @@ def record_deployment(run: Run, generation: int) -> None:
 
     try:
         champion = read_release(settings.release_file)["champion"]
-        reference = None if champion is None else f"{champion['run']}/{champion['candidate']}"
+        named = champion is not None and "run" in champion  # a model of the registry is compared with nobody
+        reference = f"{champion['run']}/{champion['candidate']}" if named else None
         with FeedbackStore(settings.feedback_store) as store:
             snapshot_deployment(run, generation, store, reference=reference, fewest=settings.min_raters)
-    except EvodiffError as error:
+    except (EvodiffError, sqlite3.Error) as error:
         warnings.warn(f"{run.name}: generation {generation} joins no votes: {error}", stacklevel=2)

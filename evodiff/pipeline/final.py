@@ -185,11 +185,11 @@ def named_candidate(run: Run, name: str) -> str:
 
 
 def trial_row(run: Run, candidate: str) -> Mapping[str, Any]:
-    """Return the first row of the plans that tried a candidate."""
-    for generation in range(run.ledger.generations):
-        for row in run.ledger.plan(generation):
-            if row["candidate"] == candidate:
-                return row
+    """Return the first row of the plans that tried a candidate on the highest rung that it was tried on."""
+    plans = (run.ledger.plan(generation) for generation in range(run.ledger.generations))
+    rows = [row for plan in plans for row in plan if row["candidate"] == candidate]
+    if rows:
+        return max(rows, key=lambda row: row["rung"])
     raise EvodiffError(f"{candidate} was never tried in {run.name}.", remedy="List the trials with `evodiff trials`.")
 
 

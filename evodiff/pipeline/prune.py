@@ -40,16 +40,35 @@ def prune(run: Run, *, dry_run: bool = False) -> int:
 def superfluous_weights(run: Run) -> list[Path]:
     """Return the weights folders that nobody needs any more.
 
-    Kept are those that the search needs (front, survivors, pending trials), those that wait to be registered where a
-    tracking server is set, and where there is an archive those that it has yet to take, of the last
-    ``retention_generations`` generations.
+    Kept are those that the search needs (front, survivors, pending trials), those of what serves or is to, those that
+    wait to be registered where a tracking server is set, and where there is an archive those that it has yet to take,
+    of the last ``retention_generations`` generations.
     """
     settings = load_settings({})
     prunable = run.evolution().prunable_weights()
     if not prunable:
         return []
     awaited = {*_awaited_by_registry(run, settings), *_awaited_by_archive(run, settings)}
-    return [folder for folder in prunable if folder.name not in awaited]
+    try:
+        released = released_candidates(run, settings.release_file)
+    except EvodiffError:  # nobody knows what the release needs
+        return []
+    return [
+        folder for folder in prunable if folder.name not in awaited and folder.name.partition(".")[0] not in released
+    ]
+
+
+def released_candidates(run: Run, release_file: Path) -> set[str]:
+    """Return the candidates of a run that have a role in the release, or wait for one.
+
+    Raises:
+        LedgerError: the release cannot be read.
+    """
+    from evodiff.pipeline.release import read_release
+
+    roles = read_release(release_file)
+    entries = [roles[name] for name in ("champion", "challenger", "previous", "pending")]
+    return {str(entry["candidate"]) for entry in entries if entry is not None and entry.get("run") == run.name}
 
 
 def remove_weights(run: Run, folders: Collection[Path]) -> None:

@@ -52,8 +52,10 @@ def request_release(
     :func:`~evodiff.pipeline.choice.choose`. Returns what the file holds then.
     """
     while True:
-        champion = read_release(file)["champion"]
-        choice = choose(run, champion, remeasure=remeasure)
+        before = read_release(file)
+        champion = before["champion"]
+        barred = {str(item["version"]) for item in before.get("quarantine") or ()}
+        choice = choose(run, champion, remeasure=remeasure, barred=barred)
         with release_locked(file):
             release = read_release(file)
             if release["champion"] != champion:

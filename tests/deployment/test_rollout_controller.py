@@ -461,3 +461,22 @@ def test_a_champion_that_was_trained_on_since_serves_as_it_is_now(tmp_path: Path
 
     play(tmp_path, before)
     play(tmp_path, after)
+
+
+def test_a_champion_that_cannot_be_loaded_leaves_the_challenger_to_serve(tmp_path: Path) -> None:
+    async def story() -> None:
+        stage = Stage(tmp_path)
+        await stage.crown()
+        stage.wait_for(entry("second"))
+        await stage.look()
+        again = Stage(tmp_path)  # the router is started again, and the champion is gone
+        again.fleet.failures["run/first"] = LedgerError("Gone.", remedy="Restore it.")
+        for _ in range(3):
+            await again.look()
+        assert again.fleet.arms == {Arm.CANARY: "run/second"}
+        again.fleet.failures.clear()
+        for _ in range(3):
+            await again.look()
+        assert again.fleet.arms == {Arm.STABLE: "run/first", Arm.CANARY: "run/second"}
+
+    asyncio.run(story())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import stat
@@ -68,23 +69,23 @@ def test_a_file_that_others_can_read_is_refused(tmp_path: Path) -> None:
 def test_who_is_not_known_or_may_not_is_kept_out(authorization: str | None, scope: str, status: int) -> None:
     tokens = Tokens.from_json(KNOWN, "the test")
     with pytest.raises(HTTPException) as caught:
-        tokens.require(scope)(request(authorization))
+        asyncio.run(tokens.require(scope)(request(authorization)))
     assert caught.value.status_code == status
 
 
 def test_a_token_lets_its_subject_do_what_its_scopes_say() -> None:
     tokens = Tokens.from_json(KNOWN, "the test")
-    assert tokens.require("use")(request(f"Bearer {USE}")).subject == "app"
-    assert tokens.require("release")(request(f"Bearer {RELEASE}")).subject == "operator"
+    assert asyncio.run(tokens.require("use")(request(f"Bearer {USE}"))).subject == "app"
+    assert asyncio.run(tokens.require("release")(request(f"Bearer {RELEASE}"))).subject == "operator"
 
 
 def test_a_browser_may_look_by_a_password_and_not_act_by_it() -> None:
     tokens = Tokens.from_json(KNOWN, "the test")
     password = "Basic " + base64.b64encode(f"anybody:{USE}".encode()).decode()
-    assert tokens.require("use")(request(password, "GET")).subject == "app"
+    assert asyncio.run(tokens.require("use")(request(password, "GET"))).subject == "app"
     for wrong in (request(password), request("Basic ====", "GET"), request("Basic " + "/w==", "GET")):
         with pytest.raises(HTTPException) as caught:
-            tokens.require("use")(wrong)
+            asyncio.run(tokens.require("use")(wrong))
         assert caught.value.status_code == 401
 
 

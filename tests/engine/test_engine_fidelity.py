@@ -173,3 +173,12 @@ def test_the_surrogate_predicts_the_highest_rung_and_is_not_misled_by_the_level_
     predicted = [row["predicted"]["error"] for plan in plans(search)[3:] for row in plan if "predicted" in row]
     assert predicted
     assert np.median(predicted) < 25
+
+
+def test_nobody_is_tried_on_a_rung_below_one_that_is_reached():
+    search = run(5, rungs=3, population_size=20, space=DigitSpace(4), strategy="nsga2")
+    highest: dict[str, int] = {}
+    for plan in plans(search):
+        for row in plan:
+            assert row["rung"] >= highest.get(row["candidate"], 0)
+            highest[row["candidate"]] = max(row["rung"], highest.get(row["candidate"], 0))

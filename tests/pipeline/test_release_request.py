@@ -50,6 +50,18 @@ def test_what_waits_is_taken_back_where_the_run_wants_what_serves(run: Run, tmp_
     assert json.loads(file.read_text()) == release
 
 
+def test_what_was_rolled_back_is_not_asked_for_again(run: Run, tmp_path: Path) -> None:
+    front = sorted(run.evolution().front(), key=lambda item: (item.fitness_score or 0.0, item.id), reverse=True)
+    barred = [{"version": f"run/{item.id}", "at": 1.0, "reason": "errors", "digest": None} for item in front]
+    file = release_file(tmp_path / "release.json", quarantine=barred[:1])
+    release = request_release(run, 1, file)
+    assert release["pending"] == (entry("run", front[1].id) | {"generation": 1} if len(front) > 1 else None)
+    file = release_file(tmp_path / "release.json", quarantine=barred)
+    release = request_release(run, 1, file)
+    assert release["pending"] is None
+    assert "rolled back before" in release["asked"]["reason"]
+
+
 def test_what_another_run_wants_is_left_to_wait(run: Run, tmp_path: Path) -> None:
     best = champion(run)
     assert best is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from evodiff.pipeline.archive.contents import kept_weights
 from evodiff.pipeline.archive.entries import Entries, write_entries
 from evodiff.pipeline.generation import select
 from evodiff.pipeline.prune import prune, superfluous_weights
+from evodiff.pipeline.release import EMPTY
 from evodiff.pipeline.run import Run
 from evodiff.tracking import TrackingError, delivery, outbox, track_run
 from evodiff.tracking.records import RunRecords
@@ -75,6 +77,21 @@ def test_what_waits_to_be_registered_keeps_its_weights_while_the_search_goes_on(
         outbox.take_away(run, outbox.register_note(generation))
     prune(run)
     assert weights(run) == weights(alone)
+
+
+def test_what_serves_or_is_to_keeps_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVODIFF_RELEASE_FILE", str(tmp_path / "release.json"))
+    alone = closed_run(tmp_path / "served")
+    gone = sorted(to_register(alone) - weights(alone))
+    assert gone, "the seed of this test makes nobody leave the front"
+    shutil.rmtree(tmp_path / "served")
+    candidate = gone[0].partition(".")[0]
+    roles = {"champion": {"run": "served", "candidate": candidate}, "pending": {"model": "other", "version": "1"}}
+    (tmp_path / "release.json").write_text(json.dumps({**EMPTY, **roles}))
+    run = closed_run(tmp_path / "served")
+    assert {name for name in weights(run) if name.startswith(candidate)} == {gone[0]}
+    (tmp_path / "release.json").write_text("{")
+    assert superfluous_weights(run) == []
 
 
 def test_a_registration_waits_also_where_the_server_refuses_and_the_others_are_done(
