@@ -30,7 +30,7 @@ def fetch(
 ) -> dict[str, Any]:
     """Copy the pipeline folder of an entry to the new folder ``out``; see the module for what comes back.
 
-    A candidate comes from its run where that is on this machine, else from the registry.
+    A candidate comes from its run where that is on this machine and has its weights, else from the registry.
 
     Raises:
         CandidateNotFound: there is no such model.
@@ -41,7 +41,12 @@ def fetch(
         return _from_folder(Path(entry["folder"]), entry.get("candidate"), out, max_bytes)
     named = check_entry(entry)
     if "run" in named and (runs_dir / named["run"] / "experiment.json").is_file():
-        return _from_run(runs_dir / named["run"], named["candidate"], out)
+        try:
+            return _from_run(runs_dir / named["run"], named["candidate"], out)
+        except LedgerError:  # its weights are gone, or the run is damaged
+            if tracking_uri is None:
+                raise
+            shutil.rmtree(out, ignore_errors=True)
     if tracking_uri is None:
         raise CandidateNotFound(
             f"{named.get('run') or named.get('model')} is no run in {runs_dir}, and no registry is named.",

@@ -2,7 +2,8 @@
 
 ::
 
-    GALLERIES/RUN/ID/index.json        version, entry, and of each picture its seed, label, file and SHA-256
+    GALLERIES/RUN/ID/index.json        version, entry, digest of the weights, and of each picture its seed, label, file
+                                       and SHA-256
     GALLERIES/RUN/ID/s0007.l3.png      what the version drew from seed 7 for label 3
 
 Two versions can be compared by pictures of one seed and label.
@@ -83,8 +84,9 @@ def write_gallery(
     images: NDArray[np.uint8],
     seeds: Sequence[int],
     labels: Sequence[int] | None = None,
+    digest: str | None = None,
 ) -> Path:
-    """Write the gallery of a released entry below ``folder``, or leave the one that is there; return where it is.
+    """Write the gallery of a released entry below ``folder``, or leave the one of these weights; return where it is.
 
     Args:
         folder: where galleries are.
@@ -92,6 +94,7 @@ def write_gallery(
         images: an (n, height, width, channels) array, channels 1 or 3.
         seeds: of each image, different for each or with different labels.
         labels: of each image, where there are classes.
+        digest: SHA-256 of the weights that drew them. A candidate that was trained on since gets a new gallery.
 
     Raises:
         EvodiffError: the parts do not fit each other, or the entry names a place that is none.
@@ -112,21 +115,34 @@ def write_gallery(
     if len({picture.key for picture in drawn}) < len(drawn):
         raise EvodiffError("Expected each seed and label once in a gallery.", remedy="Leave the second one out.")
     place = Path(folder) / run / candidate
-    if (place / INDEX).exists():
+    if _digest(place) == digest and (place / INDEX).exists():
         return place
     making = place.with_name(f".{candidate}.{secrets.token_hex(4)}")
     making.mkdir(parents=True)
     try:
         pictures = [_write(making, picture, image) for picture, image in zip(drawn, images, strict=True)]
-        index = {"format": FORMAT, "version": f"{run}/{candidate}", "entry": dict(entry), "pictures": pictures}
+        named = {"version": f"{run}/{candidate}", "entry": dict(entry), "digest": digest}
+        index = {"format": FORMAT, **named, "pictures": pictures}
         (making / INDEX).write_text(json.dumps(index, sort_keys=True, indent=1) + "\n", encoding="utf-8")
+        if place.exists():
+            place.rename(making.with_name(f"{making.name}.old"))
         making.rename(place)
     except OSError:
         if not (place / INDEX).exists():  # no twin has written it meanwhile
             raise
     finally:
-        shutil.rmtree(making, ignore_errors=True)
+        for left in (making, making.with_name(f"{making.name}.old")):
+            shutil.rmtree(left, ignore_errors=True)
     return place
+
+
+def _digest(place: Path) -> str | None:
+    """Return the digest of the weights that a gallery is of, None where it names none or cannot be read."""
+    try:
+        digest = json.loads(_read(place / INDEX, _LARGEST_INDEX)).get("digest")
+    except (EvodiffError, ValueError, AttributeError):
+        return None
+    return None if digest is None else str(digest)
 
 
 def _write(folder: Path, picture: Picture, image: NDArray[np.uint8]) -> dict[str, Any]:

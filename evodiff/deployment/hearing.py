@@ -127,7 +127,8 @@ class Hearing:
         entry: Mapping[str, Any] = version.entry
         with contextlib.suppress(KeyError):  # of no run: a folder that somebody named
             try:
-                write_gallery(self._galleries, entry, gallery.images[: len(seeds)], seeds, labels)
+                images = gallery.images[: len(seeds)]
+                write_gallery(self._galleries, entry, images, seeds, labels, version.report.digest)
             except (EvodiffError, OSError):
                 _LOG.exception("The gallery of %s could not be kept", version.version)
 

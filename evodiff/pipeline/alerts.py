@@ -20,6 +20,7 @@ from evodiff.pipeline.release import read_release
 from evodiff.pipeline.requests import request_id, requests, submit
 from evodiff.pipeline.run import Run
 from evodiff.pipeline.scratch import front_from_scratch
+from evodiff.pipeline.served_latency import latency_factor
 from evodiff.pipeline.steering import preference
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def _steering(run: Run, alert: Alert, settings: Settings) -> dict[str, Any]:
 
 
 def tightened_preference(run: Run, serving: Mapping[str, Any] | None) -> str | None:
-    """Return the run's preference with a latency limit below what the serving candidate has.
+    """Return the run's preference with a latency limit below what the serving candidate has, as it is in production.
 
     It is never below the fastest member of the front: a limit that nobody meets would leave no champion. None where
     latency is no objective, or nothing is known of that candidate.
@@ -159,12 +160,14 @@ def tightened_preference(run: Run, serving: Mapping[str, Any] | None) -> str | N
     found = _latency(run, str(serving.get("candidate"))) if serving and OBJECTIVE in names else None
     if found is None:
         return None
+    factor = latency_factor(run)
     members = [candidate.evaluation for candidate in front_from_scratch(run)]
-    fastest = min((item.objectives[OBJECTIVE] for item in members if item is not None and item.feasible), default=0.0)
+    latencies = [item.objectives[OBJECTIVE] for item in members if item is not None and item.feasible]
+    fastest = factor * min(latencies, default=0.0)
     held = parse_preference(preference(run), names)
     others = [item for item in held if item.name != OBJECTIVE or item.comparison in (">", ">=")]
     limits = [item.value for item in held if item not in others]
-    tightened = max(fastest, TIGHTENING * min([found, *limits]))
+    tightened = max(fastest, TIGHTENING * min([factor * found, *limits]))
     kept = [f"{item.name}{item.comparison}{item.value!r}" for item in others]
     return ",".join([*kept, f"{OBJECTIVE}<={tightened!r}"])
 

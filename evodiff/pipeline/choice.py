@@ -18,6 +18,7 @@ from evodiff.errors import EvodiffError
 from evodiff.pipeline.preference import parse_preference
 from evodiff.pipeline.run import Run
 from evodiff.pipeline.scratch import front_from_scratch, heirs_of_front
+from evodiff.pipeline.served_latency import as_served, latency_factor
 from evodiff.pipeline.steering import preference
 
 if TYPE_CHECKING:
@@ -103,14 +104,18 @@ def beaten_objectives(challenger: Evaluation, rival: Evaluation, objectives: Seq
 
 def _members(run: Run, limits: Sequence[Limit]) -> list[Candidate[ArchitectureGenome]]:
     """Return the members of the front that may be released, the nearest to what is wanted first."""
+    factor = latency_factor(run)
     found = [
-        item for item in front_from_scratch(run) if item.evaluation is not None and _inside(item.evaluation, limits)
+        item
+        for item in front_from_scratch(run)
+        if item.evaluation is not None and _inside(item.evaluation, limits, factor)
     ]
     return sorted(found, key=lambda item: (item.fitness_score or 0.0, item.id), reverse=True)
 
 
-def _inside(evaluation: Evaluation, limits: Sequence[Limit]) -> bool:
-    return evaluation.feasible and all(limit.holds(evaluation.objectives) for limit in limits)
+def _inside(evaluation: Evaluation, limits: Sequence[Limit], factor: float = 1.0) -> bool:
+    """Return whether values are inside the limits; ``factor`` makes predicted latency that of production."""
+    return evaluation.feasible and all(limit.holds(as_served(evaluation.objectives, factor)) for limit in limits)
 
 
 def _nobody(run: Run, limits: Sequence[Limit]) -> str:
@@ -184,7 +189,7 @@ def _serving(run: Run, entry: Mapping[str, Any], limits: Sequence[Limit], again:
     if values is None or values.failure is not None:
         raise EvodiffError("it has no values.")
     measured = again(home, candidate.id)
-    within = _inside(values, limits) and _inside(measured, limits)
+    within = _inside(values, limits, latency_factor(home)) and _inside(measured, limits)
     return _Serving(_name(entry), fitness or 0.0, values, measured, within)
 
 

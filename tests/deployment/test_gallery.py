@@ -46,6 +46,17 @@ def test_the_first_gallery_of_a_version_stays(tmp_path: Path) -> None:
     assert [item.name for item in place.parent.iterdir()] == [place.name]
 
 
+def test_a_candidate_that_was_trained_on_gets_a_new_gallery(tmp_path: Path) -> None:
+    place = write_gallery(tmp_path, ENTRY, pixels(), range(4), digest="a" * 64)
+    before = (place / "index.json").read_bytes()
+    assert write_gallery(tmp_path, ENTRY, 255 - pixels(), range(4), digest="a" * 64) == place
+    assert (place / "index.json").read_bytes() == before
+    assert write_gallery(tmp_path, ENTRY, 255 - pixels(), range(4), digest="b" * 64) == place
+    gallery = read_gallery(place)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(gallery.png("0")))), 255 - pixels()[0])
+    assert [item.name for item in place.parent.iterdir()] == [place.name]
+
+
 @pytest.mark.parametrize(
     ("entry", "images", "seeds", "labels"),
     [

@@ -94,7 +94,9 @@ def test_pictures_of_a_smoke_test_are_kept_and_those_of_no_run_are_not(
     Hearing(told, told, Metrics(), store, tmp_path / "galleries", print)  # type: ignore[arg-type]
     images = np.arange((PICTURES + 3) * 4 * 4 * 3, dtype=np.uint8).reshape(-1, 4, 4, 3)
     for entry in (ENTRY, {"folder": "somewhere"}):
-        version = SimpleNamespace(entry=entry, version="digits/feed", gallery=Gallery(images, classes=10))
+        report = SimpleNamespace(digest="0" * 64)
+        gallery = Gallery(images, classes=10)
+        version = SimpleNamespace(entry=entry, version="digits/feed", gallery=gallery, report=report)
         for keep in told.passed:
             keep(version)
     assert len(gallery_of(tmp_path / "galleries", "digits/feed").pictures) == PICTURES

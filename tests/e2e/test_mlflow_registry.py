@@ -342,6 +342,14 @@ def test_what_is_served_comes_from_the_registry_where_the_run_is_elsewhere(
         found = fetch(entry, out, runs_dir=tmp_path, tracking_uri=server.uri, max_bytes=10**8)
         assert found["entry"] == expected
         digests.add(check_model_folder(out, max_bytes=10**8).digest)
+    pruned = tmp_path / "runs" / "registered"
+    shutil.copytree(registered.path, pruned)
+    for folder in [*pruned.glob("generations/*/weights"), *pruned.glob("final/*")]:
+        shutil.rmtree(folder)
+    entry = {"run": "registered", "candidate": candidate}
+    found = fetch(entry, tmp_path / "p", runs_dir=pruned.parent, tracking_uri=server.uri, max_bytes=10**8)
+    assert found["entry"] == expected
+    digests.add(check_model_folder(tmp_path / "p", max_bytes=10**8).digest)
     assert len(digests) == 1
     with pytest.raises(ModelRefused, match="at most 10 bytes"):
         fetch(

@@ -23,6 +23,8 @@ from evodiff.engine.layout import input_name, plan_name, result_name
 from evodiff.engine.ratings import joined_ratings
 from evodiff.errors import SettingsError
 from evodiff.hardware.latency import predict_ms
+from evodiff.pipeline.alerts import tightened_preference
+from evodiff.pipeline.choice import choose
 from evodiff.pipeline.deployment import record_deployment
 from evodiff.pipeline.evolve import evolve_generation
 from evodiff.pipeline.final import champion
@@ -265,6 +267,14 @@ def test_what_was_measured_is_an_input_and_limits_are_held_against_it(tmp_path: 
     evolve_generation(run, TellingPool(near), "g1")
     assert latency_factor(run) == content["latency_factor"]
     assert set(replay(run, 2).values()) == {None}
+
+    tightened = tightened_preference(run, {"run": run.name, "candidate": best.id})
+    assert tightened is not None
+    submit(run, {"form": "tightened"}, {"prefer": tightened}, datetime(2026, 1, 1, tzinfo=UTC))
+    among = [item.evaluation.objectives["latency_ms"] for item in run.evolution().front() if item.evaluation]
+    assert float(tightened.rpartition("<=")[2]) >= 2 * min(among) * (1 - 1e-5)
+    assert champion(run) is not None  # the fastest member keeps the limit at least, and may be released
+    assert choose(run, None).candidate is not None
 
     limit = 1.5 * best.evaluation.objectives["latency_ms"]
     submit(run, {"form": "limit"}, {"prefer": f"latency_ms<{limit}"}, datetime(2026, 1, 2, tzinfo=UTC))
