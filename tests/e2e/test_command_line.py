@@ -95,6 +95,7 @@ def test_validate_uses_the_second_feature_net_and_the_report_shows_it(copied_run
     assert page.count("its nearest training image") == 8
 
 
+@pytest.mark.slow
 def test_validate_holds_a_champion_against_its_rivals_once(copied_run: Path, evodiff: CommandLine) -> None:
     options = ("--rivals", "--seeds", 1, "--steps", 2, "--samples", 64, "--workers", 2)
     printed = evodiff("validate", copied_run, *options).stdout

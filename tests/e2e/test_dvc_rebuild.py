@@ -25,6 +25,7 @@ def archive(finished_run: Path, evodiff: CommandLine, tmp_path_factory: pytest.T
     return folder
 
 
+@pytest.mark.slow
 def test_a_fresh_clone_builds_the_same_bytes(archive: Path, tmp_path: Path) -> None:
     copy = clone(archive, tmp_path / "clone")
     for net in (copy / "archive" / "feature_nets").glob("*/feature_net.safetensors"):
