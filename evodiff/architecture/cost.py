@@ -96,19 +96,27 @@ def _peak_of_one(resolved: ResolvedGenome) -> int:
     stem = next(parts)
     peak = max(peak, always + stem.peak_elements)
     last_use = {edge.source: layer.position for layer in resolved.layers for edge in layer.edges}
-    kept: dict[int, int] = {-1: stem.kept}  # position -> elements of its output
+    kept = [stem.kept]  # elements of the outputs of the stem and of each layer, while they are alive
+    alive = stem.kept
     for layer in resolved.layers:
-        junction = next(parts) if layer.edges else None
-        if junction is not None:
-            peak = max(peak, always + sum(kept.values()) + junction.peak_elements)
-        trunk = layer.position - 1
-        live = {key: size for key, size in kept.items() if key == trunk or last_use.get(key, -2) > layer.position}
+        merged = 0
+        if layer.edges:
+            junction = next(parts)
+            peak = max(peak, always + alive + junction.peak_elements)
+            alive -= sum(kept[source + 1] for source in _ended(layer, last_use))
+            merged = junction.kept
         operation = next(parts)
-        merged = junction.kept if junction is not None else 0
-        peak = max(peak, always + sum(live.values()) + merged + operation.peak_elements)
-        kept = {key: size for key, size in live.items() if last_use.get(key, -2) > layer.position}
-        kept[layer.position] = operation.kept
-    return max(peak, always + sum(kept.values()) + next(parts).peak_elements)
+        peak = max(peak, always + alive + merged + operation.peak_elements)
+        if last_use.get(layer.position - 1, -2) < layer.position:
+            alive -= kept[layer.position]
+        kept.append(operation.kept)
+        alive += operation.kept
+    return max(peak, always + alive + next(parts).peak_elements)
+
+
+def _ended(layer: ResolvedLayer, last_use: dict[int, int]) -> set[int]:
+    """Return the positions of the sources of a layer's connections that nothing uses behind it."""
+    return {edge.source for edge in layer.edges if last_use[edge.source] == layer.position}
 
 
 @lru_cache(maxsize=8192)
@@ -145,9 +153,8 @@ def _parts(resolved: ResolvedGenome, batch: int) -> tuple[PartCost, ...]:
 
 
 def _operation(batch: int, layer: ResolvedLayer, embedding: int, channels_last: bool) -> PartCost:
-    gene = layer.gene
     shapes = (layer.in_channels, layer.out_channels, layer.in_size, embedding)
-    return layer_cost(batch, gene.component, gene.chosen, *shapes, channels_last)
+    return layer_cost(batch, layer.gene.kind, *shapes, channels_last)
 
 
 @lru_cache(maxsize=4096)

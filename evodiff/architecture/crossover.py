@@ -124,7 +124,7 @@ def _mixed_layers(
 def _mixed_genes(first: LayerGene, second: LayerGene, rng: np.random.Generator) -> tuple[LayerGene, LayerGene]:
     if first.component is not second.component:
         return (first, second) if rng.random() < 0.5 else (second, first)
-    if first.settings == second.settings:
+    if first.kind is second.kind or first.settings == second.settings:
         return first, second
     swap = rng.random(len(first.settings)) < 0.5
     one, other = dict(first.settings), dict(second.settings)

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Final
+from itertools import chain
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from evodiff.architecture import cost
-from evodiff.architecture.genome import GENES, STEM, ArchitectureComponent, LayerGene
+from evodiff.architecture.genome import GENES, STEM, ArchitectureComponent, LayerKind
 from evodiff.architecture.graph import WIDENING, ResolvedGenome
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
 
 LEVELS: Final = 4
 _ATTENTION = ArchitectureComponent.ATTENTION
@@ -51,31 +59,84 @@ FEATURE_NAMES: Final[tuple[str, ...]] = (
 )
 
 
-def features(resolved: ResolvedGenome) -> np.ndarray:
+def features(resolved: ResolvedGenome) -> Floats:
     """Return a (d,) float64 array, in the order of :data:`FEATURE_NAMES`.
 
     Sizes are natural logarithms; ``share_*`` are shares of the layers of a component, 0 where there is none; levels
     count halvings of the stem's resolution, the last one holding all below.
     """
-    return np.array(
-        [
-            *_global_features(resolved),
-            *_setting_features(resolved),
-            *_connection_features(resolved),
-            *_level_features(resolved),
-        ],
-        dtype=np.float64,
+    row: Floats = features_many([resolved])[0]
+    return row
+
+
+def features_many(networks: Sequence[ResolvedGenome]) -> Floats:
+    """Return an (n, d) float64 array, a row of :func:`features` for each network."""
+    if not networks:
+        return np.zeros((0, len(FEATURE_NAMES)))
+    layers = _Layers(networks)
+    columns = [
+        _global_features(networks, layers),
+        _setting_features(layers),
+        np.array([_connection_features(network) for network in networks], dtype=np.float64),
+        _level_features(layers),
+    ]
+    return np.hstack(columns)
+
+
+class _Layers:
+    """The layers of ``count`` networks one after the other; each array, (m,), has an entry for each layer."""
+
+    def __init__(self, networks: Sequence[ResolvedGenome]) -> None:
+        self.count = len(networks)
+        flat = list(chain.from_iterable(network.layers for network in networks))
+        self.kinds = [layer.gene.kind for layer in flat]
+        lengths = np.array([len(network.layers) for network in networks])
+        self.lengths = lengths
+        self.network = np.repeat(np.arange(self.count), lengths)
+        self.stem_size = np.repeat(np.array([network.stem_size for network in networks]), lengths)
+        self.in_size = np.array([layer.in_size for layer in flat])
+        self.out_size = np.array([layer.out_size for layer in flat])
+        self.out_channels = np.array([layer.out_channels for layer in flat])
+        traits = np.array([_traits(kind) for kind in self.kinds])
+        self.modulated, self.attends_fully, self.without_shortcut, self.attention, self.widening = traits.T
+
+    def counted(self, chosen: NDArray[np.bool_]) -> Floats:
+        """Return how many of those ``chosen`` each network has, (n,)."""
+        return np.bincount(self.network[chosen], minlength=self.count).astype(np.float64)
+
+
+@lru_cache(maxsize=65536)
+def _traits(kind: LayerKind) -> tuple[bool, bool, bool, bool, bool]:
+    """Return what is asked of every layer: see :class:`_Layers`."""
+    attention = kind.component is _ATTENTION
+    return (
+        kind.modulated,
+        attention and kind.settings["kind"] == "full",
+        kind.settings.get("shortcut") is False,
+        attention,
+        kind.component in WIDENING,
     )
 
 
-def _global_features(resolved: ResolvedGenome) -> list[float]:
+def _global_features(networks: Sequence[ResolvedGenome], layers: _Layers) -> Floats:
+    attended = np.ones(layers.count, dtype=np.int64)
+    np.maximum.at(attended, layers.network[layers.attends_fully], layers.in_size[layers.attends_fully] ** 2)
+    starts = np.concatenate([[0], np.cumsum(layers.lengths)[:-1]])
+    sizes = [_sizes_of(network) for network in networks]
+    return np.column_stack(
+        [
+            np.array(sizes, dtype=np.float64),
+            layers.lengths,
+            layers.counted(layers.modulated),
+            [_log(value) for value in attended.tolist()],
+            layers.counted(layers.without_shortcut),
+            np.minimum.reduceat(layers.out_size, starts),
+        ]
+    )
+
+
+def _sizes_of(resolved: ResolvedGenome) -> list[float]:
     parameters = resolved.genome.parameters
-    layers = resolved.layers
-    attended = [
-        layer.in_size**2
-        for layer in layers
-        if layer.gene.component is _ATTENTION and layer.gene.settings["kind"] == "full"
-    ]
     return [
         _log(cost.parameter_count(resolved)),
         _log(cost.flops(resolved)),
@@ -84,27 +145,24 @@ def _global_features(resolved: ResolvedGenome) -> list[float]:
         _log(parameters.patch),
         _log(parameters.time_embedding),
         float(parameters.positional),
-        len(layers),
-        sum(layer.gene.settings.get("modulation", "none") != "none" for layer in layers),
-        _log(max(attended, default=1)),
-        sum(layer.gene.settings.get("shortcut") is False for layer in layers),
-        min((layer.out_size for layer in layers), default=resolved.stem_size),
     ]
 
 
-def _setting_features(resolved: ResolvedGenome) -> list[float]:
-    places = [place for layer in resolved.layers for place in _places(layer.gene)]
-    found = np.bincount(places, minlength=len(_COMPONENTS) + len(_CHOICES))
-    counts, values = found[: len(_COMPONENTS)], found[len(_COMPONENTS) :]
-    shares = values / np.maximum(counts, 1)[_COMPONENT_OF_CHOICE]
-    return [*counts.tolist(), *shares.tolist()]
+def _setting_features(layers: _Layers) -> Floats:
+    width = len(_COMPONENTS) + len(_CHOICES)
+    places = [_places(kind) for kind in layers.kinds]
+    rows = np.repeat(layers.network, [len(found) for found in places])
+    flat = np.bincount(rows * width + np.array(list(chain.from_iterable(places))), minlength=layers.count * width)
+    found = flat.reshape(layers.count, width)
+    counts, values = found[:, : len(_COMPONENTS)], found[:, len(_COMPONENTS) :]
+    return np.hstack([counts, values / np.maximum(counts, 1)[:, _COMPONENT_OF_CHOICE]])
 
 
-@lru_cache(maxsize=8192)
-def _places(gene: LayerGene) -> tuple[int, ...]:
+@lru_cache(maxsize=65536)
+def _places(kind: LayerKind) -> tuple[int, ...]:
     """Return where a layer counts: under its component, and under each of its choices behind those."""
-    chosen = (_PLACES[gene.component, name, repr(value)] for name, value in gene.settings.items())
-    return _COMPONENTS.index(gene.component), *(len(_COMPONENTS) + place for place in chosen)
+    chosen = (_PLACES[kind.component, name, repr(value)] for name, value in kind.chosen)
+    return _COMPONENTS.index(kind.component), *(len(_COMPONENTS) + place for place in chosen)
 
 
 def _connection_features(resolved: ResolvedGenome) -> list[float]:
@@ -120,18 +178,19 @@ def _connection_features(resolved: ResolvedGenome) -> list[float]:
     ]
 
 
-def _level_features(resolved: ResolvedGenome) -> list[float]:
-    blocks, attention, channels = [0.0] * LEVELS, [0.0] * LEVELS, [0.0] * LEVELS
-    for layer in resolved.layers:
-        level = min((resolved.stem_size // layer.in_size).bit_length() - 1, LEVELS - 1)
-        if layer.gene.component in WIDENING:
-            blocks[level] += 1
-            channels[level] = max(channels[level], _log(layer.out_channels))
-        elif layer.gene.component is _ATTENTION:
-            attention[level] += 1
-    return [value for level in zip(blocks, attention, channels, strict=True) for value in level]
+def _level_features(layers: _Layers) -> Floats:
+    halvings = np.log2(layers.stem_size // layers.in_size).astype(np.int64)  # exact: of powers of two
+    place = layers.network * LEVELS + np.minimum(halvings, LEVELS - 1)
+    blocks, attention = (
+        np.bincount(place[chosen], minlength=layers.count * LEVELS) for chosen in (layers.widening, layers.attention)
+    )
+    channels = np.ones(layers.count * LEVELS, dtype=np.int64)
+    np.maximum.at(channels, place[layers.widening], layers.out_channels[layers.widening])
+    logarithms = [_log(value) for value in channels.tolist()]
+    return np.column_stack([blocks, attention, logarithms]).reshape(layers.count, LEVELS * len(_LEVEL_NAMES))
 
 
+@lru_cache(maxsize=8192)
 def _log(value: float) -> float:
     """Return the natural logarithm, to 9 places: the last bits differ between the libraries of platforms."""
     return round(math.log(value), 9)

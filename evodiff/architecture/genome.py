@@ -27,9 +27,9 @@ by ``concat`` or ``add``. ``channels`` is counted in units of the global ``width
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -145,13 +145,13 @@ class LayerGene:
         object.__setattr__(self, "settings", MappingProxyType(dict(sorted(self.settings.items()))))
 
     @cached_property
-    def chosen(self) -> tuple[tuple[str, Setting], ...]:
-        """Names and values of the settings, by name."""
-        return tuple(self.settings.items())
+    def kind(self) -> LayerKind:
+        """What the layer is, whatever its key; equal layers nearly always share one object."""
+        return _kind(self.component.value, tuple(self.settings.items()))
 
     @cached_property
     def _hash(self) -> int:
-        return hash((self.key, self.component, self.chosen))
+        return hash((self.key, self.kind.component, self.kind.chosen))
 
     def __hash__(self) -> int:
         return self._hash
@@ -161,7 +161,42 @@ class LayerGene:
 
     def with_settings(self, **changes: Setting) -> LayerGene:
         """Return the gene with some settings replaced."""
-        return replace(self, settings={**self.settings, **changes})
+        return LayerGene(self.key, self.component, {**self.settings, **changes})
+
+
+@dataclass(frozen=True, eq=False)
+class LayerKind:
+    """A layer without its key: the names and values it has ``chosen``, by name. Equal to itself alone.
+
+    Hashing it is free, so that what depends on a layer's kind is looked up in no time.
+    """
+
+    component: ArchitectureComponent
+    chosen: tuple[tuple[str, Setting], ...]
+
+    @cached_property
+    def settings(self) -> Mapping[str, Setting]:
+        """The same as a mapping."""
+        return MappingProxyType(dict(self.chosen))
+
+    @cached_property
+    def modulated(self) -> bool:
+        """Whether the layer hears the time step."""
+        return self.settings.get("modulation", "none") != "none"
+
+    @cached_property
+    def canonical(self) -> str:
+        """The layer's part of a genome's canonical string."""
+        return _compact([self.component.value, dict(self.chosen)])
+
+
+@lru_cache(maxsize=65536)
+def _kind(component: str, chosen: tuple[tuple[str, Setting], ...]) -> LayerKind:
+    return LayerKind(ArchitectureComponent(component), chosen)
+
+
+def _compact(content: object) -> str:
+    return json.dumps(content, sort_keys=True, separators=(",", ":"))
 
 
 def layer(key: str, component: ArchitectureComponent | str, **settings: Setting) -> LayerGene:
@@ -233,12 +268,10 @@ class ArchitectureGenome:
     @cached_property
     def _canonical(self) -> str:
         position = {STEM: -1} | {gene.key: index for index, gene in enumerate(self.layers)}
-        content = {
-            "layers": [[gene.component.value, dict(gene.settings)] for gene in self.layers],
-            "connections": sorted([position[e.source], position[e.target], e.merge] for e in self.connections),
-            "parameters": {name: getattr(self.parameters, name) for name in GLOBALS},
-        }
-        return json.dumps(content, sort_keys=True, separators=(",", ":"))
+        connections = sorted([position[e.source], position[e.target], e.merge] for e in self.connections)
+        layers = ",".join(gene.kind.canonical for gene in self.layers)
+        parameters = _compact({name: getattr(self.parameters, name) for name in GLOBALS})
+        return f'{{"connections":{_compact(connections)},"layers":[{layers}],"parameters":{parameters}}}'
 
     @cached_property
     def _hash(self) -> int:

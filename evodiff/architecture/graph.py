@@ -90,35 +90,26 @@ def resolve(genome: ArchitectureGenome, shape: ImageShape) -> ResolvedGenome:
     outputs: dict[int, tuple[int, int]] = {-1: (width, stem_size)}  # position -> (channels, size)
     incoming = _incoming(genome, position)
     resolved: list[ResolvedLayer] = []
+    trunk_channels, in_size = width, stem_size
     for index, gene in enumerate(genome.layers):
-        trunk_channels, in_size = outputs[index - 1]
-        edges = tuple(
-            _edge(edge, source, outputs, in_size)
-            for source, _, edge in sorted(incoming.get(index, ()), key=itemgetter(0, 1))
-        )
-        concatenated = sum(edge.channels for edge in edges if edge.merge == "concat")
-        widening = gene.component in WIDENING
-        out_channels = int(gene.settings["channels"]) * width if widening else trunk_channels
+        edges: tuple[Edge, ...] = ()
+        if index in incoming:
+            arriving = sorted(incoming[index], key=itemgetter(0, 1))
+            edges = tuple(_edge(edge, source, outputs, in_size) for source, _, edge in arriving)
+        in_channels = out_channels = trunk_channels
+        if gene.component in WIDENING:
+            in_channels += sum(edge.channels for edge in edges if edge.merge == "concat")
+            out_channels = int(gene.settings["channels"]) * width
         out_size = _out_size(gene, in_size, stem_size)
-        resolved.append(
-            ResolvedLayer(
-                position=index,
-                gene=gene,
-                edges=edges,
-                trunk_channels=trunk_channels,
-                in_channels=trunk_channels + concatenated if widening else trunk_channels,
-                out_channels=out_channels,
-                in_size=in_size,
-                out_size=out_size,
-            )
-        )
-        outputs[index] = (out_channels, out_size)
-    if outputs[len(genome.layers) - 1][1] != stem_size:
+        shapes = (trunk_channels, in_channels, out_channels, in_size, out_size)
+        resolved.append(ResolvedLayer(index, gene, edges, *shapes))
+        trunk_channels, in_size = outputs[index] = out_channels, out_size
+    if in_size != stem_size:
         raise InvalidGenome(
             "Resolution not restored",
             where="layers",
             expected=f"{stem_size} positions at the end",
-            found=outputs[len(genome.layers) - 1][1],
+            found=in_size,
             remedy="Give every downsample layer an upsample layer after it.",
         )
     return ResolvedGenome(genome, shape, tuple(resolved), stem_size, width * genome.parameters.time_embedding)
@@ -135,7 +126,7 @@ def _check_keys(genome: ArchitectureGenome) -> None:
         )
     seen = {STEM}
     for index, gene in enumerate(genome.layers):
-        if not KEY_PATTERN.fullmatch(gene.key):
+        if not _can_name_a_layer(gene.key):
             raise InvalidGenome(
                 "Key cannot name a layer",
                 where=f"layers[{index}].key",
@@ -152,7 +143,7 @@ def _check_keys(genome: ArchitectureGenome) -> None:
                 remedy=f"Rename it; {STEM!r} is taken by the stem.",
             )
         seen.add(gene.key)
-    if all(gene.settings.get("modulation", "none") == "none" for gene in genome.layers):
+    if not any(gene.kind.modulated for gene in genome.layers):
         raise InvalidGenome(
             "No layer hears the time step",
             where="layers",
@@ -160,6 +151,11 @@ def _check_keys(genome: ArchitectureGenome) -> None:
             found="'none' everywhere",
             remedy="Set modulation of a residual, conv or attention layer to add, scale_shift or gated.",
         )
+
+
+@lru_cache(maxsize=8192)
+def _can_name_a_layer(key: str) -> bool:
+    return KEY_PATTERN.fullmatch(key) is not None
 
 
 def _stem_size(genome: ArchitectureGenome, shape: ImageShape) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from evodiff.architecture.genome import ArchitectureComponent, Setting
+from evodiff.architecture.genome import ArchitectureComponent, LayerKind, Setting
 from evodiff.architecture.tape import PartCost, Tape
 from evodiff.hardware import operation as op
 
@@ -21,23 +21,22 @@ _SHIFTED_PARTS = {"none": 0, "add": 1, "scale_shift": 2, "gated": 2}
 @lru_cache(maxsize=65536)
 def layer_cost(
     batch: int,
-    component: ArchitectureComponent,
-    settings: tuple[tuple[str, Setting], ...],
+    kind: LayerKind,
     in_channels: int,
     out_channels: int,
     size: int,
     embedding: int,
     channels_last: bool,
 ) -> PartCost:
-    """Return the cost of one layer of ``component`` with these settings.
+    """Return the cost of one layer of that ``kind``.
 
     ``size`` is the resolution of its input, whose memory format is ``channels_last``; ``embedding`` counts the channels
     of the embedding that it hears.
     """
     tape = Tape(batch, channels_last=channels_last)
     out_size = size
-    chosen = dict(settings)
-    match component:
+    chosen = kind.settings
+    match kind.component:
         case ArchitectureComponent.RESIDUAL:
             _residual(tape, chosen, in_channels, out_channels, size, embedding)
         case ArchitectureComponent.CONV:
@@ -45,7 +44,7 @@ def layer_cost(
         case ArchitectureComponent.ATTENTION:
             _attention(tape, chosen, in_channels, size, embedding)
         case ArchitectureComponent.NORM | ArchitectureComponent.ACTIVATION:
-            tape.pointwise(component.value, str(chosen["kind"]), in_channels, size)
+            tape.pointwise(kind.component.value, str(chosen["kind"]), in_channels, size)
         case ArchitectureComponent.DOWNSAMPLE:
             out_size = size // 2
             if chosen["method"] == "conv":

@@ -104,13 +104,11 @@ def _fit_patch(parameters: GlobalParameters, size: int) -> GlobalParameters:
 
 
 def _distinct(layers: Iterable[LayerGene]) -> list[LayerGene]:
-    seen = {STEM}
-    found = []
+    first: dict[str, LayerGene] = {}
     for gene in layers:
-        if gene.key not in seen:
-            seen.add(gene.key)
-            found.append(gene)
-    return found[:MAX_LAYERS]
+        first.setdefault(gene.key, gene)
+    first.pop(STEM, None)
+    return list(first.values())[:MAX_LAYERS]
 
 
 def _modulated(layers: list[LayerGene]) -> list[LayerGene]:

@@ -12,7 +12,7 @@ from evodiff.architecture import cost
 from evodiff.architecture.crossover import crossover
 from evodiff.architecture.distance import distance
 from evodiff.architecture.families import random_genome, smallest_genome
-from evodiff.architecture.features import FEATURE_NAMES, features
+from evodiff.architecture.features import features, features_many
 from evodiff.architecture.genome import ArchitectureGenome, ImageShape
 from evodiff.architecture.graph import resolve
 from evodiff.architecture.informed_mutations import LayerWorth, mutate_informed
@@ -172,8 +172,7 @@ class ArchitectureSpace:
 
     def features_many(self, genomes: Sequence[ArchitectureGenome]) -> np.ndarray:
         """Return an (n, d) float64 array, one row a genome."""
-        rows = [self.features(genome) for genome in genomes]
-        return np.array(rows, dtype=np.float64).reshape(len(rows), len(FEATURE_NAMES))
+        return features_many([resolve(genome, self.shape) for genome in genomes])
 
     def costs(self, genome: ArchitectureGenome) -> dict[str, float]:
         """Return the objectives that are known without training, of those that were asked for.

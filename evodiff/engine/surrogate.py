@@ -9,17 +9,20 @@ features in steps are amounts or choices.
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
+    Singles = NDArray[np.float32]
 
 # Shares of the linear, the squared and the exponential kernel; lengths of the last in medians of the distances.
 SHARES: Final = ((1.0, 0.0, 0.0), (0.6, 0.4, 0.0), (0.0, 0.0, 1.0), (0.4, 0.0, 0.6), (0.3, 0.3, 0.4))
@@ -32,6 +35,11 @@ FARTHEST: Final = 8.0
 # Evidence is strong from this logarithm of a ratio on (Kass & Raftery 1995: a factor of 20).
 STRONG: Final = 3.0
 QUANTILE: Final = 1.645  # what a standard normal variable exceeds in one of twenty samples
+# Sizes of what is worked on at once, to stay near a processor: distances, rows, columns of a triangle.
+CACHED: Final = 262_144
+ROWS: Final = 512
+WHITENED: Final = 128
+CORES: Final = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 # Features of more values than that, or than half of the evaluations, are amounts.
 MOST_LEVELS: Final = 32
 
@@ -50,7 +58,11 @@ class Parts:
     """What kernels of any weights are mixed from: the linear kernel and the L1 distances in medians, alike in shape."""
 
     linear: Floats
-    distance: Floats
+    distance: Singles
+
+    def __getitem__(self, rows: slice | NDArray[np.int64]) -> Parts:
+        """Return the parts of some rows."""
+        return Parts(self.linear[rows], self.distance[rows])
 
     def every(self, step: int) -> Parts:
         """Return what is left where only every ``step``-th row and column is taken."""
@@ -67,8 +79,7 @@ class Place:
 
     def __getitem__(self, chosen: NDArray[np.int64]) -> Place:
         """Return the place of those ``chosen``."""
-        near = Parts(self.near.linear[chosen], self.near.distance[chosen])
-        return Place(self.rows[chosen], near, Parts(self.itself.linear[chosen], self.itself.distance[chosen]))
+        return Place(self.rows[chosen], self.near[chosen], self.itself[chosen])
 
     @classmethod
     def joined(cls, places: Sequence[Place]) -> Place:
@@ -113,18 +124,28 @@ class Geometry:
     def place(self, features: Floats) -> Place:
         """Return where genomes with (m, d) features lie."""
         rows = self._scaled(features)
-        itself = Parts((rows**2).sum(axis=1) / self._linear, np.zeros(len(rows)))
+        itself = Parts((rows**2).sum(axis=1) / self._linear, np.zeros(len(rows), dtype=np.float32))
         return Place(rows, self.parts(rows, self._rows), itself)
 
     def parts(self, first: Floats, second: Floats) -> Parts:
         """Return the parts of (m, d) and (k, d) scaled rows, (m, k) each."""
-        return Parts(first @ second.T / self._linear, _l1(first, second) / self._median)
+        linear, distance = np.empty((len(first), len(second))), _l1(first, second)
+        scaled = second.T / self._linear
+
+        def fill(rows: slice) -> None:
+            np.matmul(first[rows], scaled, out=linear[rows])
+            distance[rows] /= np.float32(self._median)
+
+        _for_slices(fill, len(first))
+        return Parts(linear, distance)
 
     def mix(self, parts: Parts, kernel: Kernel) -> Floats:
         """Return the weighted sum of the three kernels, in the shape of the parts, without noise."""
         additive, pairs, alike = kernel.shares
-        mixed: Floats = additive * parts.linear + pairs * parts.linear**2 / self._square
-        return mixed + alike * np.exp(-parts.distance / kernel.length) if alike else mixed
+        mixed: Floats = (additive + pairs / self._square * parts.linear) * parts.linear
+        if alike:
+            mixed += alike * np.exp(parts.distance * (-1.0 / kernel.length), dtype=np.float64)
+        return mixed
 
     def _scaled(self, features: Floats) -> Floats:
         features = self._with_levels(features)
@@ -174,11 +195,12 @@ class Surrogate:
         _, self.kernel, self.geometry = (convincing or [plain])[0]
         covariance = self.geometry.mix(self.geometry.own, self.kernel)
         covariance[np.diag_indices(len(covariance))] += self.kernel.noise
-        self._inverse = np.linalg.inv(covariance)
+        self._whitening = _triangular_inverse(np.linalg.cholesky(covariance))  # its square is the inverse of the covariance
         self._mean = float(self.values.mean())
         centred = self.values - self._mean
-        self._weights = self._inverse @ centred
-        self.variance = max(float(self._weights @ centred) / len(centred), 1e-12)
+        white = self._whitening @ centred
+        self._weights = self._whitening.T @ white
+        self.variance = max(float(white @ white) / len(centred), 1e-12)
 
     @property
     def noise(self) -> float:
@@ -187,20 +209,39 @@ class Surrogate:
 
     def predict(self, place: Place) -> tuple[Floats, Floats]:
         """Return the mean and the deviation, (m,) each, of the warped values of m other genomes."""
-        cross = self.geometry.mix(place.near, self.kernel)
-        left = self.geometry.mix(place.itself, self.kernel) - np.einsum("ij,ij->i", cross @ self._inverse, cross)
-        return self._mean + cross @ self._weights, np.sqrt(self.variance * np.maximum(left, 0))
+        mean, left = np.empty(len(place.rows)), self.geometry.mix(place.itself, self.kernel)
+
+        def fill(rows: slice) -> None:
+            cross = self.geometry.mix(place.near[rows], self.kernel)
+            mean[rows] = self._mean + cross @ self._weights
+            white = self._white(cross)
+            left[rows] -= np.einsum("ij,ij->i", white, white)
+
+        _for_slices(fill, len(mean))
+        return mean, np.sqrt(self.variance * np.maximum(left, 0))
 
     def covariance(self, place: Place) -> Floats:
         """Return the (m, m) covariance of the warped values of m other genomes."""
-        cross = self.geometry.mix(place.near, self.kernel)
+        white = self._white(self.geometry.mix(place.near, self.kernel))
         own = self.geometry.mix(self.geometry.parts(place.rows, place.rows), self.kernel)
-        covariance: Floats = self.variance * (own - cross @ self._inverse @ cross.T)
+        covariance: Floats = self.variance * (own - white @ white.T)
         return covariance
+
+    def _white(self, cross: Floats) -> Floats:
+        """Return (m, n) whitened covariances with the evaluated: their products are what these tell of the others.
+
+        The whitening matrix is triangular, and of each slice of it only what is not 0 is multiplied.
+        """
+        white = np.empty_like(cross)
+        count = cross.shape[1]
+        for start in range(0, count, WHITENED):
+            stop = min(start + WHITENED, count)
+            np.matmul(cross[:, :stop], self._whitening[start:stop, :stop].T, out=white[:, start:stop])
+        return white
 
     def left_out(self) -> Floats:
         """Return an (n,) array: for each evaluated genome what the others predict of it (ibid., equation 5.12)."""
-        left: Floats = self.values - self._weights / np.diag(self._inverse)
+        left: Floats = self.values - self._weights / (self._whitening**2).sum(axis=0)
         return left
 
     def _choose(self, geometry: Geometry) -> tuple[float, Kernel]:
@@ -265,10 +306,56 @@ def _evidence(spectrum: Floats, squares: Floats) -> float:
     return round(float(-0.5 * len(squares) * fit - 0.5 * np.log(spectrum).sum()), 6)
 
 
-def _l1(first: Floats, second: Floats) -> Floats:
-    from scipy.spatial.distance import cdist  # its import takes most of a second, which other strategies need not wait
+def _triangular_inverse(lower: Floats) -> Floats:
+    """Return the inverse of an (n, n) lower triangular matrix, by halves: a sixth of the work of any other one's."""
+    count = len(lower)
+    if count <= WHITENED:
+        return np.tril(np.linalg.inv(lower))
+    half = count // 2
+    inverse = np.zeros_like(lower)
+    inverse[:half, :half] = _triangular_inverse(lower[:half, :half])
+    inverse[half:, half:] = _triangular_inverse(lower[half:, half:])
+    inverse[half:, :half] = -inverse[half:, half:] @ (lower[half:, :half] @ inverse[:half, :half])
+    return inverse
 
-    if not first.shape[1]:
-        return np.zeros((len(first), len(second)))
-    distances: Floats = cdist(first, second, "cityblock")
+
+def _l1(first: Floats, second: Floats) -> Singles:
+    """Return the (m, k) L1 distances of (m, d) and (k, d) rows, in single precision, as twice as many fit in a cache.
+
+    As |a - b| = a + b - 2 min(a, b), summed up a column at a time. Each number is rounded by itself, in a fixed order:
+    the same bits on every processor, and exactly 0 between equal rows.
+    """
+    columns, others = (np.ascontiguousarray(rows.T, dtype=np.float32) for rows in (first, second))
+    sums, other_sums = _in_order(columns), _in_order(others)
+    distances = np.zeros((len(first), len(second)), dtype=np.float32)
+
+    def fill(rows: slice) -> None:
+        shared = distances[rows]
+        lesser = np.empty_like(shared)
+        for column, other in zip(columns[:, rows], others, strict=True):
+            np.minimum(column[:, None], other, out=lesser)
+            shared += lesser
+        shared *= -2
+        shared += sums[rows, None] + other_sums
+        np.maximum(shared, 0, out=shared)
+
+    _for_slices(fill, len(first), max(1, CACHED // max(len(second), 1)))
     return distances
+
+
+def _for_slices(work: Callable[[slice], None], count: int, size: int = ROWS) -> None:
+    """Call ``work`` for slices of ``size`` that cover ``count`` rows, on every core that this process may use."""
+    slices = [slice(start, start + size) for start in range(0, count, size)]
+    if len(slices) > 1:
+        with ThreadPoolExecutor(min(len(slices), CORES)) as pool:
+            list(pool.map(work, slices))
+    elif slices:
+        work(slices[0])
+
+
+def _in_order(columns: Singles) -> Singles:
+    """Return the sums, (m,), over (d, m) columns, one after the other."""
+    total = np.zeros(columns.shape[1], dtype=np.float32)
+    for column in columns:
+        total += column
+    return total
