@@ -25,6 +25,7 @@ from evodiff.errors import InvalidGenome
 # Keys become names of modules and of tensors in a safetensors file, where a dot separates levels.
 KEY_PATTERN = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 WIDENING = frozenset({ArchitectureComponent.CONV, ArchitectureComponent.RESIDUAL})
+_DOWNSAMPLE, _UPSAMPLE = ArchitectureComponent.DOWNSAMPLE, ArchitectureComponent.UPSAMPLE
 
 
 class Edge(NamedTuple):
@@ -97,7 +98,7 @@ def resolve(genome: ArchitectureGenome, shape: ImageShape) -> ResolvedGenome:
             arriving = sorted(incoming[index], key=itemgetter(0, 1))
             edges = tuple(_edge(edge, source, outputs, in_size) for source, _, edge in arriving)
         in_channels = out_channels = trunk_channels
-        if gene.component in WIDENING:
+        if "channels" in gene.settings:
             in_channels += sum(edge.channels for edge in edges if edge.merge == "concat")
             out_channels = int(gene.settings["channels"]) * width
         out_size = _out_size(gene, in_size, stem_size)
@@ -222,7 +223,7 @@ def _edge(edge: Connection, source: int, outputs: dict[int, tuple[int, int]], in
 
 
 def _out_size(gene: LayerGene, in_size: int, stem_size: int) -> int:
-    if gene.component is ArchitectureComponent.DOWNSAMPLE:
+    if gene.component is _DOWNSAMPLE:
         if in_size % 2 or in_size < 4:
             raise InvalidGenome(
                 "Cannot downsample",
@@ -232,7 +233,7 @@ def _out_size(gene: LayerGene, in_size: int, stem_size: int) -> int:
                 remedy="Remove this layer, or move it before another downsample.",
             )
         return in_size // 2
-    if gene.component is ArchitectureComponent.UPSAMPLE:
+    if gene.component is _UPSAMPLE:
         if in_size * 2 > stem_size:
             raise InvalidGenome(
                 "Cannot upsample",

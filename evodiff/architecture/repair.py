@@ -11,7 +11,6 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, cast
 
 from evodiff.architecture.genome import (
-    GENES,
     GLOBALS,
     MAX_LAYERS,
     STEM,
@@ -26,6 +25,8 @@ from evodiff.architecture.genome import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+_DOWNSAMPLE, _UPSAMPLE = ArchitectureComponent.DOWNSAMPLE, ArchitectureComponent.UPSAMPLE
 
 
 def repair(genome: ArchitectureGenome, shape: ImageShape) -> ArchitectureGenome:
@@ -66,12 +67,12 @@ def balanced(layers: Iterable[LayerGene], stem_size: int) -> list[LayerGene]:
     open_downsamples: list[int] = []
     size = stem_size
     for gene in layers:
-        if gene.component is ArchitectureComponent.DOWNSAMPLE:
+        if gene.component is _DOWNSAMPLE:
             if size % 2 or size < 4:
                 continue
             open_downsamples.append(len(kept))
             size //= 2
-        elif gene.component is ArchitectureComponent.UPSAMPLE:
+        elif gene.component is _UPSAMPLE:
             if not open_downsamples:
                 continue
             open_downsamples.pop()
@@ -87,9 +88,9 @@ def sizes(layers: Iterable[LayerGene], stem_size: int) -> list[int]:
     size = stem_size
     found = [size]
     for gene in layers:
-        if gene.component is ArchitectureComponent.DOWNSAMPLE:
+        if gene.component is _DOWNSAMPLE:
             size //= 2
-        elif gene.component is ArchitectureComponent.UPSAMPLE:
+        elif gene.component is _UPSAMPLE:
             size *= 2
         found.append(size)
     return found
@@ -112,7 +113,7 @@ def _distinct(layers: Iterable[LayerGene]) -> list[LayerGene]:
 
 
 def _modulated(layers: list[LayerGene]) -> list[LayerGene]:
-    able = [index for index, gene in enumerate(layers) if "modulation" in GENES[gene.component]]
+    able = [index for index, gene in enumerate(layers) if "modulation" in gene.settings]
     if any(layers[index].settings["modulation"] != "none" for index in able):
         return layers
     if able:

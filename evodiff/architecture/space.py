@@ -6,8 +6,6 @@ from dataclasses import asdict, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-
 from evodiff.architecture import cost
 from evodiff.architecture.crossover import crossover
 from evodiff.architecture.distance import distance
@@ -24,6 +22,8 @@ from evodiff.hardware.latency import predict_ms
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    import numpy as np
 
     from evodiff.hardware.calibration import Calibration
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from evodiff.hardware import operation as op
 
@@ -11,8 +10,7 @@ if TYPE_CHECKING:
     from evodiff.hardware.operation import Operation
 
 
-@dataclass(frozen=True)
-class PartCost:
+class PartCost(NamedTuple):
     """The cost of a part of a network.
 
     ``peak_elements`` is the largest number of elements that it holds at once beside its inputs; ``kept`` of them, its
@@ -50,7 +48,8 @@ class Tape:
         """Record one operation with the elements of its output, and those it holds only while it runs."""
         self.operations.append(operation)
         self.live += output
-        self.peak = max(self.peak, self.live + scratch)
+        if self.live + scratch > self.peak:
+            self.peak = self.live + scratch
 
     def free(self, elements: int) -> None:
         """Give back the memory of tensors that nothing refers to any more."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
     Singles = NDArray[np.float32]
+    Number = TypeVar("Number", np.float32, np.float64)
 
 # Shares of the linear, the squared and the exponential kernel; lengths of the last in medians of the distances.
 SHARES: Final = ((1.0, 0.0, 0.0), (0.6, 0.4, 0.0), (0.0, 0.0, 1.0), (0.4, 0.0, 0.6), (0.3, 0.3, 0.4))
@@ -85,7 +86,7 @@ class Place:
     def joined(cls, places: Sequence[Place]) -> Place:
         """Return one or more, one after the other."""
 
-        def stack(arrays: Iterable[Floats]) -> Floats:
+        def stack(arrays: Iterable[NDArray[Number]]) -> NDArray[Number]:
             return np.concatenate(list(arrays))
 
         near = Parts(stack(item.near.linear for item in places), stack(item.near.distance for item in places))
@@ -195,7 +196,8 @@ class Surrogate:
         _, self.kernel, self.geometry = (convincing or [plain])[0]
         covariance = self.geometry.mix(self.geometry.own, self.kernel)
         covariance[np.diag_indices(len(covariance))] += self.kernel.noise
-        self._whitening = _triangular_inverse(np.linalg.cholesky(covariance))  # its square is the inverse of the covariance
+        # Its square is the inverse of the covariance.
+        self._whitening = _triangular_inverse(np.linalg.cholesky(covariance))
         self._mean = float(self.values.mean())
         centred = self.values - self._mean
         white = self._whitening @ centred
@@ -306,7 +308,7 @@ def _evidence(spectrum: Floats, squares: Floats) -> float:
     return round(float(-0.5 * len(squares) * fit - 0.5 * np.log(spectrum).sum()), 6)
 
 
-def _triangular_inverse(lower: Floats) -> Floats:
+def _triangular_inverse(lower: NDArray[Any]) -> Floats:
     """Return the inverse of an (n, n) lower triangular matrix, by halves: a sixth of the work of any other one's."""
     count = len(lower)
     if count <= WHITENED:

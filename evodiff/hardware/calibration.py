@@ -109,7 +109,7 @@ class Calibration:
             "torch_version": self.torch_version,
             "threads": self.threads,
             "timings": [
-                {"operation": asdict(item.operation), "milliseconds": item.milliseconds} for item in self.timings
+                {"operation": item.operation._asdict(), "milliseconds": item.milliseconds} for item in self.timings
             ],
             "profile": asdict(self.profile) if self.profile else None,
         }

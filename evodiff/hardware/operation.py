@@ -25,9 +25,8 @@ kind            variants                what it is
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 FLOAT_BYTES: Final = 4
 
@@ -46,8 +45,7 @@ KINDS: Final[dict[str, tuple[str, ...]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
+class Operation(NamedTuple):
     """One operation with its shapes, its arithmetic and the memory it must move.
 
     ``channels_last`` is the memory format of the input, or of the stem's output; row-major if not.
