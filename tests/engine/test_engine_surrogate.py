@@ -8,6 +8,7 @@ import json
 import moocore
 import numpy as np
 import pytest
+from scipy.spatial.distance import cdist
 from scipy.stats import kendalltau
 from toy_space import DigitSpace, close, error, evolution, tree
 
@@ -54,6 +55,25 @@ def test_the_surrogate_is_the_gaussian_process_of_the_textbook():
     assert np.allclose(deviation, np.sqrt(np.diag(covariance)))
     some = np.array([4, 1])
     assert np.allclose(model.covariance(place[some]), covariance[np.ix_(some, some)])
+
+
+def test_distances_are_scipys_whatever_slices_they_are_made_in():
+    rows = RNG(5).normal(size=(2000, 12)).round(2)
+    geometry = Geometry(rows[:300])
+    whole = geometry.place(rows)
+    expected = cdist(whole.rows, whole.rows[:300], "cityblock")
+    found = whole.near.distance.astype(float)
+    unit = expected.mean() / found.mean()
+    assert np.allclose(found * unit, expected, rtol=1e-4, atol=1e-4)
+    assert (np.diag(found[:300]) == 0).all()
+    parts = [geometry.place(rows[start : start + 7]) for start in range(0, 2000, 7)]
+    assert (np.concatenate([part.near.distance for part in parts]) == whole.near.distance).all()
+
+    model = Surrogate([geometry], rows[:300] @ RNG(6).normal(size=12))
+    mean, deviation = model.predict(whole)
+    alone = [model.predict(part) for part in parts]
+    assert np.allclose(mean, np.concatenate([part[0] for part in alone]))
+    assert np.allclose(deviation, np.concatenate([part[1] for part in alone]), atol=1e-6)
 
 
 def test_what_is_left_out_is_predicted_by_the_others():
