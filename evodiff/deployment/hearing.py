@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import sqlite3
 from typing import TYPE_CHECKING, Any, Final
 
 from evodiff.deployment.feedback_routes import add_feedback_routes
@@ -108,7 +107,7 @@ class Hearing:
         try:
             for record in self._production.records():
                 await asyncio.to_thread(self._store.record_production, *record)
-        except (EvodiffError, sqlite3.Error):
+        except EvodiffError:
             _LOG.exception("What versions cost could not be stored")
 
     def _champion(self) -> str | None:

@@ -57,6 +57,7 @@ _MEANINGS: Final = {
     415: "The body is not JSON.",
     422: "The body is no choice.",
     429: "This address has had its votes of the day.",
+    503: "Votes cannot be kept now.",
 }
 _ASSETS: Final = {
     "/rate": ("rate.html", "text/html; charset=utf-8"),
@@ -117,9 +118,9 @@ def add_rate_page(
         _add_asset(app, path, files("evodiff.deployment").joinpath("assets", name).read_bytes(), kind)
     page = _Page(store, signer, rater_signer, galleries, champion, clock, rng or random.SystemRandom())
     picture = "/rate/picture/{comparison}/{side}.png"
-    app.post("/rate/next", response_model=Shown, responses=_described(404))(page.show)
-    app.get(picture, response_class=Response, responses=_described(403, 404))(page.picture)
-    answers = _described(401, 403, 409, 413, 415, 422, 429)
+    app.post("/rate/next", response_model=Shown, responses=_described(404, 503))(page.show)
+    app.get(picture, response_class=Response, responses=_described(403, 404, 503))(page.picture)
+    answers = _described(401, 403, 409, 413, 415, 422, 429, 503)
     body = dict(body_schema(Choice))
     app.post("/rate/vote", status_code=201, response_model=Kept, openapi_extra=body, responses=answers)(page.vote)
 
