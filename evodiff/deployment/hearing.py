@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from evodiff.deployment.feedback_routes import add_feedback_routes
 from evodiff.deployment.gallery import write_gallery
+from evodiff.deployment.observation import Arm
 from evodiff.deployment.production import ProductionRecorder
 from evodiff.deployment.rate_page import add_rate_page
 from evodiff.deployment.release_state import version_name
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from evodiff.deployment.feedback_store import FeedbackStore
     from evodiff.deployment.fleet import Fleet
     from evodiff.deployment.observation import RatingObservation
+    from evodiff.deployment.quality_advice import QualityObservation
     from evodiff.deployment.release_state import DecisionRecord, ReleaseState
     from evodiff.deployment.rollout import RolloutController
     from evodiff.deployment.served_version import ServedVersion
@@ -61,7 +63,7 @@ class Hearing:
         self._tell = tell
         self._fleet, self._controller, self._metrics = fleet, controller, metrics
         self._store, self._galleries = store, galleries
-        self._production = ProductionRecorder("cpu", processor_name())
+        self._production = ProductionRecorder("cpu", processor_name(), store.production())
         self._revision = controller.state.revision
         fleet.observers.append(self._production.observe)
         fleet.passed.append(self._keep_gallery)
@@ -84,6 +86,17 @@ class Hearing:
         """Take in a rating that was kept."""
         self._metrics.observe_rating(rating)
         self._controller.observe(rating)
+
+    def hear_quality(self, found: Mapping[Arm, QualityObservation]) -> None:
+        """Take in the online KID of the arms that have one."""
+        for arm in Arm:
+            seen = found.get(arm)
+            if seen is None:
+                self._metrics.forget_online_kid(arm)
+                continue
+            self._metrics.set_online_kid(arm, seen.kid, seen.images)
+            self._controller.observe(seen)
+            self._production.observe_kid(seen.version, seen.at, seen.kid, seen.standard_error, seen.images)
 
     def hear_release(self, state: ReleaseState) -> None:
         """Take in what was decided since the last time."""

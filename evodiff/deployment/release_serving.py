@@ -15,6 +15,7 @@ from evodiff.deployment.assignment import arm_of
 from evodiff.deployment.feedback_store import FeedbackStore
 from evodiff.deployment.fleet import Fleet
 from evodiff.deployment.hearing import Hearing
+from evodiff.deployment.online_kid import OnlineKid
 from evodiff.deployment.release_file import ReleaseFile
 from evodiff.deployment.release_routes import add_release_routes
 from evodiff.deployment.rollout import RolloutController
@@ -78,6 +79,8 @@ async def _serve(
         )
         metrics.set_latency_limit(rollouts.p99_seconds or 0.0)
         hearing = Hearing(fleet, controller, metrics, store, settings.galleries.expanduser(), tell)
+        online_kid = OnlineKid(fleet, settings)
+        online_kid.told.append(hearing.hear_quality)
         app = create_app(
             fleet,
             tokens=tokens,
@@ -85,7 +88,7 @@ async def _serve(
             settings=settings,
             metrics=metrics,
             groups=[
-                lambda app: add_release_routes(app, controller, tokens),
+                lambda app: add_release_routes(app, controller, tokens, quality=online_kid.view),
                 lambda app: hearing.add_routes(app, tokens, signer),
             ],
         )
@@ -94,6 +97,7 @@ async def _serve(
         going_on = [
             asyncio.create_task(controller.run(), name="rollouts"),
             asyncio.create_task(hearing.keep_production(), name="production"),
+            asyncio.create_task(online_kid.run(), name="online KID"),
         ]
         await run_app(app, listening, settings)
         await hearing.store_production()

@@ -160,6 +160,11 @@ class Metrics:
         self._kid.labels(arm).set(kid)
         self._kid_images.labels(arm).set(images)
 
+    def forget_online_kid(self, arm: Arm) -> None:
+        """Export no KID of what an arm served: none is known."""
+        for gauge in (self._kid, self._kid_images):
+            gauge.remove_by_labels({"arm": arm})
+
     def set_smoke_test_kid(self, arm: Arm, kid: float) -> None:
         """Say how far the images of a version were from the data when it was tested."""
         self._smoke_kid.labels(arm).set(kid)

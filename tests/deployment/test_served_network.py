@@ -43,7 +43,7 @@ def test_the_images_of_a_request_are_those_of_its_seeds_whatever_shares_its_batc
     while batch := batcher.next_batch():
         compute(network, batch)
     for job in jobs:
-        labels = [index % 10 if job.label is None else job.label for index in range(job.count)]
+        labels = [(job.seed + index) % 10 if job.label is None else job.label for index in range(job.count)]
         expected = network.sample(range(job.seed, job.seed + job.count), labels, steps=4, guidance=1.0)
         torch.testing.assert_close(torch.stack(job.images), expected, rtol=0, atol=LARGEST_DIFFERENCE)
         assert 0 < job.last_seconds <= job.compute_seconds
