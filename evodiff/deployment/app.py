@@ -15,10 +15,10 @@ from evodiff.deployment.feedback_store import StoreUnavailable
 from evodiff.deployment.generate_route import add_generate_route
 from evodiff.deployment.generation import DeadlineExceeded, GenerationFailed, NotServing, RequestRefused
 from evodiff.deployment.limits import Limits
+from evodiff.deployment.metrics import CONTENT_TYPE, Metrics
 from evodiff.deployment.observation import Arm
 from evodiff.deployment.openapi_page import add_openapi_page
 from evodiff.errors import EvodiffError
-from evodiff.monitoring.metrics import CONTENT_TYPE, Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

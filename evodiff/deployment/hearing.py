@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from evodiff.deployment.feedback_store import FeedbackStore
     from evodiff.deployment.fleet import Fleet
+    from evodiff.deployment.metrics import Metrics
     from evodiff.deployment.observation import RatingObservation
     from evodiff.deployment.quality_advice import QualityObservation
     from evodiff.deployment.release_state import DecisionRecord, ReleaseState
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from evodiff.deployment.served_version import ServedVersion
     from evodiff.deployment.signing import Signer
     from evodiff.deployment.tokens import Tokens
-    from evodiff.monitoring.metrics import Metrics
 
 PICTURES: Final = 64  # of a gallery
 STORE_SECONDS: Final = 15.0

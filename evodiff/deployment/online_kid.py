@@ -67,7 +67,8 @@ class OnlineKid:
     bounded by :data:`WAITING_BYTES` and, for each version, :data:`SAMPLE_BYTES`.
 
     Attributes:
-        told: called every second with what is known of the arms; an arm without a value is not there.
+        told: called every second, and at once when there is news, with what is known of the arms; an arm without a
+            value is not there.
     """
 
     def __init__(self, fleet: Fleet, settings: ServingSettings) -> None:
@@ -114,9 +115,7 @@ class OnlineKid:
             self._watched = {version: self._watched.get(version) or self._fresh(version) for version in versions}
             waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
             await asyncio.to_thread(self._take, waiting)
-        found = self._observations()
-        for tell in self.told:
-            tell(found)
+        self._tell()
 
     async def judge(self) -> None:
         """Have every sample judged that has grown enough since it was judged last."""
@@ -129,6 +128,7 @@ class OnlineKid:
                 watched.judged = await self._judged(version, images)
                 if full:
                     watched.sample = self._fresh(version).sample
+                self._tell()
 
     def view(self) -> dict[str, Any]:
         """Return for people what is known, and of how many images; ``off`` says why there is nothing."""
@@ -143,6 +143,11 @@ class OnlineKid:
         watched = self._watched.get(version) or self._fresh(version)
         judged = {} if watched.judged is None else vars(watched.judged)
         return {**judged, "sampled": len(watched.sample), "missing_labels": watched.sample.missing}
+
+    def _tell(self) -> None:
+        found = self._observations()
+        for tell in self.told:
+            tell(found)
 
     def _observations(self) -> dict[Arm, QualityObservation]:
         found = {}

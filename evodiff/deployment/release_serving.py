@@ -15,6 +15,7 @@ from evodiff.deployment.assignment import arm_of
 from evodiff.deployment.feedback_store import FeedbackStore
 from evodiff.deployment.fleet import Fleet
 from evodiff.deployment.hearing import Hearing
+from evodiff.deployment.metrics import Metrics
 from evodiff.deployment.online_kid import OnlineKid
 from evodiff.deployment.release_file import ReleaseFile
 from evodiff.deployment.release_routes import add_release_routes
@@ -23,7 +24,6 @@ from evodiff.deployment.serving import bind, run_app
 from evodiff.deployment.signing import Signer
 from evodiff.deployment.tokens import Tokens
 from evodiff.errors import EvodiffError
-from evodiff.monitoring.metrics import Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
-from pydantic_settings import SettingsError as SourceError
 
-from evodiff.errors import SettingsError
+from evodiff.settings import settings_errors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -85,16 +84,5 @@ def load_serving_settings(given: Mapping[str, Any]) -> ServingSettings:
     Raises:
         SettingsError: a value is not allowed, wherever it comes from.
     """
-    try:
+    with settings_errors(PREFIX, f"the option or the {PREFIX}* variable"):
         return ServingSettings(**given)
-    except SourceError as error:
-        raise SettingsError(
-            f"{PREFIX}* variables cannot be read: {error}".replace("\n", " "),
-            remedy="Write lists as JSON in variables.",
-        ) from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise SettingsError(
-            f"Setting {'.'.join(map(str, first['loc']))}: {first['msg']}, found {first['input']!r}.",
-            remedy=f"Correct the option or the {PREFIX}* variable.",
-        ) from error

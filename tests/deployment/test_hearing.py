@@ -15,10 +15,10 @@ from prometheus_client import CollectorRegistry
 from evodiff.deployment.feedback_store import FeedbackStore
 from evodiff.deployment.gallery import gallery_of
 from evodiff.deployment.hearing import PICTURES, Hearing
+from evodiff.deployment.metrics import Metrics
 from evodiff.deployment.observation import Arm, Outcome, RatingObservation, RequestObservation, WorkerObservation
 from evodiff.deployment.release_state import ReleaseState, decide
 from evodiff.deployment.smoke_report import Gallery
-from evodiff.monitoring.metrics import Metrics
 
 ENTRY = {"run": "digits", "candidate": "feed", "generation": 1}
 

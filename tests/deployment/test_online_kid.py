@@ -87,7 +87,6 @@ def test_a_canary_that_draws_noise_is_advised_against_from_512_images_on(
     def advice() -> str:
         asyncio.run(online.sample())
         asyncio.run(online.judge())
-        asyncio.run(online.sample())
         for seen in heard[-1].values():
             analysis.observe(seen)
         return str(analysis.decide(0.0).evidence["kid"]["advice"])

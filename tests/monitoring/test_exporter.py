@@ -17,9 +17,9 @@ import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from evodiff.deployment.metrics import Metrics
 from evodiff.deployment.observation import Arm, Outcome, RequestObservation, WorkerObservation
 from evodiff.monitoring.exporter import CACHE_SECONDS, RunsCollector, serve_metrics
-from evodiff.monitoring.metrics import Metrics
 from evodiff.monitoring.watch import write_heartbeat
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -171,13 +171,14 @@ def test_every_recorded_series_that_is_used_is_recorded() -> None:
 
 def test_names_have_base_units_and_counters_end_in_total(tmp_path: Path) -> None:
     metrics = Metrics()
+    metrics.count_decision("promote")
     metrics.registry.register(RunsCollector(tmp_path))
     for family in text_string_to_metric_families(metrics.render().decode()):
         assert family.name.startswith("evodiff_")
         assert not re.search(r"_(ms|milliseconds|kb|mb|percent)(_|$)", family.name)
         assert family.documentation
         assert set().union(*(sample.labels for sample in family.samples)) <= {
-            *("arm", "outcome", "batch", "role", "verdict", "experiment", "version", "python", "le"),
+            *("arm", "outcome", "batch", "role", "action", "experiment", "version", "python", "le"),
         }
 
 
