@@ -82,9 +82,11 @@ def test_what_mlflow_has_not_heard_of_is_counted(tmp_path: Path) -> None:
     path = run_folder(tmp_path, "digits")
     assert scraped(tmp_path)["evodiff_outbox_notes", "digits"] == 0
     (path / "outbox").mkdir()
-    for name in ("track.json", "register-0001.json", "lock"):
-        (path / "outbox" / name).write_text("{}")
-    assert scraped(tmp_path)["evodiff_outbox_notes", "digits"] == 2
+    for name, content in (("track.json", "{}"), ("register-0001.json", "[]"), ("lock", ""), ("damaged.json", "{")):
+        (path / "outbox" / name).write_text(content)
+    assert scraped(tmp_path)["evodiff_outbox_notes", "digits"] == 3
+    (path / "outbox" / "register-0000.json").write_text('{"on_purpose": true}')
+    assert scraped(tmp_path)["evodiff_outbox_notes", "digits"] == 3
 
 
 @pytest.mark.parametrize("damage", ["", "[]", '{"hypervolume": "much"}', "\x00\xff", '{"hypervolume": null}'])
