@@ -18,6 +18,7 @@ from evodiff.deployment import online_kid
 from evodiff.deployment.analysis import RolloutAnalysis
 from evodiff.deployment.generation import Generated, GenerationRequest, Routing
 from evodiff.deployment.observation import Arm
+from evodiff.deployment.offline_kid import offline_kid
 from evodiff.deployment.online_kid import OnlineKid
 from evodiff.deployment.quality_advice import LEAST_IMAGES, QualityObservation
 from evodiff.deployment.settings import ServingSettings
@@ -58,6 +59,12 @@ class Arms:
             )
 
 
+async def judged_here(module: str, request: Mapping[str, Any], *, seconds: float, given: bytes) -> Any:
+    """Judge by the real feature net and reference, without a process of its own."""
+    assert module == "evodiff.deployment.offline_kid"
+    return offline_kid(Path(request["run_folder"]), np.frombuffer(given, np.uint8).reshape(request["shape"]))
+
+
 def watch(arms: Arms, **settings: Any) -> OnlineKid:
     return OnlineKid(arms, ServingSettings(**settings))  # type: ignore[arg-type]
 
@@ -77,8 +84,9 @@ def real(finished_run: Path) -> NDArray[np.uint8]:
 
 @pytest.mark.e2e
 def test_a_canary_that_draws_noise_is_advised_against_from_512_images_on(
-    finished_run: Path, real: NDArray[np.uint8]
+    finished_run: Path, real: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(online_kid, "run_module", judged_here)
     arms = Arms(stable=Version("good", finished_run), canary=Version("bad", finished_run))
     online, heard = watch(arms), list[Mapping[Arm, QualityObservation]]()
     online.told.append(heard.append)
