@@ -58,6 +58,7 @@ class _Judged:
 class _Watched:
     sample: ImageSample
     judged: _Judged | None = None
+    trouble: str | None = None
 
 
 class OnlineKid:
@@ -73,7 +74,6 @@ class OnlineKid:
 
     def __init__(self, fleet: Fleet, settings: ServingSettings) -> None:
         self.told: list[Callable[[Mapping[Arm, QualityObservation]], None]] = []
-        self.trouble: str | None = None
         self._fleet, self._settings = fleet, settings
         self._key = secrets.token_bytes(16)
         self._usual = GenerationRequest()
@@ -81,6 +81,7 @@ class OnlineKid:
         self._waiting: list[tuple[ServedVersion, GenerationRequest, Generated]] = []
         self._waiting_bytes = 0
         self._sampling = asyncio.Lock()
+        self._trouble: str | None = None
         if settings.kid_seconds:
             fleet.answered.append(self.hear)
 
@@ -104,7 +105,7 @@ class OnlineKid:
             try:
                 await work()
             except Exception as error:  # whatever goes wrong here, images are served all the same
-                self._log(error)
+                self._trouble = _logged(error, self._trouble)
 
     async def sample(self) -> None:
         """Sample the answers that wait, and tell what is known."""
@@ -120,29 +121,38 @@ class OnlineKid:
     async def judge(self) -> None:
         """Have every sample judged that has grown enough since it was judged last."""
         for version, watched in list(self._watched.items()):
-            sample, before = watched.sample, watched.judged
-            full, least = sample.full, LEAST_JUDGED if before is None else before.images + 1
-            if full or len(sample) >= least:
-                async with self._sampling:
-                    images = await asyncio.to_thread(sample.balanced)
-                watched.judged = await self._judged(version, images)
-                if full:
-                    watched.sample = self._fresh(version).sample
+            before = watched.judged
+            least = LEAST_JUDGED if before is None else before.images + 1
+            if watched.sample.full or len(watched.sample) >= least:
+                try:
+                    await self._judge(version, watched)
+                except Exception as error:  # the other version is judged all the same
+                    watched.trouble = _logged(error, watched.trouble)
                 self._tell()
+
+    async def _judge(self, version: ServedVersion, watched: _Watched) -> None:
+        full = watched.sample.full
+        async with self._sampling:
+            images = await asyncio.to_thread(watched.sample.balanced)
+        watched.judged = await self._judged(version, images)
+        watched.trouble = None
+        if full:
+            watched.sample = self._fresh(version).sample
 
     def view(self) -> dict[str, Any]:
         """Return for people what is known, and of how many images; ``off`` says why there is nothing."""
         if not self._settings.kid_seconds:
             return {"off": "EVODIFF_SERVE_KID_SECONDS is 0"}
         arms = {str(arm): self._seen(version) for arm in Arm if (version := self._fleet.version(arm)) is not None}
-        return {"steps": self._usual.steps, "arms": arms, "trouble": self.trouble}
+        return {"steps": self._usual.steps, "arms": arms, "trouble": self._trouble}
 
     def _seen(self, version: ServedVersion) -> dict[str, Any]:
         if version.report.kid is None:
             return {"off": _NO_REFERENCE}
         watched = self._watched.get(version) or self._fresh(version)
         judged = {} if watched.judged is None else vars(watched.judged)
-        return {**judged, "sampled": len(watched.sample), "missing_labels": watched.sample.missing}
+        known = {**judged, "sampled": len(watched.sample), "missing_labels": watched.sample.missing}
+        return known if watched.trouble is None else {**known, "trouble": watched.trouble}
 
     def _tell(self) -> None:
         found = self._observations()
@@ -195,10 +205,11 @@ class OnlineKid:
         )
         if found is None:
             raise EvodiffError(f"{version.version} has {_NO_REFERENCE} any more.", remedy="Bring the run back.")
-        self.trouble = None
         return _Judged(found[0], found[1], len(images), at)
 
-    def _log(self, error: Exception) -> None:
-        if str(error) != self.trouble:
-            _LOG.error("Online KID is not known now", exc_info=error)
-        self.trouble = str(error)
+
+def _logged(error: Exception, before: str | None) -> str:
+    """Log an error unless it is the one before; return what it says."""
+    if str(error) != before:
+        _LOG.error("Online KID is not known now", exc_info=error)
+    return str(error)

@@ -155,6 +155,23 @@ def test_without_a_reference_it_is_off_and_says_so(tmp_path: Path) -> None:
     asyncio.run(off.run())
 
 
+@pytest.mark.e2e
+def test_a_version_without_its_run_keeps_the_other_from_nothing(
+    finished_run: Path, real: NDArray[np.uint8], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(online_kid, "run_module", judged_here)
+    arms = Arms(stable=Version("gone", tmp_path / "no-run"), canary=Version("good", finished_run))
+    online = watch(arms)
+    for arm in Arm:
+        arms.answer(arm, real[:100])
+    asyncio.run(online.sample())
+    asyncio.run(online.judge())
+    shown = online.view()["arms"]
+    assert "no reference" in shown["stable"]["trouble"]
+    assert "kid" not in shown["stable"]
+    assert shown["canary"]["images"] == 100
+
+
 def test_what_goes_wrong_is_logged_once_and_sampling_goes_on(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,7 +194,9 @@ def test_what_goes_wrong_is_logged_once_and_sampling_goes_on(
             while online.view()["arms"]["stable"]["sampled"] < 80:
                 await asyncio.sleep(0.01)
         assert not going.done()
-        assert "offline_kid ended with 1" in str(online.view()["trouble"])
+        shown = online.view()
+        assert "offline_kid ended with 1" in shown["arms"]["stable"]["trouble"]
+        assert shown["trouble"] is None
         going.cancel()
         await asyncio.gather(going, return_exceptions=True)
 
