@@ -18,7 +18,7 @@ from evodiff.deployment.hearing import Hearing
 from evodiff.deployment.release_file import ReleaseFile
 from evodiff.deployment.release_routes import add_release_routes
 from evodiff.deployment.rollout import RolloutController
-from evodiff.deployment.serving import bind, run_app
+from evodiff.deployment.serving import bind, listen, run_app
 from evodiff.deployment.signing import Signer
 from evodiff.deployment.tokens import Tokens
 from evodiff.errors import EvodiffError
@@ -89,8 +89,7 @@ async def _serve(
                 lambda app: hearing.add_routes(app, tokens, signer),
             ],
         )
-        host, port = listening.getsockname()[:2]
-        tell(f"Serving on http://{f'[{host}]' if ':' in host else host}:{port} (tokens: {settings.secrets_dir})")
+        listen(listening, settings, tell)
         going_on = [
             asyncio.create_task(controller.run(), name="rollouts"),
             asyncio.create_task(hearing.keep_production(), name="production"),

@@ -76,8 +76,7 @@ async def _serve(
                 report = await fleet.load(entry, arm)
                 tell(f"{arm}: {report.version}, {report.peak_rss_bytes / 1e6:.0f} MB, {report.seconds:.1f} s to load")
         fleet.route("command-line" if canary is not None else "", weight if canary is not None else 0.0)
-        host, port = listening.getsockname()[:2]
-        tell(f"Serving on http://{f'[{host}]' if ':' in host else host}:{port} (tokens: {settings.secrets_dir})")
+        listen(listening, settings, tell)
         await run_app(create_app(fleet, tokens=tokens, signer=signer, settings=settings), listening, settings)
     finally:
         listening.close()
@@ -85,7 +84,7 @@ async def _serve(
 
 
 def bind(settings: ServingSettings) -> socket.socket:
-    """Return a socket that listens where the settings say.
+    """Return a socket that has the address in the settings; :func:`listen` opens it to clients.
 
     Raises:
         EvodiffError: the address is taken, or none of this machine.
@@ -101,6 +100,13 @@ def bind(settings: ServingSettings) -> socket.socket:
             f"Nothing can listen on {settings.host}:{settings.port}: {error.strerror}.", remedy="Give another --port."
         ) from error
     return listening
+
+
+def listen(listening: socket.socket, settings: ServingSettings, tell: Callable[[str], None]) -> None:
+    """Let clients connect, and tell where; they wait until :func:`run_app` answers."""
+    listening.listen(settings.max_connections)
+    host, port = listening.getsockname()[:2]
+    tell(f"Serving on http://{f'[{host}]' if ':' in host else host}:{port} (tokens: {settings.secrets_dir})")
 
 
 async def run_app(app: FastAPI, listening: socket.socket, settings: ServingSettings) -> None:
