@@ -94,7 +94,12 @@ async def _serve(
             asyncio.create_task(controller.run(), name="rollouts"),
             asyncio.create_task(hearing.keep_production(), name="production"),
         ]
-        await run_app(app, listening, settings)
+
+        def end() -> None:
+            for task in going_on:  # what happens from now on says nothing about a version: others are being ended too
+                task.cancel()
+
+        await run_app(app, listening, settings, ending=end)
         await hearing.store_production()
     finally:
         for task in going_on:

@@ -109,8 +109,14 @@ def listen(listening: socket.socket, settings: ServingSettings, tell: Callable[[
     tell(f"Serving on http://{f'[{host}]' if ':' in host else host}:{port} (tokens: {settings.secrets_dir})")
 
 
-async def run_app(app: FastAPI, listening: socket.socket, settings: ServingSettings) -> None:
-    """Answer requests on a socket until SIGINT or SIGTERM."""
+async def run_app(
+    app: FastAPI,
+    listening: socket.socket,
+    settings: ServingSettings,
+    *,
+    ending: Callable[[], None] = lambda: None,
+) -> None:
+    """Answer requests on a socket until SIGINT or SIGTERM, of which ``ending`` hears before the last are answered."""
     config = uvicorn.Config(
         app,
         http=bounded_protocol(settings),
@@ -123,7 +129,7 @@ async def run_app(app: FastAPI, listening: socket.socket, settings: ServingSetti
         limit_concurrency=settings.max_connections,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    server = _Server(config)
+    server = _Server(config, ending)
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, server.end)
     await server.serve(sockets=[listening])
@@ -132,6 +138,10 @@ async def run_app(app: FastAPI, listening: socket.socket, settings: ServingSetti
 class _Server(uvicorn.Server):
     """A server that leaves signals to its caller: uvicorn's raises them again, before workers could be ended."""
 
+    def __init__(self, config: uvicorn.Config, ending: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ending = ending
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Capture none."""
@@ -139,4 +149,5 @@ class _Server(uvicorn.Server):
 
     def end(self) -> None:
         """Answer what has come, and nothing more."""
+        self._ending()
         self.should_exit = True

@@ -112,3 +112,18 @@ def test_a_rollout_outlives_its_router_and_ends_with_its_worker(tmp_path: Path) 
         assert refused.returncode == 2
         assert "nothing to roll back" in refused.stderr
     assert read_release(router.file)["champion"]["run"] == "first"
+
+
+@pytest.mark.slow
+def test_a_group_that_is_asked_to_end_leaves_the_release_as_it_was(tmp_path: Path) -> None:
+    router = ReleasedRouter(tmp_path / "router")
+    router.request(write_model(tmp_path / "first", seed=1))
+    with router:
+        router.wait(lambda release: "stable" in release["loaded"], "the first champion")
+        router.request(write_model(tmp_path / "second", seed=2))
+        router.wait(running, "the rollout")
+        before = read_release(router.file)
+        for worker in router.workers():  # they get it first, as from systemd
+            worker.terminate()
+        assert router.end() == 0
+    assert read_release(router.file) == before
