@@ -218,7 +218,9 @@ async def memory_over(router: RouterProcess, client: LightClient, count: int) ->
                 seen.take(answer)
         found.append([process.memory_info().rss / 1e6 for process in processes_of(router)])
     rows = ", ".join(f"{before:.0f} to {after:.0f}" for before, after in zip(*found, strict=True))
-    return f"memory from the {count // 10}th to the {count}th request (router, workers), MB: {rows}; {dict(seen.statuses)}"
+    return (
+        f"memory from the {count // 10}th to the {count}th request (router, workers), MB: {rows}; {dict(seen.statuses)}"
+    )
 
 
 async def exchanges(models: list[Path], folder: Path, count: int) -> str:

@@ -121,18 +121,21 @@ class ModelWorker:
         from evodiff.deployment.answers import answer, compute
 
         assert self._network is not None
-        jobs = {job.id: job for job, _ in batch}
+        jobs, answered = {job.id: job for job, _ in batch}, set[str]()
         try:
             compute(self._network, batch)
-            frames = [answer(job) for job in jobs.values() if len(job.images) == job.count]
+            for job in jobs.values():
+                if len(job.images) == job.count:
+                    self._send(answer(job))  # at once: the next one is encoded while this one is on its way
+                    answered.add(job.id)
         except Exception as error:  # a fault of this version: told, and the worker goes on
+            failed = [identifier for identifier in jobs if identifier not in answered]
             with self._waiting:
-                for identifier in jobs:
+                for identifier in failed:
                     self._batcher.remove(identifier)
             detail = f"{type(error).__name__}: {error}"[:300]
-            frames = [Frame({"kind": "done", "id": name, "status": "failed", "detail": detail}) for name in jobs]
-        for frame in frames:
-            self._send(frame)
+            for identifier in failed:
+                self._send(Frame({"kind": "done", "id": identifier, "status": "failed", "detail": detail}))
 
     def _send(self, frame: Frame) -> None:
         with self._writing:
