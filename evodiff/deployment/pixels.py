@@ -14,7 +14,7 @@ BLANK_RANGE = 1 / 255  # of pixels in [0, 1]: less than one step of 8 bits betwe
 
 def finite(images: NDArray[np.float32]) -> list[bool]:
     """Tell of each image whether all its pixels are finite."""
-    return [bool(value) for value in np.isfinite(images).reshape(len(images), -1).all(axis=1)]
+    return [bool(np.isfinite(image).all()) for image in images]
 
 
 def blank(images: NDArray[np.float32]) -> list[bool]:
