@@ -137,5 +137,6 @@ def _check(report: SmokeReport, request: GenerationRequest) -> None:
 def late(request: GenerationRequest) -> DeadlineExceeded:
     """Return the error of a request whose time has run out."""
     return DeadlineExceeded(
-        f"No answer in {request.seconds:g} s.", remedy="Ask for less at once, or give a longer deadline."
+        f"No answer in the {request.seconds:.3g} s that were left.",
+        remedy="Ask for less at once, or give a longer deadline.",
     )

@@ -15,6 +15,7 @@ from evodiff.deployment.clients import client_key
 from evodiff.deployment.fleet import Fleet
 from evodiff.deployment.generation import GenerationRequest, RequestRefused
 from evodiff.deployment.json_body import body_schema, read_json
+from evodiff.deployment.slow_clients import waited
 from evodiff.deployment.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def add_generate_route(
             label=wanted.label,
             guidance=wanted.guidance,
             png=png,
-            seconds=seconds,
+            seconds=max(0.0, seconds - waited(request.scope)),
             impatient=seconds < usual,
         )
         key = client_key(request, signer)
