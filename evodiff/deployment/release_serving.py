@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ReleaseService:
-    """A router that serves what the release ``file`` says, rolls out what waits there, and keeps ``votes`` in a file."""
+    """A router that serves what the release ``file`` says and rolls out what waits there; ``votes`` are in a file."""
 
     settings: ServingSettings
     rollouts: RolloutSettings
