@@ -266,6 +266,8 @@ def try_restarts(folder, rounds, rng, fleet):
                 if read_release(router.file)["pending"] is None:
                     number += 1
                     router.request(number)
+                if fleet == "real" and rng.random() < 0.7:  # their loading takes longest: strike at the other steps too
+                    router.wait(lambda release: (release["rollout"] or {}).get("phase") == "running")
                 time.sleep(rng.uniform(0, 3 * POLL_SECONDS))
                 router.kill()
                 found.append(check_restart(router))
