@@ -49,14 +49,16 @@ class Attempt:
         _check(self._version.report, self._request)
         admission, request = self._version.admission, self._request
         try:
-            admission.enter(self._client, request.count, request.work, self._seconds)
+            expected = admission.enter(self._client, request.count, request.work, self._seconds)
         except QueueFull:
             self.observe(Outcome.REFUSED)
             raise
         try:
             async with asyncio.timeout(self._seconds):
                 frame = await self._version.handle.generate(self.id, self._header())
+            admission.learn_wait(expected, time.monotonic() - self._started)
         except TimeoutError as error:
+            admission.learn_wait(expected, time.monotonic() - self._started)
             self.observe(self._lateness)
             raise late(self._request) from error
         except asyncio.CancelledError:
