@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _END = b"\r\n\r\n"
+IDLE_SECONDS = 2.0
 LOST = 0  # the status of a request whose connection was closed before an answer
 
 
@@ -43,7 +44,8 @@ class Answer:
 class LightClient:
     """Sends requests to one server, each over a connection of its own as long as it takes; connections are kept.
 
-    ``most`` connections are open at once at most: a request beyond waits here, which does not count in its seconds.
+    ``most`` connections are open at once at most: a request beyond waits here, which does not count in its seconds. A
+    connection that was idle for :data:`IDLE_SECONDS` is not used again, for the server may be closing it.
     """
 
     def __init__(self, url: str, *, most: int = 256) -> None:
@@ -74,6 +76,7 @@ class LightClient:
             connection = await self._connection()
             answer = await connection.send(request)
             if connection.open:
+                connection.used_at = time.perf_counter()
                 self._idle.append(connection)
             return answer
 
@@ -86,8 +89,9 @@ class LightClient:
     async def _connection(self) -> _Connection:
         while self._idle:
             connection = self._idle.pop()
-            if connection.open:
+            if connection.open and time.perf_counter() - connection.used_at < IDLE_SECONDS:
                 return connection
+            connection.close()
         _, made = await asyncio.get_running_loop().create_connection(_Connection, self._host, self._port)
         return made
 
@@ -96,7 +100,7 @@ class _Connection(asyncio.Protocol):
     """One connection, one request at a time."""
 
     def __init__(self) -> None:
-        self.open = False
+        self.open, self.used_at = False, 0.0
         self._answer: asyncio.Future[Answer] | None = None
 
     def connection_made(self, transport: Any) -> None:

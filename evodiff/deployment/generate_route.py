@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI, HTTPException, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
+from evodiff.deployment.admission import LONGEST_WAIT, QueueFull
 from evodiff.deployment.clients import client_key
 from evodiff.deployment.fleet import Fleet
 from evodiff.deployment.generation import GenerationRequest, RequestRefused
@@ -78,6 +79,7 @@ def add_generate_route(
         openapi_extra={**body_schema(body_model), "parameters": [_DEADLINE_PARAMETER]},
     )
     async def generate(request: Request) -> Response:
+        _check_lag(request, settings)
         await permitted(request)
         wanted: Any = await read_json(request, body_model)
         usual, most = settings.deadline_seconds, settings.max_deadline_seconds
@@ -131,6 +133,14 @@ def _deadline(request: Request) -> float | None:
     if not 0 < seconds < math.inf:
         raise HTTPException(422, f"{DEADLINE_HEADER}: expected a number of seconds above 0. Correct it.")
     return seconds
+
+
+def _check_lag(request: Request, settings: "ServingSettings") -> None:
+    """Refuse what spends half of the usual deadline waiting for this process, before it costs more."""
+    seconds = waited(request.scope)
+    if seconds > settings.deadline_seconds / 2:
+        wait = min(LONGEST_WAIT, math.ceil(seconds))
+        raise QueueFull(f"The router is too busy: for it alone an answer would wait {seconds:.1f} s.", wait)
 
 
 def _check_work(fleet: Fleet, wanted: Any, settings: "ServingSettings") -> None:

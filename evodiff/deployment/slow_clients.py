@@ -17,14 +17,15 @@ if TYPE_CHECKING:
 
 MOST_HEADER_BYTES = 32768
 
-_ARRIVED = "arrived"
+_ARRIVED, _LAG = "arrived", "lag"
+_ROUNDS = 3
 
 
 class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's protocol with bounds on headers: 408 after ``header_seconds``, 431 over 32 KiB and what a body may be.
 
     uvicorn itself has neither: it bounds only how long a connection may idle between requests. When a request arrived,
-    as far as can be told by the ``lag`` of the loop, stands in the state of its scope; :func:`waited` reads it.
+    and the ``lag`` of the loop then, stand in the state of its scope, for :func:`waited`.
     """
 
     lag: ClassVar[LoopLag] = LoopLag()
@@ -54,7 +55,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Begin to wait for the headers of the next request on this connection."""
         super().on_message_begin()
-        self.scope["state"][_ARRIVED] = time.monotonic() - self.lag.seconds
+        self.scope["state"] |= {_ARRIVED: time.monotonic(), _LAG: self.lag.seconds}
         if self._timer is None:
             self._expect_headers()
 
@@ -81,9 +82,14 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 def waited(scope: Mapping[str, Any]) -> float:
-    """Return for how many seconds a request has been here; 0 where another protocol took it in."""
-    now = time.monotonic()
-    return max(0.0, now - float(scope.get("state", {}).get(_ARRIVED, now)))
+    """Return how many seconds of a request's time are gone, or will be on its way through a loop that is late; 0 where
+    another protocol took it in.
+
+    It waits for the loop before it is read, when its images have come from the worker, and when what waits for them
+    goes on.
+    """
+    now, state = time.monotonic(), scope.get("state", {})
+    return max(0.0, now - float(state.get(_ARRIVED, now))) + _ROUNDS * float(state.get(_LAG, 0.0))
 
 
 def bounded_protocol(settings: ServingSettings, lag: LoopLag) -> type[BoundedProtocol]:

@@ -160,21 +160,28 @@ def test_a_token_without_the_scope_is_refused(tmp_path: Path) -> None:
     assert "'use'" in answer.json()["detail"]
 
 
-@pytest.mark.parametrize(("ago", "status"), [(0.0, 503), (1000.0, 504)])
-def test_a_deadline_runs_from_when_a_request_arrived(tmp_path: Path, ago: float, status: int) -> None:
+@pytest.mark.parametrize(
+    ("ago", "lag", "seconds", "status"),
+    [(0.0, 0.0, 30, 503), (10.0, 0.0, 30, 503), (10.0, 0.0, 5, 504), (1000.0, 0.0, 5, 429), (0.0, 1000.0, 5, 429)],
+)
+def test_a_deadline_runs_from_when_a_request_arrived_and_a_busy_router_says_so(
+    tmp_path: Path, ago: float, lag: float, seconds: float, status: int
+) -> None:
     async def answered() -> httpx.Response:
         fleet, app = app_of_nothing(tmp_path)
 
         async def late(scope: Any, receive: Any, send: Any) -> None:
-            await app({**scope, "state": {"arrived": time.monotonic() - ago}}, receive, send)
+            await app({**scope, "state": {"arrived": time.monotonic() - ago, "lag": lag}}, receive, send)
 
         try:
             async with httpx.AsyncClient(transport=httpx.ASGITransport(late), base_url=HERE) as client:
-                return await client.post(GENERATE, json={}, headers=bearer())
+                return await client.post(GENERATE, json={"deadline_seconds": seconds}, headers=bearer())
         finally:
             await fleet.close()
 
-    assert asyncio.run(answered()).status_code == status
+    answer = asyncio.run(answered())
+    assert answer.status_code == status
+    assert status == 504 or int(answer.headers["Retry-After"]) >= 1
 
 
 @pytest.mark.parametrize("deadline", ["0", "-1", "nan", "inf", "soon", "1e999"])
