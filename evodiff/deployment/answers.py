@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from evodiff.data.png import encode_png
 from evodiff.deployment.frames import Frame
-from evodiff.deployment.served_network import blank, finite, to_bytes
+from evodiff.deployment.pixels import blank, finite, to_bytes
 from evodiff.deployment.sheets import label_of, sheet
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ def compute(network: ServedNetwork, batch: list[tuple[Job, int]]) -> None:
     labels = (
         [label_of(job.label, job.seed + index, network.classes) for job, index in batch] if network.classes else None
     )
-    images = network.sample(seeds, labels, steps=steps, guidance=guidance)
+    images = network.sample(seeds, labels, steps=steps, guidance=guidance).numpy()
     seconds = time.perf_counter() - started
     for (job, _), image in zip(batch, images, strict=True):
         job.images.append(image)
@@ -39,14 +41,12 @@ def answer(job: Job) -> Frame:
     row by row, or with ``png`` false one PNG an image, of ``sizes`` bytes each. What was neither computing nor encoding
     is ``queue_seconds``.
     """
-    import torch
-
-    images = torch.stack(job.images)
+    images = np.stack(job.images)
     started = time.perf_counter()
     status, parts = "not_finite", []
     if all(finite(images)):
         status = "blank" if any(blank(images)) else "ok"
-        pixels = to_bytes(images).numpy()
+        pixels = to_bytes(images)
         parts = [encode_png(sheet(pixels))] if job.png else [encode_png(image) for image in pixels]
     encode_seconds = time.perf_counter() - started
     waited = time.monotonic() - job.arrived - job.compute_seconds - encode_seconds

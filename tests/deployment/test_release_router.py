@@ -150,3 +150,18 @@ def test_the_online_kid_of_what_served_reaches_the_next_generation(
     production = json.loads(run.ledger.read(input_name(generation, "production.json")) or b"")
     found = {name: judged[name] for name in ("kid", "standard_error", "images")}
     assert production["versions"][best]["online_kid"] == found
+
+
+@pytest.mark.slow
+def test_a_group_that_is_asked_to_end_leaves_the_release_as_it_was(tmp_path: Path) -> None:
+    router = ReleasedRouter(tmp_path / "router")
+    router.request(write_model(tmp_path / "first", seed=1))
+    with router:
+        router.wait(lambda release: "stable" in release["loaded"], "the first champion")
+        router.request(write_model(tmp_path / "second", seed=2))
+        router.wait(running, "the rollout")
+        before = read_release(router.file)
+        for worker in router.workers():  # they get it first, as from systemd
+            worker.terminate()
+        assert router.end() == 0
+    assert read_release(router.file) == before
