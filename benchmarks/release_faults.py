@@ -2,7 +2,8 @@
 
 A router is a process of its own, with the real controller, analysis, release file and routes. By default its workers
 are pretended, answer 200 requests a second of 500 clients by themselves, and load at once, so that faults and kills
-are many; ``--fleet real`` serves networks by ``evodiff serve``, under a load of requests by HTTP.
+are many; ``--fleet real`` serves networks by ``evodiff serve``, under a load of requests by HTTP of as many clients as
+have a token, so that each arm has some at every step.
 
 1. A canary at one step of a rollout turns bad (pretended: an image that is not finite; real: its worker dies). The time
    until ``GET /v1/release`` shows weight 0 for it is to be at most the poll interval and 1 s.
@@ -22,6 +23,7 @@ import argparse
 import asyncio
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -47,6 +49,7 @@ POLL_SECONDS = 1.0
 TOKEN = "token-of-the-benchmark-of-faults"
 PATIENCE_SECONDS = {"pretended": 120.0, "real": 300.0}
 CLIENTS, REQUESTS_A_SECOND = 500, 200
+TOKENS = 200  # that none of them is in the canary at 5 % happens once in 30,000 rollouts
 
 
 def main():
@@ -94,12 +97,13 @@ class Router:
             "metrics": [],
             "retry_seconds": 1,
         }
-        token = {"subject": "benchmark", "scopes": ["use", "release"], "token": TOKEN}
+        tokens = [{"subject": "benchmark", "scopes": ["use", "release"], "token": TOKEN}]
+        tokens += [{"subject": f"client {n}", "scopes": ["use"], "token": token_of(n)} for n in range(TOKENS)]
         serve = {
             "port": self.port,
             "secrets_dir": str(self.folder / "secrets"),
             "cache_dir": str(self.folder / "cache"),
-            "tokens": json.dumps([token]),
+            "tokens": json.dumps(tokens),
         }
         environment = {
             **os.environ,
@@ -164,6 +168,10 @@ class Router:
         max(workers, key=lambda item: item.create_time()).kill()
 
 
+def token_of(client):
+    return f"{TOKEN}-{client}"
+
+
 def real_entry(folder, number):
     from evodiff.architecture.genome import ImageShape
     from evodiff.architecture.network import build_network
@@ -189,14 +197,15 @@ def real_entry(folder, number):
 
 @contextlib.contextmanager
 def load(router):
-    """Keep a real router busy with small requests, one after another."""
+    """Keep a real router busy with small requests, one after another, of each client in turn."""
     ended = threading.Event()
 
     def send():
-        with httpx.Client(base_url=router.client.base_url, headers=router.client.headers, timeout=60) as client:
+        turns = itertools.cycle([{"Authorization": f"Bearer {token_of(number)}"} for number in range(TOKENS)])
+        with httpx.Client(base_url=router.client.base_url, timeout=60) as client:
             while not ended.is_set():
                 with contextlib.suppress(httpx.HTTPError):
-                    if client.post("/v1/generate", json={"steps": 2}).status_code == 200:
+                    if client.post("/v1/generate", json={"steps": 2}, headers=next(turns)).status_code == 200:
                         continue
                 time.sleep(0.1)
 
@@ -257,6 +266,8 @@ def try_restarts(folder, rounds, rng, fleet):
                 if read_release(router.file)["pending"] is None:
                     number += 1
                     router.request(number)
+                if fleet == "real" and rng.random() < 0.7:  # their loading takes longest: strike at the other steps too
+                    router.wait(lambda release: (release["rollout"] or {}).get("phase") == "running")
                 time.sleep(rng.uniform(0, 3 * POLL_SECONDS))
                 router.kill()
                 found.append(check_restart(router))

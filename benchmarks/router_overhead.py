@@ -1,15 +1,19 @@
 """What does the router cost a request, and what happens where there are too many?
 
 A router with two workers runs as a user starts it, over small models whose weights are drawn by chance; the load comes
-from this process, on the same machine, over kept connections, at random times (Poisson).
+from this process, on the same machine, over kept connections, at random times (Poisson), by the light client of
+`http_load.py`.
 
-1. Overhead of a request: what its client waited, less the seconds that the worker says it queued and computed; at half
-   of what one worker does alone. What the worker takes to encode the PNG is part of it, and printed beside it.
-2. Twice what both workers do: accepted requests within their deadline, 429 for the others.
-3. Exchanges of versions under load, in a fleet of this process: requests that fail.
-4. Memory of the router and its workers over many requests.
+overhead: what a client waited, less the seconds that the worker says it queued and computed; at half of what one worker
+    does alone. What the worker takes to encode the PNG is part of it, and printed beside it, and so is how late the
+    load came, which tells whether this machine had room for it. The CPU seconds of a request say the same on a busy
+    machine.
+overload: four times what one worker does; accepted requests within their deadline, 429 for the others.
+swaps: exchanges of versions under load, in a fleet of this process: requests that fail.
+memory: of the router and its workers over many requests.
 
     python benchmarks/router_overhead.py
+    python benchmarks/router_overhead.py --only overhead,swaps
     python benchmarks/router_overhead.py --smoke
 """
 
@@ -22,110 +26,168 @@ import random
 import sys
 import time
 from collections import Counter
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import httpx
 import numpy as np
 import psutil
+import uvloop
+from http_load import LightClient
 from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "deployment"))
 from router_process import USE, RouterProcess, bearer
 from served_models import write_model
 
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from http_load import Answer
+
 AIM_MEDIAN_MS, AIM_P99_MS = 5.0, 15.0
 DEADLINE_SECONDS = 5.0
 BODY = {"count": 1, "steps": 10}
 CLIENTS = [bearer(USE), bearer(f"{USE}-2")]
+PARTS = ("overhead", "overload", "swaps", "memory")
 
 
 @dataclass
 class Seen:
-    """What came of a load: statuses, and seconds of the answers."""
+    """What came of a load: statuses, and seconds of the answers; ``late`` is how long after its time each was sent."""
 
     statuses: Counter[int] = field(default_factory=Counter)
     total: list[float] = field(default_factory=list)
     worker: list[float] = field(default_factory=list)
     encoding: list[float] = field(default_factory=list)
+    late: list[float] = field(default_factory=list)
 
     @property
     def overhead_ms(self) -> np.ndarray:
         """Milliseconds of each answer in which the worker neither queued nor computed it."""
         return 1e3 * (np.array(self.total) - np.array(self.worker))
 
+    def take(self, answer: Answer) -> None:
+        """Take note of an answer."""
+        self.statuses[answer.status] += 1
+        if answer.status == 200:
+            parts = answer.header("server-timing").split(",")
+            queue, compute, encode = (float(part.partition("dur=")[2]) / 1e3 for part in parts)
+            self.total.append(answer.seconds)
+            self.worker.append(queue + compute)
+            self.encoding.append(encode)
+
 
 def main() -> None:
-    """Print a line for each of the four."""
+    """Print some lines for each part."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default=",".join(PARTS), help="parts, separated by commas: %(default)s")
     parser.add_argument("--smoke", action="store_true", help="few requests: does it run?")
-    smoke = parser.parse_args().smoke
+    options = parser.parse_args()
+    wanted = options.only.split(",")
+    if not set(wanted) <= set(PARTS):
+        parser.error(f"--only: expected some of {', '.join(PARTS)}, found {options.only}")
     console = Console(width=110)
     console.print(f"{os.cpu_count()} cores, load average before: {os.getloadavg()[0]:.1f}")
-    with TemporaryDirectory() as name:
+    with TemporaryDirectory() as name, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         folder = Path(name)
         models = [write_model(folder / model, seed=seed) for seed, model in enumerate(("stable", "canary"))]
-        arguments = (models[0], "--canary", models[1], "--canary-weight", 0.5)
-        with RouterProcess(
-            folder / "router", *arguments, deadline_seconds=DEADLINE_SECONDS, client_share=1.0
-        ) as router:
-            for line in asyncio.run(measure(router, smoke)):
-                console.print(line)
-        console.print(asyncio.run(exchanges(models, folder, 10 if smoke else 100)))
+        if set(wanted) - {"swaps"}:
+            arguments = (models[0], "--canary", models[1], "--canary-weight", 0.5)
+            with RouterProcess(
+                folder / "router", *arguments, deadline_seconds=DEADLINE_SECONDS, client_share=1.0
+            ) as router:
+                runner.run(measure(router, wanted, options.smoke, console))
+        if "swaps" in wanted:
+            console.print(runner.run(exchanges(models, folder, 10 if options.smoke else 100)))
 
 
-async def measure(router: RouterProcess, smoke: bool) -> list[str]:
-    """Return what the loads on a router showed."""
-    limits = httpx.Limits(max_connections=256, max_keepalive_connections=256)
-    async with httpx.AsyncClient(base_url=router.url, timeout=60, limits=limits) as client:
-        await warm_up(client, 20)
-        capacity = await capacity_of_one(client, 1 if smoke else 10)
-        light = await load(client, rate=capacity / 2, seconds=4 if smoke else 60)
-        heavy = await load(client, rate=4 * capacity, seconds=3 if smoke else 30)
-        await asyncio.sleep(DEADLINE_SECONDS)
-        memory = await memory_over(router, client, 200 if smoke else 10_000)
-    overhead = np.percentile(light.overhead_ms, [50, 99])
-    late = sum(seconds > DEADLINE_SECONDS for seconds in heavy.total)
-    return [
-        f"one worker, 16 requests at once: {capacity:.1f} requests/s of {BODY}",
-        f"overhead at {capacity / 2:.1f} requests/s, {len(light.total)} answers: median {overhead[0]:.2f} ms, "
-        f"p99 {overhead[1]:.2f} ms, of it encoding {1e3 * np.median(light.encoding):.2f} ms; wanted "
-        f"{AIM_MEDIAN_MS:g} and {AIM_P99_MS:g}; {dict(light.statuses)}",
-        f"{4 * capacity:.1f} requests/s: {dict(sorted(heavy.statuses.items()))}; {late} of {len(heavy.total)} answers "
-        f"after {DEADLINE_SECONDS:g} s, the slowest after {max(heavy.total, default=0):.2f} s",
-        *memory,
-    ]
+async def measure(router: RouterProcess, wanted: list[str], smoke: bool, console: Console) -> None:
+    """Print what the loads on a router show."""
+    async with client_of(router) as client:
+        for index in range(20):  # both workers are warm then
+            await client.send(request(client, index))
+        if "overhead" in wanted or "overload" in wanted:
+            capacity = await capacity_of_one(client, 1 if smoke else 10)
+            console.print(f"one worker, 16 requests at once: {capacity:.1f} requests/s of {BODY}")
+        if "overhead" in wanted:
+            console.print(await overhead(router, client, capacity / 2, 4 if smoke else 60))
+        if "overload" in wanted:
+            console.print(await overload(router, 4 * capacity, 3 if smoke else 30))
+        if "memory" in wanted:
+            console.print(await memory_over(router, client, 200 if smoke else 10_000))
 
 
-async def warm_up(client: httpx.AsyncClient, count: int) -> None:
-    """Have both workers answer."""
-    for index in range(count):
-        await ask(client, Seen(), index)
+@asynccontextmanager
+async def client_of(router: RouterProcess, most: int = 256) -> AsyncIterator[LightClient]:
+    """Give a client of a router."""
+    client = LightClient(router.url, most=most)
+    try:
+        yield client
+    finally:
+        await client.close()
 
 
-async def capacity_of_one(client: httpx.AsyncClient, seconds: float) -> float:
+def request(client: LightClient, index: int) -> bytes:
+    """Return the request of a number: each has a seed of its own, and the callers take turns."""
+    return client.request("/v1/generate", {**BODY, "seed": index}, CLIENTS[index % len(CLIENTS)])
+
+
+async def capacity_of_one(client: LightClient, seconds: float) -> float:
     """Return how many requests a second one worker answers, whole batches at a time."""
-    seen, started = Seen(), time.perf_counter()
+    seen, started, content = Seen(), time.perf_counter(), request(client, 0)
 
     async def keep_asking() -> None:
         while time.perf_counter() - started < seconds:
-            await ask(client, seen, 0)
+            seen.take(await client.send(content))
 
     await asyncio.gather(*(keep_asking() for _ in range(16)))
     return seen.statuses[200] / (time.perf_counter() - started)
 
 
-async def load(client: httpx.AsyncClient, *, rate: float, seconds: float) -> Seen:
+async def overhead(router: RouterProcess, client: LightClient, rate: float, seconds: float) -> str:
+    """Return what the router costs a request at a rate that leaves it room."""
+    before = cpu_seconds(router)
+    light = await load(client, rate=rate, seconds=seconds)
+    count = max(len(light.total), 1)
+    spent = [1e3 * (after - start) / count for start, after in zip(before, cpu_seconds(router), strict=True)]
+    found = np.percentile(light.overhead_ms, [50, 99])
+    return (
+        f"overhead at {rate:.1f} requests/s, {len(light.total)} answers: median {found[0]:.2f} ms, p99 {found[1]:.2f} "
+        f"ms, wanted {AIM_MEDIAN_MS:g} and {AIM_P99_MS:g}; of it encoding {1e3 * np.median(light.encoding):.2f} ms; "
+        f"sent late by {1e3 * np.median(light.late):.2f} ms (p99 {1e3 * np.percentile(light.late, 99):.2f}); CPU of a "
+        f"request: router {spent[0]:.2f} ms, workers {sum(spent[1:-1]):.2f}, load {spent[-1]:.2f}; "
+        f"{dict(light.statuses)}"
+    )
+
+
+async def overload(router: RouterProcess, rate: float, seconds: float) -> str:
+    """Return what becomes of too many requests."""
+    async with client_of(router, 4096) as client:
+        heavy = await load(client, rate=rate, seconds=seconds)
+        late = sum(waited > DEADLINE_SECONDS for waited in heavy.total)
+        return (
+            f"{rate:.1f} requests/s: {dict(sorted(heavy.statuses.items()))}; {late} of {len(heavy.total)} answers "
+            f"after {DEADLINE_SECONDS:g} s, the slowest after {max(heavy.total, default=0):.2f} s"
+        )
+
+
+async def load(client: LightClient, *, rate: float, seconds: float) -> Seen:
     """Send requests at random times, whatever becomes of those before."""
     chance, seen, waiting = random.Random(0), Seen(), set()
+
+    async def ask(index: int) -> None:
+        seen.take(await client.send(request(client, index)))
+
     started = due = time.perf_counter()
     index = 0
     while due < started + seconds:
         due += chance.expovariate(rate)
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
-        task = asyncio.create_task(ask(client, seen, index))
+        seen.late.append(max(0.0, time.perf_counter() - due))
+        task = asyncio.create_task(ask(index))
         waiting.add(task)
         task.add_done_callback(waiting.discard)
         index += 1
@@ -133,34 +195,32 @@ async def load(client: httpx.AsyncClient, *, rate: float, seconds: float) -> See
     return seen
 
 
-async def ask(client: httpx.AsyncClient, seen: Seen, index: int) -> None:
-    """Send one request, and take note of what came back."""
-    started = time.perf_counter()
-    answer = await client.post("/v1/generate", json={**BODY, "seed": index}, headers=CLIENTS[index % len(CLIENTS)])
-    seconds = time.perf_counter() - started
-    seen.statuses[answer.status_code] += 1
-    if answer.status_code == 200:
-        parts = answer.headers["server-timing"].split(",")
-        queue, compute, encode = (float(part.partition("dur=")[2]) / 1e3 for part in parts)
-        seen.total.append(seconds)
-        seen.worker.append(queue + compute)
-        seen.encoding.append(encode)
-
-
-async def memory_over(router: RouterProcess, client: httpx.AsyncClient, count: int) -> list[str]:
-    """Return resident memory of the router and its workers, a tenth of the way in and at the end."""
+def processes_of(router: RouterProcess) -> list[psutil.Process]:
+    """Return the router and its workers."""
     assert router.process is not None
-    processes = [psutil.Process(router.process.pid), *psutil.Process(router.process.pid).children()]
-    seen = Seen()
-    found = []
+    process = psutil.Process(router.process.pid)
+    return [process, *process.children()]
+
+
+def cpu_seconds(router: RouterProcess) -> list[float]:
+    """Return the CPU seconds so far of the router, its workers and this process."""
+    times = [process.cpu_times() for process in (*processes_of(router), psutil.Process())]
+    return [spent.user + spent.system for spent in times]
+
+
+async def memory_over(router: RouterProcess, client: LightClient, count: int) -> str:
+    """Return resident memory of the router and its workers, a tenth of the way in and at the end."""
+    seen, found = Seen(), []
     for share in (count // 10, count - count // 10):
         for start in range(0, share, 8):
-            await asyncio.gather(*(ask(client, seen, start + offset) for offset in range(8)))
-        found.append([process.memory_info().rss / 1e6 for process in processes])
+            answers = await asyncio.gather(*(client.send(request(client, start + offset)) for offset in range(8)))
+            for answer in answers:
+                seen.take(answer)
+        found.append([process.memory_info().rss / 1e6 for process in processes_of(router)])
     rows = ", ".join(f"{before:.0f} to {after:.0f}" for before, after in zip(*found, strict=True))
-    return [
+    return (
         f"memory from the {count // 10}th to the {count}th request (router, workers), MB: {rows}; {dict(seen.statuses)}"
-    ]
+    )
 
 
 async def exchanges(models: list[Path], folder: Path, count: int) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -170,25 +171,35 @@ def load_settings(given: Mapping[str, Any]) -> Settings:
     """
     _warn_of_unknown_variables()
     values = {name: value for name, value in given.items() if name != "steps"}
-    try:
+    with settings_errors(PREFIX, f"the option, the {PREFIX}* variable or {PARAMS_FILE}, wherever it comes from"):
         settings = Settings(**values)
         if "steps" in given:
             chosen = settings.training.model_dump(exclude_unset=True)
             training = TrainingSettings(**{**chosen, "steps": given["steps"]})
             settings = settings.model_copy(update={"training": training})
+    return settings
+
+
+@contextmanager
+def settings_errors(prefix: str, sources: str) -> Iterator[None]:
+    """Say what pydantic finds wrong with settings; ``prefix`` is of their variables, ``sources`` where they come from.
+
+    Raises:
+        SettingsError: a value is not allowed, or a variable cannot be read.
+    """
+    try:
+        yield
     except SourceError as error:
         raise SettingsError(
-            f"{PREFIX}* variables cannot be read: {error}".replace("\n", " "),
+            f"{prefix}* variables cannot be read: {error}".replace("\n", " "),
             remedy="Write lists and mappings as JSON in variables.",
         ) from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise SettingsError(
-            f"Setting {where}: {first['msg']}, found {first['input']!r}.",
-            remedy=f"Correct the option, the {PREFIX}* variable or {PARAMS_FILE}, wherever it comes from.",
+            f"Setting {where}: {first['msg']}, found {first['input']!r}.", remedy=f"Correct {sources}."
         ) from error
-    return settings
 
 
 def settings_sources(given: Mapping[str, Any]) -> dict[str, Source]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from evodiff.deployment.rollout_settings import load_rollout_settings
+from evodiff.deployment.settings import load_serving_settings
 from evodiff.errors import SettingsError
 from evodiff.settings import PREFIX, TrainingSettings, load_settings, settings_sources
 
@@ -72,6 +75,32 @@ def test_a_parameter_that_is_no_setting_is_named(content: str) -> None:
     Path("params.yaml").write_text(content)
     with pytest.raises(SettingsError, match=r"Setting (nope|training\.nope|training\.3|seed)"):
         load_settings({})
+
+
+@pytest.mark.parametrize(
+    ("prefix", "load"),
+    [
+        ("EVODIFF_", lambda: load_settings({})),
+        ("EVODIFF_SERVE_", lambda: load_serving_settings({})),
+        ("EVODIFF_ROLLOUT_", load_rollout_settings),
+    ],
+)
+def test_wrong_variables_of_all_settings_are_told_alike(
+    prefix: str, load: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number, several = {
+        "EVODIFF_": ("population", "objectives"),
+        "EVODIFF_SERVE_": ("max_batch", "allowed_hosts"),
+        "EVODIFF_ROLLOUT_": ("min_samples", "steps"),
+    }[prefix]
+    monkeypatch.setenv(f"{prefix}{number.upper()}", "-7")
+    with pytest.raises(SettingsError, match=f"Setting {number}: .* found '-7'") as caught:
+        load()
+    assert prefix in caught.value.remedy
+    monkeypatch.setenv(f"{prefix}{number.upper()}", "8")
+    monkeypatch.setenv(f"{prefix}{several.upper()}", "[1, ")
+    with pytest.raises(SettingsError, match=re.escape(f"{prefix}* variables cannot be read")):
+        load()
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,8 @@ def track(run: RunPath, tracking_uri: TrackingOption = None) -> None:
 
 
 def metrics(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on loopback; 0 takes a free one.")] = 9108,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 9108,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
 ) -> None:
     """Tell Prometheus of searches and of what MLflow has yet to hear, until Ctrl-C."""
     import signal
@@ -81,8 +82,8 @@ def metrics(
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
-    found, stop = serve_metrics(settings_from({}).runs_dir, port)
-    typer.echo(f"http://127.0.0.1:{found}/metrics")
+    found, stop = serve_metrics(settings_from({}).runs_dir, port, host)
+    typer.echo(f"http://{host}:{found}/metrics")
     ended.wait()
     stop()
 

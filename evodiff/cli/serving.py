@@ -27,7 +27,7 @@ def serve(
 ) -> None:
     """Answer requests for images by HTTP, until Ctrl-C."""
     from evodiff.deployment.entries import entry_of
-    from evodiff.deployment.release_serving import serve_release
+    from evodiff.deployment.release_serving import ReleaseService
     from evodiff.deployment.rollout_settings import load_rollout_settings
     from evodiff.deployment.serving import serve as run
     from evodiff.deployment.settings import load_serving_settings
@@ -40,7 +40,7 @@ def serve(
             "--canary: expected MODEL beside it, found none.", remedy="Start a rollout by `evodiff release start`."
         )
     if model is None:
-        serve_release(
+        ReleaseService(
             serving,
             load_rollout_settings(),
             file=settings.release_file,
@@ -48,7 +48,7 @@ def serve(
             runs_dir=settings.runs_dir,
             tracking_uri=settings.tracking_uri,
             tell=typer.echo,
-        )
+        ).serve()
         return
     run(
         serving,

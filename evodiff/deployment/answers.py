@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +9,10 @@ import numpy as np
 
 from evodiff.data.png import encode_png
 from evodiff.deployment.frames import Frame
-from evodiff.deployment.served_network import blank, finite, to_bytes
+from evodiff.deployment.pixels import blank, finite, to_bytes
+from evodiff.deployment.sheets import label_of, sheet
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from evodiff.deployment.batching import Job
     from evodiff.deployment.served_network import ServedNetwork
 
@@ -24,8 +22,10 @@ def compute(network: ServedNetwork, batch: list[tuple[Job, int]]) -> None:
     started = time.perf_counter()
     steps, guidance = batch[0][0].key
     seeds = [job.seed + index for job, index in batch]
-    labels = [_label(job, index, network.classes) for job, index in batch] if network.classes else None
-    images = network.sample(seeds, labels, steps=steps, guidance=guidance)
+    labels = (
+        [label_of(job.label, job.seed + index, network.classes) for job, index in batch] if network.classes else None
+    )
+    images = network.sample(seeds, labels, steps=steps, guidance=guidance).numpy()
     seconds = time.perf_counter() - started
     for (job, _), image in zip(batch, images, strict=True):
         job.images.append(image)
@@ -41,15 +41,13 @@ def answer(job: Job) -> Frame:
     row by row, or with ``png`` false one PNG an image, of ``sizes`` bytes each. What was neither computing nor encoding
     is ``queue_seconds``.
     """
-    import torch
-
-    images = torch.stack(job.images)
+    images = np.stack(job.images)
     started = time.perf_counter()
     status, parts = "not_finite", []
     if all(finite(images)):
         status = "blank" if any(blank(images)) else "ok"
-        pixels = to_bytes(images).numpy()
-        parts = [encode_png(_sheet(pixels))] if job.png else [encode_png(image) for image in pixels]
+        pixels = to_bytes(images)
+        parts = [encode_png(sheet(pixels))] if job.png else [encode_png(image) for image in pixels]
     encode_seconds = time.perf_counter() - started
     waited = time.monotonic() - job.arrived - job.compute_seconds - encode_seconds
     header: dict[str, Any] = {
@@ -64,18 +62,3 @@ def answer(job: Job) -> Frame:
         "batch": job.last_batch,
     }
     return Frame(header, b"".join(parts))
-
-
-def _label(job: Job, index: int, classes: int) -> int:
-    return index % classes if job.label is None else job.label
-
-
-def _sheet(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(n, height, width, channels) as one image, row by row in a square that may lack some at its end."""
-    count, height, width, channels = pixels.shape
-    columns = math.ceil(math.sqrt(count))
-    rows = math.ceil(count / columns)
-    sheet = np.zeros((rows * columns, height, width, channels), np.uint8)
-    sheet[:count] = pixels
-    ordered = sheet.reshape(rows, columns, height, width, channels).transpose(0, 2, 1, 3, 4)
-    return np.ascontiguousarray(ordered).reshape(rows * height, columns * width, channels)

@@ -11,13 +11,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from evodiff.deployment.admission import QueueFull
+from evodiff.deployment.feedback_store import StoreUnavailable
 from evodiff.deployment.generate_route import add_generate_route
 from evodiff.deployment.generation import DeadlineExceeded, GenerationFailed, NotServing, RequestRefused
 from evodiff.deployment.limits import Limits
+from evodiff.deployment.metrics import CONTENT_TYPE, Metrics
 from evodiff.deployment.observation import Arm
 from evodiff.deployment.openapi_page import add_openapi_page
 from evodiff.errors import EvodiffError
-from evodiff.monitoring.metrics import CONTENT_TYPE, Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -35,6 +36,7 @@ _STATUS: Final[dict[type[EvodiffError], int]] = {
     QueueFull: 429,
     GenerationFailed: 502,
     NotServing: 503,
+    StoreUnavailable: 503,
     DeadlineExceeded: 504,
 }
 
@@ -108,7 +110,7 @@ async def _told(request: Request, error: Any) -> Response:
     if status == 500:
         _LOG.error("%s %s failed", request.method, request.url.path, exc_info=error)
     headers = {"Retry-After": str(error.retry_after)} if isinstance(error, QueueFull) else {}
-    if isinstance(error, NotServing):
+    if status == 503:
         headers = {"Retry-After": "1"}
     return _detail(str(error), status, headers)
 

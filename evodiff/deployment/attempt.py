@@ -49,14 +49,16 @@ class Attempt:
         _check(self._version.report, self._request)
         admission, request = self._version.admission, self._request
         try:
-            admission.enter(self._client, request.count, request.work, self._seconds)
+            expected = admission.enter(self._client, request.count, request.work, self._seconds)
         except QueueFull:
             self.observe(Outcome.REFUSED)
             raise
         try:
             async with asyncio.timeout(self._seconds):
                 frame = await self._version.handle.generate(self.id, self._header())
+            admission.learn_wait(expected, time.monotonic() - self._started)
         except TimeoutError as error:
+            admission.learn_wait(expected, time.monotonic() - self._started)
             self.observe(self._lateness)
             raise late(self._request) from error
         except asyncio.CancelledError:
@@ -137,5 +139,6 @@ def _check(report: SmokeReport, request: GenerationRequest) -> None:
 def late(request: GenerationRequest) -> DeadlineExceeded:
     """Return the error of a request whose time has run out."""
     return DeadlineExceeded(
-        f"No answer in {request.seconds:g} s.", remedy="Ask for less at once, or give a longer deadline."
+        f"No answer in the {request.seconds:.3g} s that were left.",
+        remedy="Ask for less at once, or give a longer deadline.",
     )

@@ -110,6 +110,7 @@ def add_feedback_routes(
                 415: "The body is not JSON.",
                 422: "The body says nothing that can be kept.",
                 429: "This token has had its votes of the day.",
+                503: "Votes cannot be kept now.",
             }.items()
         },
     )

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 SCHEMA_VERSION: Final = 1
 DAY_SECONDS: Final = 86400.0
 
-_WAIT_SECONDS = 10.0  # for another process that writes
 _SCHEMA = """
 CREATE TABLE secret (salt TEXT NOT NULL);
 CREATE TABLE votes (
@@ -61,6 +60,10 @@ class UnknownComparison(EvodiffError):  # noqa: N818 - an answer, not a fault
     """No such comparison waits for a vote: it was never shown, or too long ago."""
 
 
+class StoreUnavailable(EvodiffError):  # noqa: N818 - a state of the world, not a fault of the call
+    """The file of votes cannot be read or written now; what was kept before stays."""
+
+
 @dataclass(frozen=True)
 class StoreLimits:
     """How much is kept: ``votes`` in all, ``votes_a_day`` of a source, ``comparisons`` shown and not voted on, in all
@@ -86,24 +89,31 @@ class Comparison:
 
 
 class FeedbackStore:
-    """The votes of a service.
+    """The votes of a service; every call raises :class:`StoreUnavailable` where the file cannot be read or written.
+
+    Args:
+        path: the file, made where there is none.
+        limits: how much is kept.
+        wait_seconds: for others that hold the file, a thread or a process, before a call gives up.
 
     Raises:
-        EvodiffError: the file cannot be opened, is no store, or was written by a newer version.
+        StoreUnavailable: the file cannot be opened, or is no store.
+        EvodiffError: it was written by a newer version.
     """
 
-    def __init__(self, path: Path | str, limits: StoreLimits = StoreLimits()) -> None:
+    def __init__(self, path: Path | str, limits: StoreLimits = StoreLimits(), *, wait_seconds: float = 10.0) -> None:
         self.path = Path(path)
         self.limits = limits
         self._lock = threading.Lock()
+        self._wait_seconds = wait_seconds
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(
-                self.path, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False
+                self.path, timeout=wait_seconds, isolation_level=None, check_same_thread=False
             )
             self._salt = self._prepare()
         except (OSError, sqlite3.Error) as error:
-            raise EvodiffError(
+            raise StoreUnavailable(
                 f"Cannot open the votes in {self.path}: {error}.",
                 remedy="Make the folder writable, or move a damaged file away: votes are collected anew.",
             ) from error
@@ -161,8 +171,8 @@ class FeedbackStore:
 
     def shown(self, comparison: str) -> Comparison | None:
         """Return a comparison that waits for its vote, None where it does not."""
-        with self._lock:
-            return _shown(self._connection, comparison)
+        with self._held() as database:
+            return _shown(database, comparison)
 
     def decide(self, comparison: str, rater: str, left_share: float, at: float) -> Vote:
         """Keep the vote on a comparison that was shown, once; ``left_share`` is 1 where the left is better, 0, or .5.
@@ -194,8 +204,8 @@ class FeedbackStore:
 
     def votes(self) -> list[Vote]:
         """Return every vote, in the order in which they came."""
-        with self._lock:
-            rows = self._connection.execute(f"SELECT {_COLUMNS} FROM votes ORDER BY id").fetchall()  # noqa: S608
+        with self._held() as database:
+            rows = database.execute(f"SELECT {_COLUMNS} FROM votes ORDER BY id").fetchall()  # noqa: S608
         return [
             Vote(
                 rater=row[0],
@@ -226,8 +236,8 @@ class FeedbackStore:
 
     def production(self) -> dict[str, dict[str, Any]]:
         """Return what was measured last of every version, by RUN/ID."""
-        with self._lock:
-            rows = self._connection.execute("SELECT version, content FROM production ORDER BY version").fetchall()
+        with self._held() as database:
+            rows = database.execute("SELECT version, content FROM production ORDER BY version").fetchall()
         return {version: json.loads(content) for version, content in rows}
 
     def _add(self, database: sqlite3.Connection, vote: Vote) -> None:
@@ -249,16 +259,40 @@ class FeedbackStore:
         database.execute("DELETE FROM votes WHERE id <= ?", ((added.lastrowid or 0) - self.limits.votes,))
 
     @contextmanager
+    def _held(self) -> Iterator[sqlite3.Connection]:
+        """Have the connection for this thread alone.
+
+        Raises:
+            StoreUnavailable: other threads have it for too long, or SQLite fails.
+        """
+        if not self._lock.acquire(timeout=self._wait_seconds):
+            raise self._unavailable("others hold it")
+        try:
+            yield self._connection
+        except sqlite3.Error as error:
+            raise self._unavailable(str(error)) from error
+        finally:
+            self._lock.release()
+
+    def _unavailable(self, why: str) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"The votes in {self.path} cannot be read or written now: {why}.",
+            remedy="Try again in a moment; if it stays, free space on the disk, end what locks the file, or move a "
+            "damaged one away.",
+        )
+
+    @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        """Hold the file for a transaction; an error in it takes all of it back."""
-        with self._lock:
-            self._connection.execute("BEGIN IMMEDIATE")
+        """Hold the file for a transaction; an error in it, or at its end, takes all of it back."""
+        with self._held() as database:
+            database.execute("BEGIN IMMEDIATE")
             try:
-                yield self._connection
+                yield database
+                database.execute("COMMIT")
             except BaseException:
-                self._connection.execute("ROLLBACK")
+                if database.in_transaction:  # a full disk may have made SQLite take it back already
+                    database.execute("ROLLBACK")
                 raise
-            self._connection.execute("COMMIT")
 
     def _prepare(self) -> str:
         """Make the tables where there are none; return the salt of pseudonyms."""

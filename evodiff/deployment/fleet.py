@@ -35,6 +35,7 @@ class Fleet:
 
     Attributes:
         observers: called with each request that has ended, in the event loop; they must be quick.
+        answered: called with each version and what it answered to which request, likewise.
         passed: called with each version that has passed its smoke test, in a thread, before it takes traffic.
     """
 
@@ -48,6 +49,7 @@ class Fleet:
     ) -> None:
         self.settings = settings
         self.observers: list[Callable[[RequestObservation], None]] = []
+        self.answered: list[Callable[[ServedVersion, GenerationRequest, Generated], None]] = []
         self.passed: list[Callable[[ServedVersion], None]] = []
         self.routing = Routing()
         self._assign = assign
@@ -175,7 +177,7 @@ class Fleet:
                 break
             attempt = Attempt(version, chosen, routing, client, request, seconds=seconds, tell=self.observe)
             try:
-                return await attempt.run()
+                answer = await attempt.run()
             except WorkerDied:
                 died = True
                 attempt.observe(Outcome.FAILED)
@@ -183,6 +185,10 @@ class Fleet:
                 if not died:
                     raise
                 break  # it was taken in once: that it has no place now is not its client's doing
+            else:
+                for hear in self.answered:
+                    hear(version, request, answer)
+                return answer
         if deadline <= time.monotonic():
             raise late(request)
         raise NotServing("No version can answer now.", remedy="Try again in a moment.")

@@ -4,16 +4,20 @@
 
 import asyncio
 import base64
-from typing import TYPE_CHECKING, Annotated, Any
+import json
+import math
+from typing import TYPE_CHECKING, Any
 
-from fastapi import Depends, FastAPI, Header, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi import FastAPI, HTTPException, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
+from evodiff.deployment.admission import LONGEST_WAIT, QueueFull
 from evodiff.deployment.clients import client_key
 from evodiff.deployment.fleet import Fleet
 from evodiff.deployment.generation import GenerationRequest, RequestRefused
-from evodiff.deployment.tokens import Caller, Tokens
+from evodiff.deployment.json_body import body_schema, read_json
+from evodiff.deployment.slow_clients import waited
+from evodiff.deployment.tokens import Tokens
 
 if TYPE_CHECKING:
     from evodiff.deployment.generation import Generated
@@ -22,6 +26,24 @@ if TYPE_CHECKING:
 
 LARGEST_SEED = 2**62  # a torch generator takes more, which leaves room for the images after the first
 PNG, JSON = "image/png", "application/json"
+DEADLINE_HEADER = "X-Deadline-Seconds"
+
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {PNG: {}}, "description": "Images as JSON, or all in one PNG, as Accept says."},
+    403: {"description": "The token has another scope."},
+    415: {"description": "The body is not JSON."},
+    422: {"description": "Body or deadline ask for what cannot be."},
+    429: {"description": "This would wait too long, or the client has its share of the queue."},
+    502: {"description": "The version failed."},
+    503: {"description": "No version can answer now."},
+    504: {"description": "The time ran out."},
+}
+_DEADLINE_PARAMETER = {
+    "name": DEADLINE_HEADER,
+    "in": "header",
+    "required": False,
+    "schema": {"type": "number", "exclusiveMinimum": 0},
+}
 
 
 class Image(BaseModel):
@@ -42,24 +64,26 @@ class Images(BaseModel):
 def add_generate_route(
     app: FastAPI, fleet: Fleet, tokens: Tokens, signer: "Signer", settings: "ServingSettings"
 ) -> None:
-    """Add the route to an app."""
-    body_model = _body(settings)
+    """Add the route to an app.
+
+    Of FastAPI it takes the page of the API alone: what FastAPI does to find and check a function's arguments was the
+    greatest part of what the router spent on a request.
+    """
+    body_model, permitted = _body(settings), tokens.require("use")
 
     @app.post(
         "/v1/generate",
         summary="Generate images",
         response_model=Images,
-        responses={200: {"content": {PNG: {}}, "description": "Images as JSON, or all in one PNG, as Accept says."}},
+        responses=_ANSWERS,
+        openapi_extra={**body_schema(body_model), "parameters": [_DEADLINE_PARAMETER]},
     )
-    async def generate(
-        request: Request,
-        body: body_model,  # type: ignore[valid-type]
-        caller: Annotated[Caller, Depends(tokens.require("use"))],
-        x_deadline_seconds: Annotated[float | None, Header(gt=0, allow_inf_nan=False)] = None,
-    ) -> Response:
-        wanted: Any = body
+    async def generate(request: Request) -> Response:
+        _check_lag(request, settings)
+        await permitted(request)
+        wanted: Any = await read_json(request, body_model)
         usual, most = settings.deadline_seconds, settings.max_deadline_seconds
-        asked = [value for value in (wanted.deadline_seconds, x_deadline_seconds) if value is not None]
+        asked = [value for value in (wanted.deadline_seconds, _deadline(request)) if value is not None]
         seconds = min([*asked, most]) if asked else usual
         png = _wants_png(request.headers.get("accept", ""))
         _check_work(fleet, wanted, settings)
@@ -70,7 +94,7 @@ def add_generate_route(
             label=wanted.label,
             guidance=wanted.guidance,
             png=png,
-            seconds=seconds,
+            seconds=max(0.0, seconds - waited(request.scope)),
             impatient=seconds < usual,
         )
         key = client_key(request, signer)
@@ -95,6 +119,28 @@ def _body(settings: "ServingSettings") -> type[BaseModel]:
             Field(default=None, gt=0, description="for the answer; the header X-Deadline-Seconds says the same"),
         ),
     )
+
+
+def _deadline(request: Request) -> float | None:
+    """Return the seconds in the header, None where there is none."""
+    text = request.headers.get(DEADLINE_HEADER)
+    if text is None:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise HTTPException(422, f"{DEADLINE_HEADER}: expected a number of seconds above 0. Correct it.")
+    return seconds
+
+
+def _check_lag(request: Request, settings: "ServingSettings") -> None:
+    """Refuse what spends half of the usual deadline waiting for this process, before it costs more."""
+    seconds = waited(request.scope)
+    if seconds > settings.deadline_seconds / 2:
+        wait = min(LONGEST_WAIT, math.ceil(seconds))
+        raise QueueFull(f"The router is too busy: for it alone an answer would wait {seconds:.1f} s.", wait)
 
 
 def _check_work(fleet: Fleet, wanted: Any, settings: "ServingSettings") -> None:
@@ -152,4 +198,5 @@ def _response(found: "Generated", seed: int, client: str, signer: "Signer", png:
     if png:
         return Response(found.parts[0], media_type=PNG, headers=headers)
     images = [{"seed": seed + index, "png": base64.b64encode(part).decode()} for index, part in enumerate(found.parts)]
-    return JSONResponse({"request_id": signed, "version": found.version, "images": images}, headers=headers)
+    body = json.dumps({"request_id": signed, "version": found.version, "images": images}).encode()
+    return Response(body, media_type=JSON, headers=headers)

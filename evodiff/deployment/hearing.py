@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import sqlite3
 from typing import TYPE_CHECKING, Any, Final
 
 from evodiff.deployment.feedback_routes import add_feedback_routes
 from evodiff.deployment.gallery import write_gallery
+from evodiff.deployment.observation import Arm
 from evodiff.deployment.production import ProductionRecorder
 from evodiff.deployment.rate_page import add_rate_page
 from evodiff.deployment.release_state import version_name
@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 
     from evodiff.deployment.feedback_store import FeedbackStore
     from evodiff.deployment.fleet import Fleet
+    from evodiff.deployment.metrics import Metrics
     from evodiff.deployment.observation import RatingObservation
+    from evodiff.deployment.quality_advice import QualityObservation
     from evodiff.deployment.release_state import DecisionRecord, ReleaseState
     from evodiff.deployment.rollout import RolloutController
     from evodiff.deployment.served_version import ServedVersion
     from evodiff.deployment.signing import Signer
     from evodiff.deployment.tokens import Tokens
-    from evodiff.monitoring.metrics import Metrics
 
 PICTURES: Final = 64  # of a gallery
 STORE_SECONDS: Final = 15.0
@@ -62,7 +63,7 @@ class Hearing:
         self._tell = tell
         self._fleet, self._controller, self._metrics = fleet, controller, metrics
         self._store, self._galleries = store, galleries
-        self._production = ProductionRecorder("cpu", processor_name())
+        self._production = ProductionRecorder("cpu", processor_name(), store.production())
         self._revision = controller.state.revision
         fleet.observers.append(self._production.observe)
         fleet.passed.append(self._keep_gallery)
@@ -86,6 +87,17 @@ class Hearing:
         self._metrics.observe_rating(rating)
         self._controller.observe(rating)
 
+    def hear_quality(self, found: Mapping[Arm, QualityObservation]) -> None:
+        """Take in the online KID of the arms that have one."""
+        for arm in Arm:
+            seen = found.get(arm)
+            if seen is None:
+                self._metrics.forget_online_kid(arm)
+                continue
+            self._metrics.set_online_kid(arm, seen.kid, seen.images)
+            self._controller.observe(seen)
+            self._production.observe_kid(seen.version, seen.at, seen.kid, seen.standard_error, seen.images)
+
     def hear_release(self, state: ReleaseState) -> None:
         """Take in what was decided since the last time."""
         for decision in state.decisions:
@@ -108,7 +120,7 @@ class Hearing:
         try:
             for record in self._production.records():
                 await asyncio.to_thread(self._store.record_production, *record)
-        except (EvodiffError, sqlite3.Error):
+        except EvodiffError:
             _LOG.exception("What versions cost could not be stored")
 
     def _champion(self) -> str | None:

@@ -40,7 +40,7 @@ async def read_json(request: Request, model: type[M], *, max_bytes: int = MAX_BO
         return model.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(map(str, first["loc"]))
+        where = ".".join(str(part)[:80] for part in first["loc"]).encode("ascii", "backslashreplace").decode()
         raise HTTPException(422, f"{where or 'body'}: {first['msg']}. Correct it.") from error
     except (ValueError, RecursionError) as error:
         raise HTTPException(422, f"Expected JSON with finite numbers, at most {MAX_DEPTH} deep. Correct it.") from error

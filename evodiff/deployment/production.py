@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -11,6 +12,8 @@ import numpy as np
 from evodiff.deployment.observation import Outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from evodiff.deployment.feedback_store import FeedbackStore
     from evodiff.deployment.observation import RequestObservation, WorkerObservation
 
@@ -38,9 +41,11 @@ class ProductionRecorder:
     Args:
         device: kind of device that serves, as a calibration calls it: ``cpu``, ``cuda``, ``mps``.
         device_name: its model, likewise.
+        known: what was on record before this began: a KID of then holds until there is a new one.
     """
 
-    def __init__(self, device: str, device_name: str) -> None:
+    def __init__(self, device: str, device_name: str, known: Mapping[str, Mapping[str, Any]] = MappingProxyType({})):
+        self._known_kids = {name: found["online_kid"] for name, found in known.items() if "online_kid" in found}
         self._device = {"device": device, "device_name": device_name}
         self._versions: OrderedDict[str, _Version] = OrderedDict()
 
@@ -97,7 +102,7 @@ class ProductionRecorder:
         return found
 
     def _version(self, name: str, at: float) -> _Version:
-        version = self._versions.setdefault(name, _Version())
+        version = self._versions.setdefault(name, _Version(online_kid=self._known_kids.get(name)))
         self._versions.move_to_end(name)
         if len(self._versions) > VERSIONS:
             self._versions.popitem(last=False)

@@ -1,7 +1,8 @@
 """``/rate``: a page on which anybody compares two versions, blind, by pictures of one seed and label.
 
 It needs no token. What is shown is remembered here, so that nobody can vote on what was not shown, and nothing that
-goes out says which version drew which picture. A vote counts for the network address that it came from.
+goes out says which version drew which picture. A vote counts for the network address that it came from, which may ask
+so often a second and no more.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ import ipaddress
 import random
 import secrets
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from fastapi import HTTPException, Request, Response
+from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -23,10 +24,11 @@ from evodiff.deployment.feedback_routes import LONGEST_SIGNED
 from evodiff.deployment.feedback_store import AlreadyVoted, Comparison, TooManyVotes, UnknownComparison
 from evodiff.deployment.gallery import Gallery, gallery_of, read_galleries
 from evodiff.deployment.json_body import body_schema, read_json
+from evodiff.deployment.pace import Pace, TooFast
 from evodiff.errors import EvodiffError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
     from pathlib import Path
 
     from fastapi import FastAPI
@@ -56,7 +58,8 @@ _MEANINGS: Final = {
     413: "The body is too long.",
     415: "The body is not JSON.",
     422: "The body is no choice.",
-    429: "This address has had its votes of the day.",
+    429: "This address asks too often, or has had its votes of the day.",
+    503: "Votes cannot be kept now.",
 }
 _ASSETS: Final = {
     "/rate": ("rate.html", "text/html; charset=utf-8"),
@@ -100,6 +103,7 @@ def add_rate_page(
     champion: Callable[[], str | None] = lambda: None,
     clock: Callable[[], float] = time.time,
     rng: random.Random | None = None,
+    pace: Pace | None = None,
 ) -> None:
     """Add the page, its pictures and its votes to an app, all of them below ``/rate``.
 
@@ -112,16 +116,33 @@ def add_rate_page(
         champion: the version, RUN/ID, with which all others are compared where it has a gallery.
         clock: UNIX seconds.
         rng: draws pairs and sides; None is one that nobody can guess.
+        pace: how often an address may ask for anything but the page itself; None is the usual.
     """
     for path, (name, kind) in _ASSETS.items():
         _add_asset(app, path, files("evodiff.deployment").joinpath("assets", name).read_bytes(), kind)
     page = _Page(store, signer, rater_signer, galleries, champion, clock, rng or random.SystemRandom())
-    picture = "/rate/picture/{comparison}/{side}.png"
-    app.post("/rate/next", response_model=Shown, responses=_described(404))(page.show)
-    app.get(picture, response_class=Response, responses=_described(403, 404))(page.picture)
-    answers = _described(401, 403, 409, 413, 415, 422, 429)
+    routes = APIRouter(prefix="/rate", dependencies=[Depends(_paced(store, pace or Pace()))])
+    routes.post("/next", response_model=Shown, responses=_described(404, 429, 503))(page.show)
+    picture = "/picture/{comparison}/{side}.png"
+    routes.get(picture, response_class=Response, responses=_described(403, 404, 429, 503))(page.picture)
+    answers = _described(401, 403, 409, 413, 415, 422, 429, 503)
     body = dict(body_schema(Choice))
-    app.post("/rate/vote", status_code=201, response_model=Kept, openapi_extra=body, responses=answers)(page.vote)
+    routes.post("/vote", status_code=201, response_model=Kept, openapi_extra=body, responses=answers)(page.vote)
+    app.include_router(routes)
+
+
+def _paced(store: FeedbackStore, pace: Pace) -> Callable[[Request], AsyncIterator[None]]:
+    """Return a dependency of FastAPI that lets an address in as often as it may come."""
+
+    async def paced(request: Request) -> AsyncIterator[None]:
+        with ExitStack() as inside:
+            try:
+                inside.enter_context(pace.entered(_source(request, store)))
+            except TooFast as error:
+                raise HTTPException(429, str(error), headers={"Retry-After": str(error.retry_after)}) from error
+            yield
+
+    return paced
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 # No postponed annotations here: FastAPI reads those of a route, which name what belongs to its app.
 
 import secrets
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Header, HTTPException, Request
@@ -82,8 +83,17 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def add_release_routes(app: FastAPI, controller: RolloutController, tokens: Tokens) -> None:
-    """Add the routes to an app; reading takes any known token, commanding one of scope ``release``."""
+def add_release_routes(
+    app: FastAPI,
+    controller: RolloutController,
+    tokens: Tokens,
+    *,
+    quality: Callable[[], dict[str, Any]] = lambda: {"off": "this service computes none"},
+) -> None:
+    """Add the routes to an app; reading takes any known token, commanding one of scope ``release``.
+
+    ``quality`` says what is known of the arms' online KID, or why nothing is.
+    """
 
     async def known(request: Request) -> Caller:
         caller = tokens.caller(request.headers.get("authorization"))
@@ -97,7 +107,7 @@ def add_release_routes(app: FastAPI, controller: RolloutController, tokens: Toke
 
     @app.get("/v1/release", summary="What serves, where the rollout stands, and why")
     async def show(caller: Known) -> dict[str, Any]:
-        return release_view(controller)
+        return {**release_view(controller), "quality": quality()}
 
     @app.post("/v1/release/start", summary="Start a rollout", responses=_ERRORS)
     async def start(body: Start, caller: Permitted, key: Key) -> Answer:

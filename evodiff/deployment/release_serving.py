@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import fcntl
 import signal
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import uvloop
@@ -15,14 +16,15 @@ from evodiff.deployment.assignment import arm_of
 from evodiff.deployment.feedback_store import FeedbackStore
 from evodiff.deployment.fleet import Fleet
 from evodiff.deployment.hearing import Hearing
+from evodiff.deployment.metrics import Metrics
+from evodiff.deployment.online_kid import OnlineKid
 from evodiff.deployment.release_file import ReleaseFile
 from evodiff.deployment.release_routes import add_release_routes
 from evodiff.deployment.rollout import RolloutController
-from evodiff.deployment.serving import bind, run_app
+from evodiff.deployment.serving import bind, listen, run_app
 from evodiff.deployment.signing import Signer
 from evodiff.deployment.tokens import Tokens
 from evodiff.errors import EvodiffError
-from evodiff.monitoring.metrics import Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,78 +34,78 @@ if TYPE_CHECKING:
     from evodiff.deployment.settings import ServingSettings
 
 
-def serve_release(
-    settings: ServingSettings,
-    rollouts: RolloutSettings,
-    *,
-    file: Path,
-    votes: Path,
-    runs_dir: Path,
-    tracking_uri: str | None,
-    tell: Callable[[str], None],
-) -> None:
-    """Serve what the release ``file`` says until a signal, and roll out what waits in it; keep ``votes`` in a file.
+@dataclass(frozen=True)
+class ReleaseService:
+    """A router that serves what the release ``file`` says and rolls out what waits there; ``votes`` are in a file."""
 
-    Raises:
-        EvodiffError: a file cannot be read, another router rules the release, or the port is taken.
-    """
-    with (
-        sole_ruler(file),
-        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
-        contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError),
-    ):
-        runner.run(_serve(settings, rollouts, file, votes, runs_dir, tracking_uri, tell))
+    settings: ServingSettings
+    rollouts: RolloutSettings
+    file: Path
+    votes: Path
+    runs_dir: Path
+    tracking_uri: str | None
+    tell: Callable[[str], None]
 
+    def serve(self) -> None:
+        """Serve until a signal.
 
-async def _serve(
-    settings: ServingSettings,
-    rollouts: RolloutSettings,
-    file: Path,
-    votes: Path,
-    runs_dir: Path,
-    tracking_uri: str | None,
-    tell: Callable[[str], None],
-) -> None:
-    serving = asyncio.current_task()
-    assert serving is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, serving.cancel)
-    tokens, signer = Tokens.from_settings(settings), Signer.from_settings(settings)
-    listening = bind(settings)
-    fleet = Fleet(settings, arm_of, runs_dir=runs_dir, tracking_uri=tracking_uri)
-    metrics, going_on = Metrics(), list[asyncio.Task[None]]()
-    store = FeedbackStore(votes)
-    try:
-        controller = RolloutController(
-            ReleaseFile(file), fleet, rollouts.analyses(), rollouts.options(), probe=fleet.probe
-        )
-        metrics.set_latency_limit(rollouts.p99_seconds or 0.0)
-        hearing = Hearing(fleet, controller, metrics, store, settings.galleries.expanduser(), tell)
-        app = create_app(
-            fleet,
-            tokens=tokens,
-            signer=signer,
-            settings=settings,
-            metrics=metrics,
-            groups=[
-                lambda app: add_release_routes(app, controller, tokens),
-                lambda app: hearing.add_routes(app, tokens, signer),
-            ],
-        )
-        host, port = listening.getsockname()[:2]
-        tell(f"Serving on http://{f'[{host}]' if ':' in host else host}:{port} (tokens: {settings.secrets_dir})")
-        going_on = [
-            asyncio.create_task(controller.run(), name="rollouts"),
-            asyncio.create_task(hearing.keep_production(), name="production"),
-        ]
-        await run_app(app, listening, settings)
-        await hearing.store_production()
-    finally:
-        for task in going_on:
-            task.cancel()
-        await asyncio.gather(*going_on, return_exceptions=True)
-        listening.close()
-        await fleet.close()
-        store.close()
+        Raises:
+            EvodiffError: a file cannot be read, another router rules the release, or the port is taken.
+        """
+        with (
+            sole_ruler(self.file),
+            asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+            contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError),
+        ):
+            runner.run(self._serve())
+
+    async def _serve(self) -> None:
+        serving, settings, rollouts = asyncio.current_task(), self.settings, self.rollouts
+        assert serving is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, serving.cancel)
+        tokens, signer = Tokens.from_settings(settings), Signer.from_settings(settings)
+        listening = bind(settings)
+        fleet = Fleet(settings, arm_of, runs_dir=self.runs_dir, tracking_uri=self.tracking_uri)
+        metrics, going_on = Metrics(), list[asyncio.Task[None]]()
+        store = FeedbackStore(self.votes)
+
+        def end() -> None:
+            for task in going_on:  # what is seen from now on speaks against no version: others are being ended too
+                task.cancel()
+
+        try:
+            controller = RolloutController(
+                ReleaseFile(self.file), fleet, rollouts.analyses(), rollouts.options(), probe=fleet.probe
+            )
+            metrics.set_latency_limit(rollouts.p99_seconds or 0.0)
+            hearing = Hearing(fleet, controller, metrics, store, settings.galleries.expanduser(), self.tell)
+            online_kid = OnlineKid(fleet, settings)
+            online_kid.told.append(hearing.hear_quality)
+            app = create_app(
+                fleet,
+                tokens=tokens,
+                signer=signer,
+                settings=settings,
+                metrics=metrics,
+                groups=[
+                    lambda app: add_release_routes(app, controller, tokens, quality=online_kid.view),
+                    lambda app: hearing.add_routes(app, tokens, signer),
+                ],
+            )
+            listen(listening, settings, self.tell)
+            going_on = [
+                asyncio.create_task(controller.run(), name="rollouts"),
+                asyncio.create_task(hearing.keep_production(), name="production"),
+                asyncio.create_task(online_kid.run(), name="online KID"),
+            ]
+            await run_app(app, listening, settings, ending=end)
+            await hearing.store_production()
+        finally:
+            end()
+            await asyncio.gather(*going_on, return_exceptions=True)
+            listening.close()
+            await fleet.close()
+            store.close()
 
 
 @contextlib.contextmanager

@@ -115,14 +115,20 @@ class RolloutController:
             self._awake.set()
 
     async def run(self) -> None:
-        """Look every ``poll_interval_seconds``, and at once after a command; what goes wrong is tried again."""
+        """Look every ``poll_interval_seconds``, and at once after a command; what goes wrong is tried again.
+
+        The interval is that between the beginnings of two looks: what a look takes does not delay the next one.
+        """
+        loop, interval = asyncio.get_running_loop(), self.options.poll_interval_seconds
         try:
             while True:
+                due = loop.time() + interval
                 self._awake.clear()
                 await self.poll()
-                await asyncio.sleep(min(_GAP_SECONDS, self.options.poll_interval_seconds))
+                await asyncio.sleep(min(_GAP_SECONDS, interval))
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._awake.wait(), self.options.poll_interval_seconds)
+                    async with asyncio.timeout_at(due):
+                        await self._awake.wait()
         finally:
             await self.close()
 
@@ -134,19 +140,26 @@ class RolloutController:
             await self._watch.keep()
 
     async def poll(self) -> None:
-        """Look once: decide what the evidence asks for, then make the workers agree."""
+        """Look once: decide what the evidence asks for, make the workers agree, then keep the evidence.
+
+        What goes wrong, a full disk, a damaged file or a worker's trouble, ends nothing: the look is repeated.
+        """
         self.last_poll_at = self._clock()
-        try:
-            await self._look()
-            self.trouble = None
-        except Exception as error:  # a full disk, a damaged file: the traffic stays as it is, and the look is repeated
-            self.trouble = str(error)
-            _LOG.exception("The release could not be looked after")
-        try:
-            await self.arms.settle(self._state)
-        except Exception as error:  # a worker's trouble does not end the controller
-            self.trouble = str(error)
-            _LOG.exception("The workers could not be brought to what the release says")
+        troubles = []
+        for part, failed in (
+            (self._look, "The release could not be looked after"),
+            (self._settle, "The workers could not be brought to what the release says"),
+            (self._watch.keep, "The evidence could not be kept"),
+        ):
+            try:
+                await part()
+            except Exception as error:
+                troubles.append(str(error))
+                _LOG.exception(failed)
+        self.trouble = troubles[0] if troubles else None
+
+    async def _settle(self) -> None:
+        await self.arms.settle(self._state)
 
     async def command(self, command: Command) -> dict[str, Any]:
         """Obey a command and return the answer; when this returns it is on record, and its weight holds.
@@ -182,7 +195,6 @@ class RolloutController:
             await self._take_loaded()
             await self._judge()
         await self._watch.follow(self._state)
-        await self._watch.keep()
 
     async def _begin(self) -> None:
         """Begin with what waits, if anything does."""
@@ -270,6 +282,8 @@ class RolloutController:
             return overdue(after, now, self.options) if after is state else after
 
         await self._change(transition, urgent=found is not None and str(found.verdict) == "fail")
+        if self._state.weight < self.arms.weight:
+            self.arms.route(self._state)  # now that it is on record, before anything else that takes time
 
     def _proven(self, state: ReleaseState, now: float, found: Decision) -> ReleaseState:
         """Have the first champion serve once all of the synthetic load is answered, and nothing spoke against it."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from pydantic_settings import SettingsError as SourceError
 
 from evodiff.deployment.analysis_options import METRICS, AnalysisOptions, GuardLimits
 from evodiff.deployment.assignment import parse_steps
 from evodiff.deployment.rollout_options import RolloutOptions
-from evodiff.errors import SettingsError
+from evodiff.settings import settings_errors
 
 if TYPE_CHECKING:
     from evodiff.deployment.rollout_analyses import RolloutAnalyses
@@ -82,16 +81,7 @@ def load_rollout_settings() -> RolloutSettings:
     Raises:
         SettingsError: a value is not allowed.
     """
-    try:
+    with settings_errors(PREFIX, f"the {PREFIX}* variable"):
         settings = RolloutSettings()
-        settings.options(), settings.analyses()
-    except SourceError as error:
-        raise SettingsError(
-            f"{PREFIX}* variables cannot be read: {error}".replace("\n", " "),
-            remedy="Write lists as JSON in variables.",
-        ) from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = f"{PREFIX}{'.'.join(map(str, first['loc'])).upper()}"
-        raise SettingsError(f"{name}: {first['msg']}, found {first['input']!r}.", remedy="Correct it.") from error
+    settings.options(), settings.analyses()
     return settings

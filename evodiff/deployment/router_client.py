@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 
+from evodiff.deployment.http_options import client_options
 from evodiff.errors import EvodiffError, SettingsError
 
 if TYPE_CHECKING:
@@ -31,12 +32,7 @@ class RouterClient:
 
     def __init__(self, url: str, *, token: str | None = None, transport: Any = None) -> None:
         self.url = url.rstrip("/")
-        self._options: dict[str, Any] = {
-            "headers": {"Authorization": f"Bearer {token}"} if token else {},
-            "timeout": TIMEOUT_SECONDS,
-            "transport": transport,
-            "verify": self.url.startswith("https"),  # without TLS nothing is verified, and no certificates are read
-        }
+        self._options = client_options(self.url, token=token, timeout_seconds=TIMEOUT_SECONDS, transport=transport)
 
     @classmethod
     def of_this_machine(cls, environment: Mapping[str, str] = os.environ) -> RouterClient:

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from evodiff.deployment.model_checks import CheckedModel
     from evodiff.settings import Prediction
 
-BLANK_RANGE = 1 / 255  # of pixels in [0, 1]: less than one step of 8 bits between darkest and brightest
-
 
 @dataclass(frozen=True, eq=False)
 class ServedNetwork:
@@ -77,25 +75,3 @@ class ServedNetwork:
         given = None if labels is None else torch.tensor(labels, dtype=torch.long)
         denoise = denoiser(self.network, self.schedule, self.prediction, given, guidance=guidance)
         return dpm_solver_pp_2m(denoise, noise, self.schedule, scoring_timesteps(self.schedule, steps))
-
-
-def finite(images: Tensor) -> list[bool]:
-    """Tell of each image whether all its pixels are finite."""
-    return [bool(value) for value in images.isfinite().flatten(1).all(dim=1)]
-
-
-def blank(images: Tensor) -> list[bool]:
-    """Tell of each image, (n, channels, height, width) in [-1, 1], whether it shows one colour only."""
-    pixels = to_unit(images).flatten(2)
-    spread = (pixels.amax(dim=2) - pixels.amin(dim=2)).amax(dim=1)
-    return [bool(value < BLANK_RANGE) for value in spread]
-
-
-def to_unit(images: Tensor) -> Tensor:
-    """Bring pixels from [-1, 1] to [0, 1]."""
-    return (images / 2 + 0.5).clamp(0, 1)
-
-
-def to_bytes(images: Tensor) -> Tensor:
-    """Bring pixels from [-1, 1] to uint8, (n, height, width, channels)."""
-    return (to_unit(images) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()

@@ -52,7 +52,7 @@ class ServedVersion:
     """
 
     def __init__(self, model: Fetched, handle: WorkerHandle, settings: ServingSettings) -> None:
-        self.entry, self.version = model.entry, model.version
+        self.entry, self.version, self.run_folder = model.entry, model.version, model.run_folder
         self.deaths = 0
         self.handle = handle
         self._folder = model.folder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import signal
 import socket
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ import uvloop
 from evodiff.deployment.app import create_app
 from evodiff.deployment.assignment import arm_of
 from evodiff.deployment.fleet import Fleet
+from evodiff.deployment.loop_lag import LoopLag
 from evodiff.deployment.observation import Arm
 from evodiff.deployment.signing import Signer
 from evodiff.deployment.slow_clients import bounded_protocol
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
     Entry = Mapping[str, str]
 
+_OTHER_FILES = 256  # of the router: workers, libraries, the votes' store, models that are copied
 GRACE_SECONDS = 10  # for requests that are being answered when the server is asked to end
 
 
@@ -76,8 +79,7 @@ async def _serve(
                 report = await fleet.load(entry, arm)
                 tell(f"{arm}: {report.version}, {report.peak_rss_bytes / 1e6:.0f} MB, {report.seconds:.1f} s to load")
         fleet.route("command-line" if canary is not None else "", weight if canary is not None else 0.0)
-        host, port = listening.getsockname()[:2]
-        tell(f"Serving on http://{f'[{host}]' if ':' in host else host}:{port} (tokens: {settings.secrets_dir})")
+        listen(listening, settings, tell)
         await run_app(create_app(fleet, tokens=tokens, signer=signer, settings=settings), listening, settings)
     finally:
         listening.close()
@@ -85,7 +87,7 @@ async def _serve(
 
 
 def bind(settings: ServingSettings) -> socket.socket:
-    """Return a socket that listens where the settings say.
+    """Return a socket that has the address in the settings; :func:`listen` opens it to clients.
 
     Raises:
         EvodiffError: the address is taken, or none of this machine.
@@ -103,11 +105,26 @@ def bind(settings: ServingSettings) -> socket.socket:
     return listening
 
 
-async def run_app(app: FastAPI, listening: socket.socket, settings: ServingSettings) -> None:
-    """Answer requests on a socket until SIGINT or SIGTERM."""
+def listen(listening: socket.socket, settings: ServingSettings, tell: Callable[[str], None]) -> None:
+    """Let clients connect, and tell where; they wait until :func:`run_app` answers."""
+    _allow_files(settings.max_connections + _OTHER_FILES)
+    listening.listen(settings.max_connections)
+    host, port = listening.getsockname()[:2]
+    tell(f"Serving on http://{f'[{host}]' if ':' in host else host}:{port} (tokens: {settings.secrets_dir})")
+
+
+async def run_app(
+    app: FastAPI,
+    listening: socket.socket,
+    settings: ServingSettings,
+    *,
+    ending: Callable[[], None] = lambda: None,
+) -> None:
+    """Answer requests on a socket until SIGINT or SIGTERM, of which ``ending`` hears before the last are answered."""
+    lag = LoopLag()
     config = uvicorn.Config(
         app,
-        http=bounded_protocol(settings),
+        http=bounded_protocol(settings, lag),
         ws="none",
         lifespan="off",
         access_log=False,
@@ -117,14 +134,32 @@ async def run_app(app: FastAPI, listening: socket.socket, settings: ServingSetti
         limit_concurrency=settings.max_connections,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    server = _Server(config)
+    server = _Server(config, ending)
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, server.end)
-    await server.serve(sockets=[listening])
+    measuring = asyncio.create_task(lag.measure(), name="lag of the loop")
+    try:
+        await server.serve(sockets=[listening])
+    finally:
+        measuring.cancel()
+
+
+def _allow_files(count: int) -> None:
+    """Let this process have so many files open, as far as it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < count:
+        with contextlib.suppress(ValueError, OSError):  # more than the system gives: clients then wait to be taken in
+            resource.setrlimit(
+                resource.RLIMIT_NOFILE, (count if hard == resource.RLIM_INFINITY else min(count, hard), hard)
+            )
 
 
 class _Server(uvicorn.Server):
     """A server that leaves signals to its caller: uvicorn's raises them again, before workers could be ended."""
+
+    def __init__(self, config: uvicorn.Config, ending: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ending = ending
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -133,4 +168,5 @@ class _Server(uvicorn.Server):
 
     def end(self) -> None:
         """Answer what has come, and nothing more."""
+        self._ending()
         self.should_exit = True

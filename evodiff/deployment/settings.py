@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
-from pydantic_settings import SettingsError as SourceError
 
-from evodiff.errors import SettingsError
+from evodiff.settings import settings_errors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,7 +37,7 @@ class ServingSettings(BaseSettings):
     max_body_bytes: int = Field(default=65536, ge=1)
     header_seconds: float = Field(default=10.0, gt=0, description="for a client to send all headers")
     body_seconds: float = Field(default=10.0, gt=0, description="for a client to send the whole body")
-    max_connections: int = Field(default=512, ge=1)
+    max_connections: int = Field(default=1024, ge=1, description="more than the queues hold, so that they say no")
 
     max_count: int = Field(default=64, ge=1, description="images of one request")
     max_steps: int = Field(default=100, ge=2, description="steps of the sampler")
@@ -58,6 +57,10 @@ class ServingSettings(BaseSettings):
     max_kid_factor: float = Field(
         default=3.0, gt=0, description="of the candidate's recorded KID, that the smoke test allows beyond 5 errors"
     )
+    kid_seconds: float = Field(
+        default=600.0, ge=0, description="between two computations of what versions' online KID is; 0 switches it off"
+    )
+    kid_images: int = Field(default=1024, ge=64, le=4096, description="that a version's online KID is computed from")
     hang_seconds: float = Field(default=60.0, gt=0, description="a worker silent so long, with work, is ended")
     backoff_seconds: float = Field(default=0.5, gt=0, description="before a dead worker's first restart; doubles")
     max_backoff_seconds: float = Field(default=30.0, gt=0)
@@ -81,16 +84,5 @@ def load_serving_settings(given: Mapping[str, Any]) -> ServingSettings:
     Raises:
         SettingsError: a value is not allowed, wherever it comes from.
     """
-    try:
+    with settings_errors(PREFIX, f"the option or the {PREFIX}* variable"):
         return ServingSettings(**given)
-    except SourceError as error:
-        raise SettingsError(
-            f"{PREFIX}* variables cannot be read: {error}".replace("\n", " "),
-            remedy="Write lists as JSON in variables.",
-        ) from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise SettingsError(
-            f"Setting {'.'.join(map(str, first['loc']))}: {first['msg']}, found {first['input']!r}.",
-            remedy=f"Correct the option or the {PREFIX}* variable.",
-        ) from error

@@ -1,24 +1,34 @@
-"""HTTP connections on which a client must say what it wants in bounded time and space."""
+"""HTTP connections on which a client must say what it wants in bounded time and space, and its time is taken."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from evodiff.deployment.loop_lag import LoopLag
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from evodiff.deployment.settings import ServingSettings
 
 MOST_HEADER_BYTES = 32768
+
+_ARRIVED, _LAG = "arrived", "lag"
+_ROUNDS = 3
 
 
 class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's protocol with bounds on headers: 408 after ``header_seconds``, 431 over 32 KiB and what a body may be.
 
-    uvicorn itself has neither: it bounds only how long a connection may idle between requests.
+    uvicorn itself has neither: it bounds only how long a connection may idle between requests. When a request arrived,
+    and the ``lag`` of the loop then, stand in the state of its scope, for :func:`waited`.
     """
 
+    lag: ClassVar[LoopLag] = LoopLag()
     header_seconds: ClassVar[float] = 10.0
     most_bytes: ClassVar[int] = MOST_HEADER_BYTES
 
@@ -45,6 +55,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Begin to wait for the headers of the next request on this connection."""
         super().on_message_begin()
+        self.scope["state"] |= {_ARRIVED: time.monotonic(), _LAG: self.lag.seconds}
         if self._timer is None:
             self._expect_headers()
 
@@ -70,9 +81,21 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.close()
 
 
-def bounded_protocol(settings: ServingSettings) -> type[BoundedProtocol]:
-    """Return the protocol with the bounds that settings name."""
+def waited(scope: Mapping[str, Any]) -> float:
+    """Return how many seconds of a request's time are gone, or will be on its way through a loop that is late; 0 where
+    another protocol took it in.
+
+    It waits for the loop before it is read, when its images have come from the worker, and when what waits for them
+    goes on.
+    """
+    now, state = time.monotonic(), scope.get("state", {})
+    return max(0.0, now - float(state.get(_ARRIVED, now))) + _ROUNDS * float(state.get(_LAG, 0.0))
+
+
+def bounded_protocol(settings: ServingSettings, lag: LoopLag) -> type[BoundedProtocol]:
+    """Return the protocol with the bounds that settings name, in a loop of a lag."""
     bounds = {
+        "lag": lag,
         "header_seconds": settings.header_seconds,
         "most_bytes": MOST_HEADER_BYTES + settings.max_body_bytes,  # a first read may hold the body too
     }

@@ -29,7 +29,11 @@ _GRACE_SECONDS = 5.0
 
 
 class WorkerDied(Exception):  # noqa: N818 - the fact; whoever waited tries elsewhere
-    """The process ended before it answered."""
+    """The process ended before it answered; ``asked`` tells that somebody else had asked it to."""
+
+    def __init__(self, how: str, *, asked: bool = False) -> None:
+        super().__init__(how)
+        self.asked = asked
 
 
 @dataclass
@@ -103,7 +107,7 @@ class WorkerHandle:
 
         Raises:
             SmokeTestFailure: it was refused, or ended the process.
-        LoadingFailed: it took too long.
+            LoadingFailed: it took too long, or the process was asked to end before it could refuse.
         """
         self._loaded = asyncio.get_running_loop().create_future()
         self._write(Frame({"kind": "load", **header}))
@@ -116,9 +120,10 @@ class WorkerHandle:
                 remedy="Load it when the machine is less busy, or raise EVODIFF_SERVE_LOAD_SECONDS.",
             ) from error
         except WorkerDied as error:
-            raise SmokeTestFailure(
-                f"Smoke test: the process ended while it loaded: {error}", remedy="Release another version."
-            ) from error
+            what = f"Smoke test: the process ended while it loaded: {error}"
+            if error.asked:
+                raise LoadingFailed(what, remedy="Load the version again.") from error
+            raise SmokeTestFailure(what, remedy="Release another version.") from error
         if answer.header["kind"] == "refused":
             raise SmokeTestFailure(answer.header["headline"], remedy=answer.header["remedy"])
         self.ready = True
@@ -175,7 +180,7 @@ class WorkerHandle:
         self.ready = False
         self.kill()  # one that closed its socket, or sends what is no frame, is of no use
         code = await self._process.wait()
-        self._end(WorkerDied(self._how_it_ended(code)))
+        self._end(WorkerDied(self._how_it_ended(code), asked=-code in (signal.SIGINT, signal.SIGTERM)))
 
     def _take(self, frame: Frame) -> None:
         self.heard_at = time.monotonic()

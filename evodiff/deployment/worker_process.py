@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 # Run by ``python -c``: the module path comes first, for this very package may only be found by it.
 BOOTSTRAP = (
-    "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "
+    "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); signal.signal(signal.SIGTERM, signal.SIG_IGN); "
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from evodiff.deployment.worker_process import main; main(int(sys.argv[2]), int(sys.argv[3]))"
 )
@@ -37,7 +37,8 @@ _PARENT_CHECK_SECONDS = 2.0
 
 def main(descriptor: int, parent: int) -> None:
     """Serve the router whose process id is ``parent`` over a connected Unix socket."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the router's affair; it lets requests finish
+    for number in (signal.SIGINT, signal.SIGTERM):  # the router's affair, also where a whole group is asked to end
+        signal.signal(number, signal.SIG_IGN)  # it lets requests finish, then closes the socket
     faulthandler.enable()
     volunteer_for_the_oom_killer()
     threading.Thread(target=_end_with, args=(parent,), name="end-with-parent", daemon=True).start()
@@ -120,18 +121,21 @@ class ModelWorker:
         from evodiff.deployment.answers import answer, compute
 
         assert self._network is not None
-        jobs = {job.id: job for job, _ in batch}
+        jobs, answered = {job.id: job for job, _ in batch}, set[str]()
         try:
             compute(self._network, batch)
-            frames = [answer(job) for job in jobs.values() if len(job.images) == job.count]
+            for job in jobs.values():
+                if len(job.images) == job.count:
+                    self._send(answer(job))  # at once: the next one is encoded while this one is on its way
+                    answered.add(job.id)
         except Exception as error:  # a fault of this version: told, and the worker goes on
+            failed = [identifier for identifier in jobs if identifier not in answered]
             with self._waiting:
-                for identifier in jobs:
+                for identifier in failed:
                     self._batcher.remove(identifier)
             detail = f"{type(error).__name__}: {error}"[:300]
-            frames = [Frame({"kind": "done", "id": name, "status": "failed", "detail": detail}) for name in jobs]
-        for frame in frames:
-            self._send(frame)
+            for identifier in failed:
+                self._send(Frame({"kind": "done", "id": identifier, "status": "failed", "detail": detail}))
 
     def _send(self, frame: Frame) -> None:
         with self._writing:

@@ -7,13 +7,13 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-import torch
+import numpy as np
 
-from evodiff.deployment.served_network import blank, finite, to_bytes
+from evodiff.deployment.pixels import blank, finite, to_bytes
 from evodiff.deployment.smoke_report import SMOKE_STEPS, SmokeTestFailure
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from numpy.typing import NDArray
 
     from evodiff.deployment.served_network import ServedNetwork
 
@@ -48,7 +48,7 @@ def smoke_test(network: ServedNetwork, *, max_batch: int, images: int) -> tuple[
         "classes": shape.classes,
         "parameters": sum(parameter.numel() for parameter in network.network.parameters()),
     }
-    return report, to_bytes(torch.cat(drawn)).numpy().tobytes()
+    return report, to_bytes(np.concatenate(drawn)).tobytes()
 
 
 def peak_rss_bytes() -> int:
@@ -57,12 +57,12 @@ def peak_rss_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _sample(network: ServedNetwork, first: int, count: int, *, guidance: float = 1.0) -> Tensor:
+def _sample(network: ServedNetwork, first: int, count: int, *, guidance: float = 1.0) -> NDArray[np.float32]:
     labels = [index % network.classes for index in range(first, first + count)] if network.classes else None
-    return network.sample(range(first, first + count), labels, steps=SMOKE_STEPS, guidance=guidance)
+    return network.sample(range(first, first + count), labels, steps=SMOKE_STEPS, guidance=guidance).numpy()
 
 
-def _judge(images: Tensor, how: str) -> None:
+def _judge(images: NDArray[np.float32], how: str) -> None:
     for what, bad in (("not finite", [not fine for fine in finite(images)]), ("blank", blank(images))):
         if any(bad):
             raise SmokeTestFailure(

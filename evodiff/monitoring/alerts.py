@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 
+from evodiff.deployment.http_options import client_options
 from evodiff.errors import EvodiffError, SettingsError
 
 if TYPE_CHECKING:
@@ -87,12 +88,7 @@ class Alertmanager:
         transport: Any = None,
     ) -> None:
         self.url = url.rstrip("/")
-        self._options: dict[str, Any] = {
-            "headers": {"Authorization": f"Bearer {token}"} if token else {},
-            "timeout": timeout_seconds,
-            "transport": transport,
-            "verify": self.url.startswith("https"),  # without TLS nothing is verified, and no certificates are read
-        }
+        self._options = client_options(self.url, token=token, timeout_seconds=timeout_seconds, transport=transport)
 
     def firing(self, matchers: Iterable[str] = ()) -> list[Alert]:
         """Return the alerts that fire and that all ``matchers`` match, such as ``arm="stable"``, oldest first.

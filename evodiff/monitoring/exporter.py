@@ -109,7 +109,7 @@ class RunsCollector:
         last = closed[-1] / "result.json" if closed else None
         taken = [file.stem for file in _listed(path / "leases") if file.stem.partition(".")[0] == f"{len(closed):04d}"]
         open_one = path / "generations" / f"{len(closed):04d}"
-        notes = [file for file in _listed(path / OUTBOX) if file.suffix == ".json"]
+        notes = [file for file in _listed(path / OUTBOX) if file.suffix == ".json" and not _waits_on_purpose(file)]
         return SearchState(
             generations=len(closed),
             closed_at=last.stat().st_mtime if last else None,
@@ -139,7 +139,7 @@ _HELP: Final = {
     "evodiff_search_in_progress": "Whether somebody took a generation that is not closed.",
     "evodiff_search_last_progress_timestamp_seconds": "When a generation was last taken, or one of its trials moved.",
     "evodiff_search_requests": "Requests for generations that were ever written.",
-    "evodiff_outbox_notes": "What MLflow has yet to hear of a run, in notes.",
+    "evodiff_outbox_notes": "What MLflow has yet to hear of a run, in notes; not what waits on purpose.",
     "evodiff_outbox_oldest_note_timestamp_seconds": "Since when the oldest of them waits.",
 }
 
@@ -203,6 +203,13 @@ def _listed(folder: Path) -> list[Path]:
         return list(folder.iterdir())
     except FileNotFoundError:
         return []
+
+
+def _waits_on_purpose(note: Path) -> bool:
+    try:
+        return bool(json.loads(note.read_bytes()).get("on_purpose"))
+    except (OSError, ValueError, AttributeError):  # delivered meanwhile, or no note: somebody has to look
+        return False
 
 
 def _latest(paths: list[Path]) -> float:

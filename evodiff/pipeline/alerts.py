@@ -20,21 +20,23 @@ from evodiff.pipeline.release import read_release
 from evodiff.pipeline.requests import request_id, requests, submit
 from evodiff.pipeline.run import Run
 from evodiff.pipeline.scratch import front_from_scratch
-from evodiff.pipeline.served_latency import latency_factor
-from evodiff.pipeline.steering import preference
+from evodiff.pipeline.served_latency import as_served, latency_factor
+from evodiff.pipeline.steering import RATING_WEIGHT, preference, steering
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from evodiff.engine import Evaluation
     from evodiff.monitoring.alerts import Alert
     from evodiff.pipeline.chain import Scheduler
     from evodiff.settings import Settings
 
 STABLE: Final = "stable"
 DEGRADED: Final = "degraded"  # label of alerts that a new architecture can mend; its value says what degraded
-LATENCY: Final = "latency"
-OBJECTIVE: Final = "latency_ms"
+RATING: Final = "rating"
+LATENCY_MS: Final = "latency_ms"
+LIMITED: Final = {"latency": LATENCY_MS, "quality": "kid"}  # what degraded, and the objective that is limited then
 TIGHTENING: Final = 0.8  # of the latency of what serves
 COOLDOWN: Final = timedelta(hours=1)
 
@@ -141,40 +143,54 @@ def _cooling(run: Run, alert: Alert, now: datetime, cooldown: timedelta) -> str 
 
 
 def _steering(run: Run, alert: Alert, settings: Settings) -> dict[str, Any]:
-    """Return what the alert changes: one generation beyond every end, and a tighter limit where it is about latency."""
+    """Return what the alert changes: one generation beyond every end, and where the search is steered from then on.
+
+    - latency: to a tighter limit than the latency of what serves;
+    - quality: to a KID no larger than that of what serves, so that none is traded for anything else;
+    - rating: people's preference counts twice as much, at most 1; 0, which leaves it out, stays.
+    """
     word: dict[str, Any] = {"extra_generations": 1}
-    if alert.labels[DEGRADED] == LATENCY:
-        tightened = tightened_preference(run, read_release(settings.release_file)["champion"])
+    degraded = alert.labels[DEGRADED]
+    if degraded in LIMITED:
+        serving = read_release(settings.release_file)["champion"]
+        tightened = tightened_preference(run, serving, LIMITED[degraded])
         if tightened is not None:
             word["prefer"] = tightened
+    elif degraded == RATING:
+        held = steering(run).rating_weight
+        word["rating_weight"] = min(1.0, 2 * (RATING_WEIGHT if held is None else held))
     return word
 
 
-def tightened_preference(run: Run, serving: Mapping[str, Any] | None) -> str | None:
-    """Return the run's preference with a latency limit below what the serving candidate has, as it is in production.
+def tightened_preference(run: Run, serving: Mapping[str, Any] | None, objective: str = LATENCY_MS) -> str | None:
+    """Return the run's preference with an objective limited to what the serving candidate has, for latency to less.
 
-    It is never below the fastest member of the front: a limit that nobody meets would leave no champion. None where
-    latency is no objective, or nothing is known of that candidate.
+    Latencies are those of production. The limit is never below the best of the front inside all other limits: one that
+    nobody meets would leave no champion. None where the run has no such objective, nothing is known of that candidate,
+    or nobody is inside.
     """
-    names = [objective.name for objective in run.objectives]
-    found = _latency(run, str(serving.get("candidate"))) if serving and OBJECTIVE in names else None
-    if found is None:
-        return None
-    factor = latency_factor(run)
-    members = [candidate.evaluation for candidate in front_from_scratch(run)]
-    latencies = [item.objectives[OBJECTIVE] for item in members if item is not None and item.feasible]
-    fastest = factor * min(latencies, default=0.0)
+    names = [item.name for item in run.objectives]
     held = parse_preference(preference(run), names)
-    others = [item for item in held if item.name != OBJECTIVE or item.comparison in (">", ">=")]
+    others = [item for item in held if item.name != objective or item.comparison in (">", ">=")]
+    factor = latency_factor(run)
+    front = {item.id: item.evaluation for item in front_from_scratch(run)}
+    found = _values(run, front, str(serving.get("candidate"))) if serving and objective in names else None
+    served = [as_served(item.objectives, factor) for item in front.values() if item is not None and item.feasible]
+    inside = [values[objective] for values in served if objective in names and all(one.holds(values) for one in others)]
+    if found is None or not inside:
+        return None
     limits = [item.value for item in held if item not in others]
-    tightened = max(fastest, TIGHTENING * min([factor * found, *limits]))
+    wanted = min([as_served(found, factor)[objective], *limits]) * (TIGHTENING if objective == LATENCY_MS else 1.0)
     kept = [f"{item.name}{item.comparison}{item.value!r}" for item in others]
-    return ",".join([*kept, f"{OBJECTIVE}<={tightened!r}"])
+    return ",".join([*kept, f"{objective}<={max(min(inside), wanted)!r}"])
 
 
-def _latency(run: Run, candidate: str) -> float | None:
-    """Return the latency of a candidate (ms) on the highest rung it was tried on."""
-    best: tuple[int, float] | None = None
+def _values(run: Run, front: Mapping[str, Evaluation | None], candidate: str) -> Mapping[str, float] | None:
+    """Return the values of a candidate as the front has them, else on the highest rung that it was tried on."""
+    known = front.get(candidate)
+    if known is not None and known.failure is None:
+        return known.objectives
+    best: tuple[int, Mapping[str, float]] | None = None
     for generation in range(run.ledger.closed):
         evaluations = run.ledger.evaluations(generation)
         for row in run.ledger.plan(generation):
@@ -182,5 +198,5 @@ def _latency(run: Run, candidate: str) -> float | None:
             if row["candidate"] != candidate or told is None or told.failure is not None:
                 continue
             if best is None or row["rung"] > best[0]:
-                best = row["rung"], float(told.objectives[OBJECTIVE])
+                best = row["rung"], told.objectives
     return None if best is None else best[1]

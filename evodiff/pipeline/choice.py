@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from evodiff.errors import EvodiffError
 from evodiff.pipeline.preference import parse_preference
 from evodiff.pipeline.run import Run
-from evodiff.pipeline.scratch import front_from_scratch, heirs_of_front
+from evodiff.pipeline.scratch import front_from_scratch, heirs_of_front, scratch_evaluation
 from evodiff.pipeline.served_latency import as_served, latency_factor
 from evodiff.pipeline.steering import preference
 
@@ -89,6 +89,24 @@ def choose(
     if not nearer:
         return Choice(None, f"{rival.name}, which serves, is as near to what is wanted as any of the front")
     return _best(run, nearer, rival, limits, again)
+
+
+def promising_heir(run: Run) -> str | None:
+    """Return the member of the front to train from scratch before a release is chosen, None where none is.
+
+    It is the nearest to what is wanted of those that inherited weights, by the values that it has with them; those that
+    are no nearer than a member that is known from scratch can wait for the search's end.
+    """
+    limits = parse_preference(preference(run), [objective.name for objective in run.objectives])
+    heirs, factor = heirs_of_front(run), latency_factor(run)
+    known = max((item.fitness_score or 0.0 for item in _members(run, limits)), default=-1.0)
+    waiting = [
+        item
+        for item in run.evolution().front()
+        if item.id in heirs and item.evaluation is not None and scratch_evaluation(run, item.id) is None
+        if _inside(item.evaluation, limits, factor) and (item.fitness_score or 0.0) > known
+    ]
+    return max(waiting, key=lambda item: (item.fitness_score or 0.0, item.id)).id if waiting else None
 
 
 def beaten_objectives(challenger: Evaluation, rival: Evaluation, objectives: Sequence[Objective]) -> list[str]:

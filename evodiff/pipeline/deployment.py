@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import warnings
 from typing import TYPE_CHECKING
 
@@ -31,5 +30,5 @@ def record_deployment(run: Run, generation: int) -> None:
         reference = f"{champion['run']}/{champion['candidate']}" if named else None
         with FeedbackStore(settings.feedback_store) as store:
             snapshot_deployment(run, generation, store, reference=reference, fewest=settings.min_raters)
-    except (EvodiffError, sqlite3.Error) as error:
+    except EvodiffError as error:
         warnings.warn(f"{run.name}: generation {generation} joins no votes: {error}", stacklevel=2)

@@ -9,12 +9,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from evodiff import gates
-from evodiff.errors import LedgerError
+from evodiff.errors import LedgerError, PoolError
 from evodiff.pipeline import generation as steps
 from evodiff.pipeline import shards
 from evodiff.pipeline.chain import successor
+from evodiff.pipeline.choice import promising_heir
 from evodiff.pipeline.control import next_step
 from evodiff.pipeline.release import request_release
+from evodiff.pipeline.scratch import retrain_front
 from evodiff.pipeline.session import open_workers
 from evodiff.pipeline.shards import deal_shards, log_listener
 from evodiff.pipeline.steering import end_reason, record_exhausted, steering
@@ -123,11 +125,13 @@ def register(run: Run, generation: int, say: Say) -> list[dict[str, Any]]:
 def release(run: Run, generation: int, say: Say) -> dict[str, Any]:
     """Write the candidate that is to be released into the release file, and project the registry's aliases.
 
-    What comes into question is measured again first; where nothing is worth a release, the reason is said.
+    What comes into question is measured again first; where nothing is worth a release, the reason is said. Of those
+    that inherited weights the most promising one is trained from scratch before, once a generation, and registered.
     """
     from evodiff.pipeline.remeasure import remeasuring
 
     settings = load_settings({"device": run.settings["device"]})
+    trained = _train_heir(run, settings, say)
     with remeasuring(settings, say) as remeasure:
         wanted = request_release(run, generation, settings.release_file, remeasure=remeasure)
     asked = wanted["asked"]
@@ -136,9 +140,26 @@ def release(run: Run, generation: int, say: Say) -> dict[str, Any]:
     if settings.tracking_uri is not None:
         from evodiff.tracking import project_aliases
 
+        if trained:
+            register(run, generation, say)
+
         # Until something serves, what waits to is shown as the challenger.
         project_aliases({**wanted, "challenger": wanted["challenger"] or wanted["pending"]}, settings.tracking_uri)
     return wanted
+
+
+def _train_heir(run: Run, settings: Settings, say: Say) -> bool:
+    heir = promising_heir(run)
+    if heir is None:
+        return False
+    say(f"{run.name}/{heir} inherited weights: training it from scratch")
+    try:
+        with open_workers(settings, say, at_most=1) as pool:
+            retrain_front(run, pool, only=[heir], listener=log_listener(say))
+    except PoolError as error:
+        say(f"{error} The next generation tries it again.")
+        return False
+    return True
 
 
 def next_run(run: Run, *, now: datetime, scheduler: Scheduler, say: Say) -> str | None:
@@ -158,7 +179,6 @@ def report(run: Run, say: Say) -> str:
     Members of the front that inherited weights are trained from scratch then, and registered.
     """
     from evodiff.pipeline.final import final_steps, finish
-    from evodiff.pipeline.scratch import retrain_front
     from evodiff.search import write_run_report
 
     ended = end_reason(run, steering(run))

@@ -5,22 +5,27 @@ from __future__ import annotations
 import hashlib
 import math
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from evodiff.engine import Evaluation
 from evodiff.engine.encoding import encode_document
+from evodiff.errors import LedgerError
 from evodiff.pipeline.export import trained_folder
 from evodiff.pipeline.final import run_one, trial_row
 from evodiff.pipeline.generation import QUIET
+from evodiff.pipeline.heritage import inherits
 from evodiff.pipeline.inputs import PATIENCE_SECONDS
 from evodiff.pipeline.rivals import stored_document
 from evodiff.pipeline.run import PRICED, SCORED
+from evodiff.pipeline.scratch import scratch_evaluation
 from evodiff.training.digests import weights_digest
 from evodiff.workers import Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from evodiff.architecture.network import EvolvedNetwork
     from evodiff.pipeline.run import Run
     from evodiff.settings import Settings
     from evodiff.workers import WorkerContext, WorkerPool
@@ -29,6 +34,7 @@ FOLDER: Final = "remeasured"
 LOCAL: Final = "local"  # the target whose latency can be timed here
 
 _REMEASURE: Final = "evodiff.pipeline.remeasure:remeasure_candidate"
+_DETAILS: Final = ("kid_standard_error", "label_accuracy", "images")
 _QUARTILES_APART: Final = 1.349  # in standard deviations of a normal distribution
 
 
@@ -57,15 +63,62 @@ def remeasuring(settings: Settings, say: Callable[[str], None]) -> Iterator[Call
 
 
 def remeasure_candidate(payload: Mapping[str, Any], context: WorkerContext) -> dict[str, Any]:
-    """Score a candidate's longest training from other noise, time it where this machine is the target, store both."""
+    """Score a candidate's longest training from other noise, time it where this machine is the target, store both.
+
+    Latency and memory are the architecture's. Where the weights are gone they are measured of a network that was never
+    trained, which the record says by ``fresh_weights``, and the score is the one on record.
+
+    Raises:
+        LedgerError: there are no weights, and no score from scratch.
+    """
     from evodiff.evaluation.latency import measure_latency_ms
-    from evodiff.evaluation.score import score, scoring_inputs
     from evodiff.pipeline.judge import LATENCY_REPEATS
     from evodiff.pipeline.run import Run
-    from evodiff.pipeline.trial import load_network
 
     run, candidate = Run.open(payload["run"]), payload["trial"]["candidate"]
-    folder = trained_folder(run, candidate)
+    judged = _judged(run, payload["trial"], context)
+    network, details = judged.network, dict(judged.details)
+    wanted = {objective.name for objective in run.objectives}
+    costs = run.space.costs(network.genome)
+    objectives = {name: costs[name] for name in PRICED if name in wanted}
+    objectives |= {name: judged.values[name] for name in SCORED if name in wanted}
+    if "latency_ms" in wanted and run.settings["target"] == LOCAL:
+        timed = measure_latency_ms(
+            network, run.shape, run.evaluation.serving_batch, context.device, repeats=LATENCY_REPEATS
+        )
+        objectives["latency_ms"] = timed.median_ms
+        spread = (timed.high_ms - timed.low_ms) / _QUARTILES_APART
+        details["latency_ms_standard_error"] = spread / math.sqrt(timed.repeats)
+    evaluation = Evaluation(objectives, run.violations(network.genome), judged.weights, details)
+    content = {"candidate": candidate, "steps": judged.steps, "evaluation": evaluation.to_json()}
+    if judged.weights is None:
+        content["fresh_weights"] = True
+    run.ledger.replace(_file(candidate), encode_document(content))
+    return content
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A network to time, what its training is worth, and the digest of its weights, None where they are gone."""
+
+    network: EvolvedNetwork
+    values: Mapping[str, float]
+    details: Mapping[str, Any]
+    weights: str | None
+    steps: int
+
+
+def _judged(run: Run, trial: Mapping[str, Any], context: WorkerContext) -> _Judged:
+    from evodiff.evaluation.score import score, scoring_inputs
+    from evodiff.pipeline.trial import load_network
+
+    try:
+        folder = trained_folder(run, trial["candidate"])
+    except LedgerError:
+        stored = _on_record(run, trial)
+        if stored is None:
+            raise
+        return _judged_before(run, trial, stored)
     network, config = load_network(folder)
     found = score(
         network,
@@ -75,23 +128,26 @@ def remeasure_candidate(payload: Mapping[str, Any], context: WorkerContext) -> d
         seed=other_seed(run),
         device=context.device,
     ).to_json()
-    wanted = {objective.name for objective in run.objectives}
-    costs = run.space.costs(network.genome)
-    objectives = {name: costs[name] for name in PRICED if name in wanted}
-    details = {name: found[name] for name in ("kid_standard_error", "label_accuracy", "images")}
-    objectives |= {name: found[name] for name in SCORED if name in wanted}
-    if "latency_ms" in wanted and run.settings["target"] == LOCAL:
-        timed = measure_latency_ms(
-            network, run.shape, run.evaluation.serving_batch, context.device, repeats=LATENCY_REPEATS
-        )
-        objectives["latency_ms"] = timed.median_ms
-        spread = (timed.high_ms - timed.low_ms) / _QUARTILES_APART
-        details["latency_ms_standard_error"] = spread / math.sqrt(timed.repeats)
-    weights = weights_digest(folder)
-    evaluation = Evaluation(objectives, run.violations(network.genome), weights, details)
-    content = {"candidate": candidate, "steps": config["steps"], "evaluation": evaluation.to_json()}
-    run.ledger.replace(_file(candidate), encode_document(content))
-    return content
+    details = {name: found[name] for name in _DETAILS}
+    return _Judged(network, found, details, weights_digest(folder), int(config["steps"]))
+
+
+def _judged_before(run: Run, trial: Mapping[str, Any], stored: Evaluation) -> _Judged:
+    from evodiff.architecture.genome import ArchitectureGenome
+    from evodiff.architecture.network import build_network
+
+    network = build_network(ArchitectureGenome.from_json(trial["genome"]), run.shape, seed=trial["seed"])
+    details = {name: stored.details[name] for name in _DETAILS if name in stored.details}
+    return _Judged(network, stored.objectives, details, None, run.steps(trial["rung"]))
+
+
+def _on_record(run: Run, trial: Mapping[str, Any]) -> Evaluation | None:
+    """Return what a candidate's trial reached from scratch, None where nothing is known of it."""
+    if inherits(trial):
+        found = scratch_evaluation(run, trial["candidate"])
+    else:
+        found = run.ledger.evaluation(trial["generation"], trial["id"])
+    return None if found is None or found.failure is not None else found
 
 
 def other_seed(run: Run) -> int:
@@ -103,8 +159,11 @@ def other_seed(run: Run) -> int:
 def _known(run: Run, candidate: str) -> dict[str, Any] | None:
     """Return what was measured of the weights that would serve, None where that is to be done."""
     stored = stored_document(run, _file(candidate))
-    same = stored.get("evaluation", {}).get("weights") == weights_digest(trained_folder(run, candidate))
-    return stored if same else None
+    try:
+        weights = weights_digest(trained_folder(run, candidate))
+    except LedgerError:
+        weights = None
+    return stored if stored and stored.get("evaluation", {}).get("weights") == weights else None
 
 
 def _file(candidate: str) -> str:

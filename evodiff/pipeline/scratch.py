@@ -18,7 +18,7 @@ from evodiff.pipeline.heritage import from_scratch, inherits
 from evodiff.workers import Outcome, Task, WorkerPool
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     from evodiff.architecture.genome import ArchitectureGenome
@@ -30,17 +30,21 @@ FOLDER: Final = "scratch-front"
 _RETRAIN: Final = "evodiff.pipeline.trial:train_from_scratch"
 
 
-def retrain_front(run: Run, pool: WorkerPool, *, listener: Listener = QUIET) -> None:
+def retrain_front(
+    run: Run, pool: WorkerPool, *, only: Collection[str] | None = None, listener: Listener = QUIET
+) -> None:
     """Train and judge those members of the front from scratch that inherited weights; what is stored stays.
 
-    All get the steps of a trial on the highest rung, and no training is stopped early.
+    All, or those that are named by ``only``, get the steps of a trial on the highest rung, and no training is stopped
+    early.
 
     Raises:
         Interrupted: the pool was asked to stop; what was done is stored.
         PoolError: a worker was lost, or out of memory; another try may do.
     """
     heirs = heirs_of_front(run)
-    rows = {candidate: row for candidate, row in heirs.items() if scratch_evaluation(run, candidate) is None}
+    wanted = heirs if only is None else heirs.keys() & only
+    rows = {name: row for name, row in heirs.items() if name in wanted and scratch_evaluation(run, name) is None}
     tasks = [
         Task(
             id=candidate,

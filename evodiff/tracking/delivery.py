@@ -100,8 +100,11 @@ def _register(client: Any, experiment: str, run: Run, registered: list[Registere
     for generation in outbox.waiting_registrations(run):
         try:
             registered += register_new_members(client, experiment, run, generation)
-            if not any(awaits_scratch(run, candidate) for candidate in records.new_members(generation)):
-                outbox.take_away(run, outbox.register_note(generation))
+            note = outbox.register_note(generation)
+            if any(awaits_scratch(run, candidate) for candidate in records.new_members(generation)):
+                outbox.wait_on_purpose(run, note, "members inherited weights and wait to be trained from scratch")
+            else:
+                outbox.take_away(run, note)
         except TrackingError as error:
             refusals.append(error)
     if refusals:

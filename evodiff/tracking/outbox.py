@@ -2,7 +2,8 @@
 
 ``RUN/outbox/track.json`` says that closed generations are missing, for MLflow cannot be reached;
 ``RUN/outbox/register-0003.json`` that the new members of that generation's front are not registered, from the moment
-when it is closed until they are. Each tells since when, and why. ``RUN/outbox/lock`` is held by whoever delivers:
+when it is closed until they are. Each tells since when, and why; ``on_purpose`` that nothing is broken, for it waits
+until members that inherited weights are trained from scratch. ``RUN/outbox/lock`` is held by whoever delivers:
 processes on this machine take turns, and the kernel frees it when its holder dies.
 """
 
@@ -13,7 +14,7 @@ import json
 import re
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from evodiff.pipeline.archive.commands import again
 from evodiff.tracking.server import TrackingUnreachable
@@ -41,8 +42,17 @@ def register_note(generation: int) -> str:
 
 def leave(run: Run, name: str, reason: str) -> None:
     """Leave a note, unless there is one of that name; ``reason`` says why it waits."""
-    content = {"since": datetime.now(UTC).isoformat(timespec="seconds"), "reason": reason}
-    run.ledger.publish(f"{FOLDER}/{name}", json.dumps(content, sort_keys=True).encode() + b"\n")
+    run.ledger.publish(f"{FOLDER}/{name}", _note(reason))
+
+
+def wait_on_purpose(run: Run, name: str, reason: str) -> None:
+    """Say of a note that nothing is broken, and for what it waits."""
+    run.ledger.replace(f"{FOLDER}/{name}", _note(reason, on_purpose=True))
+
+
+def _note(reason: str, **more: Any) -> bytes:
+    content = {"since": datetime.now(UTC).isoformat(timespec="seconds"), "reason": reason, **more}
+    return json.dumps(content, sort_keys=True).encode() + b"\n"
 
 
 def take_away(run: Run, name: str) -> None:

@@ -15,6 +15,7 @@ import tomllib
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -36,14 +37,14 @@ ONE_SHOT = {name for name, service in SERVICES.items() if service["restart"] == 
 
 # ${NAME}, ${NAME:-default} or ${NAME:?message}
 REFERENCE = re.compile(r"\$\{(?P<name>\w+)(?:(?P<kind>:-|:\?)(?P<rest>[^}]*))?\}")
-SECRET = re.compile(r"PASSWORD|SECRET|KEY|FERNET")
+SECRET = re.compile(r"PASSWORD|SECRET|KEY|FERNET|TOKEN")
 
 
 def each_service(*, but: Collection[str] = ()) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("name", sorted(set(SERVICES) - set(but)))
 
 
-def test_it_holds_airflow_mlflow_postgresql_and_a_store() -> None:
+def test_it_holds_airflow_mlflow_postgresql_a_store_and_what_serves_and_watches() -> None:
     assert set(SERVICES) - ONE_SHOT == {
         "postgres",
         "store",
@@ -52,6 +53,10 @@ def test_it_holds_airflow_mlflow_postgresql_and_a_store() -> None:
         "scheduler",
         "dag-processor",
         "triggerer",
+        "router",
+        "metrics",
+        "prometheus",
+        "alertmanager",
     }
 
 
@@ -76,7 +81,7 @@ def test_something_waits_for_every_one_shot(one_shot: str) -> None:
 
 @each_service()
 def test_images_are_pinned_to_an_exact_version(name: str) -> None:
-    assert re.fullmatch(r"[a-z/-]+:\d+(\.\d+)+", SERVICES[name]["image"])
+    assert re.fullmatch(r"[a-z/-]+:v?\d+(\.\d+)+", SERVICES[name]["image"])
 
 
 def test_our_image_has_the_version_of_the_package() -> None:
@@ -150,7 +155,7 @@ def test_everything_mounted_is_declared_or_there() -> None:
 
 
 def test_airflow_has_logins_and_does_not_keep_its_records_in_a_file() -> None:
-    for name in OURS - {"mlflow", "init-mlflow"}:
+    for name in OURS - {"mlflow", "init-mlflow", "router", "metrics"}:
         environment = SERVICES[name]["environment"]
         assert environment["AIRFLOW__CORE__AUTH_MANAGER"].endswith("FabAuthManager")
         assert environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].startswith("postgresql+psycopg2://airflow:")
@@ -165,9 +170,9 @@ def test_tasks_get_the_variables_that_they_get_on_one_machine(tmp_path: Path) ->
     local = service_environment(Site(tmp_path / "home", tmp_path, 8080, 5000), {})
     only_local = {
         *PORTS,  # of the Procfile
-        "EVODIFF_HOME",  # of what serves and watches, which the file does not start
-        "EVODIFF_SERVE_SECRETS_DIR",
-        "EVODIFF_SERVE_GALLERIES",
+        "EVODIFF_HOME",
+        "EVODIFF_SERVE_SECRETS_DIR",  # the router has its secrets from .env
+        "EVODIFF_SERVE_GALLERIES",  # of the router's container
         "AIRFLOW_HOME",  # of the image
         "PATH",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE",  # of the other login
@@ -191,6 +196,111 @@ def test_what_tasks_keep_lies_on_volumes() -> None:
         path = scheduler["environment"][name]
         assert any(path == place or path.startswith(f"{place}/") for place in mounted), name
     assert scheduler["environment"]["AIRFLOW__LOGGING__BASE_LOG_FOLDER"] in mounted
+
+
+def test_the_router_and_the_tasks_share_release_votes_and_runs() -> None:
+    router, scheduler = SERVICES["router"], SERVICES["scheduler"]
+    for name in ("RUNS_DIR", "RELEASE_FILE", "FEEDBACK_STORE", "TRACKING_URI"):
+        assert router["environment"][f"EVODIFF_{name}"] == scheduler["environment"][f"EVODIFF_{name}"]
+    assert set(router["volumes"]) <= set(scheduler["volumes"])
+    assert "scale" not in router
+    assert "deploy" not in router  # a second one would rule the same release
+
+
+def test_the_router_starts_with_its_variables_and_lets_in_who_has_the_token(tmp_path: Path) -> None:
+    given = {"ROUTER_TOKEN": "0" * 64, "ROUTER_SIGNING_KEY": "1" * 64}
+    environment = {
+        name: REFERENCE.sub(lambda match: given[match["name"]], value)
+        for name, value in SERVICES["router"]["environment"].items()
+    }
+    settings = subprocess.run(
+        [sys.executable, "-c", READ_SETTINGS], env=environment, check=True, capture_output=True, text=True
+    )
+    hosts, subject, scopes = json.loads(settings.stdout)
+    connection = urlsplit(REFERENCE.sub(lambda match: given[match["name"]], connections()["ROUTER"]))
+    assert connection.password == given["ROUTER_TOKEN"]
+    assert connection.hostname in hosts
+    assert (subject, scopes) == ("owner", ["release", "use"])
+
+
+READ_SETTINGS = """
+import json
+from evodiff.deployment.settings import load_serving_settings
+from evodiff.deployment.signing import Signer
+from evodiff.deployment.tokens import Tokens
+
+settings = load_serving_settings({})
+Signer.from_settings(settings)
+caller = Tokens.from_settings(settings).caller("Bearer " + "0" * 64)
+print(json.dumps([settings.allowed_hosts, caller.subject, sorted(caller.scopes)]))
+"""
+
+
+def connections() -> dict[str, str]:
+    """The connections of ours that tasks and triggers have."""
+    start = "AIRFLOW_CONN_EVODIFF_"
+    found = [SERVICES[name]["environment"] for name in ("scheduler", "triggerer")]
+    first, second = (
+        {key.removeprefix(start): value for key, value in variables.items() if key.startswith(start)}
+        for variables in found
+    )
+    assert first == second
+    return first
+
+
+def port_of(name: str) -> int:
+    """The port that a service listens on, by its command."""
+    words = " ".join(SERVICES[name]["command"])
+    found = re.search(r"(?:--port |--web.listen-address=0\.0\.0\.0:)(\d+)", words)
+    assert found is not None
+    return int(found[1])
+
+
+def test_who_watches_is_told_where_the_others_listen() -> None:
+    told = [
+        *(REFERENCE.sub("x", text) for text in connections().values()),
+        *SERVICES["prometheus"]["environment"].values(),
+    ]
+    addresses = [urlsplit(text if "://" in text else f"//{text}") for text in told]
+    assert {address.hostname for address in addresses} == {"router", "metrics", "alertmanager"}
+    for address in addresses:
+        assert address.port == port_of(str(address.hostname))
+    for name in ("router", "prometheus", "alertmanager"):
+        (published,) = SERVICES[name]["ports"]
+        assert published.endswith(f":{port_of(name)}")
+    for name in ("scheduler", "triggerer", "router", "metrics", "prometheus", "alertmanager"):
+        assert "serving" in SERVICES[name]["networks"]
+    triggerer = SERVICES["triggerer"]
+    assert f"runs:{triggerer['environment']['EVODIFF_RUNS_DIR']}" in triggerer["volumes"]
+
+
+def test_prometheus_starts_with_its_addresses_filled_in(tmp_path: Path) -> None:
+    service = SERVICES["prometheus"]
+    mounted = {target: source for source, target, _ in (item.split(":") for item in service["volumes"][1:])}
+    shown = tmp_path / "shown.sh"
+    shown.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    shown.chmod(0o755)
+    environment = {
+        **service["environment"],
+        "PATH": "/usr/bin:/bin",
+        "RULES": str(PROJECT / mounted["/etc/evodiff/rules"]),
+        "TEMPLATE": str(PROJECT / mounted["/etc/evodiff/prometheus.yml"]),
+        "DATA": str(tmp_path),
+        "PROMETHEUS": str(shown),
+    }
+    script = PROJECT / mounted[service["entrypoint"][-1]]
+    started = subprocess.run(
+        ["/bin/sh", script, *service["command"]], env=environment, check=True, capture_output=True, text=True
+    )
+    assert started.stdout.split()[0] == f"--config.file={tmp_path}/prometheus.yml"
+    assert started.stdout.split()[2:] == service["command"]
+    config = yaml.safe_load((tmp_path / "prometheus.yml").read_text())
+    targets = [job["static_configs"][0]["targets"] for job in config["scrape_configs"]]
+    assert targets == [["router:8090"], ["metrics:9108"]]
+    assert config["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"] == ["alertmanager:9093"]
+    assert config["rule_files"] == [f"{environment['RULES']}/*.yml"]
+    if (promtool := shutil.which("promtool")) is not None:
+        subprocess.run([promtool, "check", "config", tmp_path / "prometheus.yml"], check=True, capture_output=True)
 
 
 def test_the_image_is_installed_under_the_constraints_with_what_the_dags_need() -> None:
@@ -278,7 +388,7 @@ for program, *arguments in json.loads(sys.argv[1]):
 """
 
 
-@pytest.mark.parametrize("script", ["init_airflow.sh", "init_mlflow.sh", "init_databases.sh"])
+@pytest.mark.parametrize("script", ["init_airflow.sh", "init_mlflow.sh", "init_databases.sh", "start_prometheus.sh"])
 def test_scripts_are_shell(script: str) -> None:
     subprocess.run(["sh", "-n", PROJECT / "deploy" / script], check=True)
 

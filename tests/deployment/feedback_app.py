@@ -15,6 +15,7 @@ from evodiff.deployment.feedback_routes import add_feedback_routes
 from evodiff.deployment.feedback_store import FeedbackStore
 from evodiff.deployment.gallery import write_gallery
 from evodiff.deployment.observation import RatingObservation
+from evodiff.deployment.pace import Pace
 from evodiff.deployment.rate_page import add_rate_page
 
 KEY = "k" * 32
@@ -74,6 +75,7 @@ def create_app(
     champion: str | None = None,
     heard: list[RatingObservation] | None = None,
     seed: int = 0,
+    pace: Pace | None = None,
 ) -> FastAPI:
     app = FastAPI()
     listener = (lambda rating: None) if heard is None else heard.append
@@ -86,6 +88,7 @@ def create_app(
         galleries,
         champion=lambda: champion,
         rng=random.Random(seed),
+        pace=pace,
     )
     return app
 

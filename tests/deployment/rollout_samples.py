@@ -6,7 +6,7 @@ from itertools import count
 from typing import Any
 
 from evodiff.deployment.analysis import RolloutAnalysis
-from evodiff.deployment.observation import Arm, Outcome, RequestObservation, WorkerObservation
+from evodiff.deployment.observation import Arm, Outcome, RatingObservation, RequestObservation, WorkerObservation
 
 _numbers = count()
 
@@ -23,6 +23,11 @@ def request(arm: Arm = Arm.CANARY, outcome: Outcome = Outcome.OK, **values: Any)
         "rollout": "r",
     }
     return RequestObservation(arm=arm, outcome=outcome, **{**known, **values})
+
+
+def rating(arm: Arm, value: float, rater: str = "anyone", at: float = 0.0) -> RatingObservation:
+    """Return a rating of rollout "r"."""
+    return RatingObservation(rater, arm, "new/1" if arm is Arm.CANARY else "old/7", value, at, "r")
 
 
 def worker(arm: Arm = Arm.CANARY, **values: Any) -> WorkerObservation:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from router_process import SIGNING_KEY, TOKENS, bearer
 
 from evodiff.deployment.app import create_app
@@ -20,21 +22,27 @@ from evodiff.deployment.signing import Signer
 from evodiff.deployment.tokens import Tokens
 
 GENERATE = "/v1/generate"
+HERE = "http://127.0.0.1:8090"
 JSON = {"Content-Type": "application/json"}
 LARGEST = 65536
+
+
+def app_of_nothing(tmp_path: Path) -> tuple[Fleet, FastAPI]:
+    """Return a fleet that holds no version, and the app over it."""
+    settings = ServingSettings(cache_dir=tmp_path)
+    fleet = Fleet(settings, arm_of, runs_dir=tmp_path)
+    tokens = Tokens.from_json(json.dumps(TOKENS), "the test")
+    return fleet, create_app(fleet, tokens=tokens, signer=Signer(SIGNING_KEY), settings=settings)
 
 
 def ask(tmp_path: Path, method: str, path: str, **options: Any) -> httpx.Response:
     """Ask an app over a fleet that holds no version."""
 
     async def answered() -> httpx.Response:
-        settings = ServingSettings(cache_dir=tmp_path)
-        fleet = Fleet(settings, arm_of, runs_dir=tmp_path)
-        tokens = Tokens.from_json(json.dumps(TOKENS), "the test")
-        app = create_app(fleet, tokens=tokens, signer=Signer(SIGNING_KEY), settings=settings)
+        fleet, app = app_of_nothing(tmp_path)
         transport = httpx.ASGITransport(app, raise_app_exceptions=True)
         try:
-            async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8090") as client:
+            async with httpx.AsyncClient(transport=transport, base_url=HERE) as client:
                 return await client.request(method, path, **options)
         finally:
             await fleet.close()
@@ -150,6 +158,30 @@ def test_a_token_without_the_scope_is_refused(tmp_path: Path) -> None:
     answer = ask(tmp_path, "POST", GENERATE, content=b"{}", headers=headers)
     assert answer.status_code == 403
     assert "'use'" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("ago", "lag", "seconds", "status"),
+    [(0.0, 0.0, 30, 503), (10.0, 0.0, 30, 503), (10.0, 0.0, 5, 504), (1000.0, 0.0, 5, 429), (0.0, 1000.0, 5, 429)],
+)
+def test_a_deadline_runs_from_when_a_request_arrived_and_a_busy_router_says_so(
+    tmp_path: Path, ago: float, lag: float, seconds: float, status: int
+) -> None:
+    async def answered() -> httpx.Response:
+        fleet, app = app_of_nothing(tmp_path)
+
+        async def late(scope: Any, receive: Any, send: Any) -> None:
+            await app({**scope, "state": {"arrived": time.monotonic() - ago, "lag": lag}}, receive, send)
+
+        try:
+            async with httpx.AsyncClient(transport=httpx.ASGITransport(late), base_url=HERE) as client:
+                return await client.post(GENERATE, json={"deadline_seconds": seconds}, headers=bearer())
+        finally:
+            await fleet.close()
+
+    answer = asyncio.run(answered())
+    assert answer.status_code == status
+    assert status == 504 or int(answer.headers["Retry-After"]) >= 1
 
 
 @pytest.mark.parametrize("deadline", ["0", "-1", "nan", "inf", "soon", "1e999"])

@@ -89,10 +89,12 @@ def test_one_client_has_at_most_its_share_and_others_still_get_in() -> None:
 def test_what_could_not_be_answered_in_time_is_not_taken_in() -> None:
     queue = admission(speed=2)
     queue.enter("a", 1, 20, 10.5)
-    with pytest.raises(QueueFull, match=r"11\.0 s where 5\.0 s") as caught:
+    with pytest.raises(QueueFull, match=r"11\.0 s of 5\.0 s") as caught:
         queue.enter("b", 1, 2, 5)
-    assert caught.value.retry_after == 6
-    queue.enter("b", 1, 2, 12)
+    assert caught.value.retry_after == 7
+    with pytest.raises(QueueFull, match="too much to be sure"):
+        queue.enter("b", 1, 2, 12)
+    queue.enter("b", 1, 2, 14)
 
 
 def test_an_idle_worker_takes_what_seems_too_much() -> None:
@@ -104,6 +106,19 @@ def test_the_speed_is_learned() -> None:
     for _ in range(50):
         queue.learn(work=100, seconds=10)
     assert queue.estimated_seconds(100) == pytest.approx(10, rel=0.01)
+
+
+def test_what_requests_wait_beyond_their_work_is_learned_from_long_waits() -> None:
+    queue = admission(most=100, share=1, speed=10)
+    for _ in range(50):
+        queue.learn_wait(expected=0.001, seconds=0.1)
+    assert queue.estimated_seconds(100) == pytest.approx(10, rel=0.1)
+    for _ in range(50):
+        expected = queue.enter("a", 1, 20, 100)
+        assert expected == 2
+        queue.learn_wait(expected, seconds=3)
+        queue.leave("a", 1, 20)
+    assert queue.estimated_seconds(100) == pytest.approx(15, rel=0.01)
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 5), st.booleans()), max_size=60))

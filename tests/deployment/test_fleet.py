@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -97,6 +98,8 @@ def test_versions_come_and_go_while_requests_are_answered(models: Path, tmp_path
         two = await fleet.load(entry(models, "two"), Arm.CANARY)
         stable_pid, canary_pid = (fleet.version(arm).handle.pid for arm in Arm)
         assert fleet.choose("client-0") is Arm.STABLE  # no weight, no canary
+        for pid in (stable_pid, canary_pid):  # as where a whole group of processes is asked to end
+            os.kill(pid, signal.SIGTERM)
         fleet.route("rollout", 0.5)
         arms = {client: fleet.choose(client) for client in map(str, range(100))}
         assert set(arms.values()) == set(Arm)

@@ -15,10 +15,11 @@ from prometheus_client import CollectorRegistry
 from evodiff.deployment.feedback_store import FeedbackStore
 from evodiff.deployment.gallery import gallery_of
 from evodiff.deployment.hearing import PICTURES, Hearing
+from evodiff.deployment.metrics import Metrics
 from evodiff.deployment.observation import Arm, Outcome, RatingObservation, RequestObservation, WorkerObservation
+from evodiff.deployment.quality_advice import QualityObservation
 from evodiff.deployment.release_state import ReleaseState, decide
 from evodiff.deployment.smoke_report import Gallery
-from evodiff.monitoring.metrics import Metrics
 
 ENTRY = {"run": "digits", "candidate": "feed", "generation": 1}
 
@@ -101,3 +102,22 @@ def test_pictures_of_a_smoke_test_are_kept_and_those_of_no_run_are_not(
             keep(version)
     assert len(gallery_of(tmp_path / "galleries", "digits/feed").pictures) == PICTURES
     assert [item.name for item in (tmp_path / "galleries").iterdir()] == ["digits"]
+
+
+def test_online_kid_reaches_metrics_the_analysis_and_the_store_and_outlives_the_process(
+    told: Told, store: FeedbackStore, tmp_path: Path
+) -> None:
+    metrics = Metrics()
+    hearing = Hearing(told, told, metrics, store, tmp_path, print)  # type: ignore[arg-type]
+    seen = QualityObservation(Arm.STABLE, "digits/feed", 600, 0.02, 0.001, 9.0)
+    hearing.hear_quality({Arm.STABLE: seen})
+    assert told.heard == [seen]
+    assert value(metrics.registry, "evodiff_online_kid", arm="stable") == 0.02
+    assert value(metrics.registry, "evodiff_online_kid_images", arm="stable") == 600
+    assert value(metrics.registry, "evodiff_online_kid", arm="canary") is None
+    hearing.hear_quality({})
+    assert value(metrics.registry, "evodiff_online_kid", arm="stable") is None
+    asyncio.run(hearing.store_production())
+    again = Hearing(told, told, Metrics(), store, tmp_path, print)  # type: ignore[arg-type]
+    asyncio.run(again.store_production())
+    assert store.production()["digits/feed"]["online_kid"] == {"kid": 0.02, "standard_error": 0.001, "images": 600}

@@ -12,6 +12,7 @@ from feedback_app import TextSigner, create_app, draw_gallery
 
 from evodiff.deployment.feedback_store import FeedbackStore, StoreLimits
 from evodiff.deployment.gallery import read_galleries
+from evodiff.deployment.pace import Pace
 from evodiff.deployment.rate_page import COOKIE, draw_pair
 
 
@@ -127,6 +128,24 @@ def test_new_cookies_do_not_make_new_voters_of_one_address(client: TestClient, s
     assert answers == [201] * 6 + [429] * 4
     assert len({kept.rater for kept in store.votes()}) == 6
     assert len({kept.source for kept in store.votes()}) == 1
+
+
+def test_an_address_that_asks_too_often_is_asked_to_wait_and_others_are_not(
+    store: FeedbackStore, galleries: Path
+) -> None:
+    app = create_app(store, galleries, champion="run/a", pace=Pace(per_second=0.01, burst=4))
+    flooding, other = (TestClient(app, client=(host, 50000)) for host in ("198.51.100.7", "198.51.100.8"))
+    shown = show(flooding)
+    assert flooding.get(shown["left"]).status_code == 200
+    assert vote(flooding, shown["comparison"]) == 201
+    statuses = [flooding.post("/rate/next", json={}).status_code for _ in range(5)]
+    assert statuses == [200] + [429] * 4
+    refused = flooding.get(shown["left"])
+    assert refused.status_code == 429
+    assert int(refused.headers["Retry-After"]) >= 1
+    assert vote(flooding, shown["comparison"]) == 429
+    assert flooding.get("/rate").status_code == 200
+    assert vote(other, show(other)["comparison"]) == 201
 
 
 @pytest.mark.parametrize(

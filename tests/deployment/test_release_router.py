@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import shutil
 import subprocess
 import sys
 import time
@@ -10,12 +12,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 from router_process import RELEASE, RouterProcess
 from served_models import write_model
 
+from evodiff.engine.layout import input_name
+from evodiff.pipeline.deployment import record_deployment
+from evodiff.pipeline.final import named_candidate
 from evodiff.pipeline.release import read_release, release_locked, write_release
+from evodiff.pipeline.run import Run
 
 pytestmark = pytest.mark.e2e
 
@@ -32,17 +39,22 @@ ROLLOUT = {
 class ReleasedRouter(RouterProcess):
     """``evodiff serve`` over a release file of its own."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder, loading_niceness=1, backoff_seconds=0.1)
+    def __init__(self, folder: Path, **settings: object) -> None:
+        super().__init__(folder, loading_niceness=1, backoff_seconds=0.1, **settings)
         self.file = folder / "release.json"
         self._environment |= {f"EVODIFF_ROLLOUT_{name}": value for name, value in ROLLOUT.items()}
+        self.votes = folder / "feedback.sqlite"
         self._environment |= {"EVODIFF_RELEASE_FILE": str(self.file), "EVODIFF_RUNS_DIR": str(folder)}
+        self._environment |= {"EVODIFF_FEEDBACK_STORE": str(self.votes)}
 
     def request(self, model: Path) -> None:
         """Write a model as pending, as a pipeline does."""
         (weights,) = model.rglob("*.safetensors")
         digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-        entry = {"run": model.name, "candidate": digest[:16], "folder": str(model)}
+        self.ask_for({"run": model.name, "candidate": digest[:16], "folder": str(model)})
+
+    def ask_for(self, entry: dict[str, Any]) -> None:
+        """Write a version as pending."""
         with release_locked(self.file):
             release = read_release(self.file)
             write_release(self.file, {**release, "revision": release["revision"] + 1, "pending": entry})
@@ -112,3 +124,44 @@ def test_a_rollout_outlives_its_router_and_ends_with_its_worker(tmp_path: Path) 
         assert refused.returncode == 2
         assert "nothing to roll back" in refused.stderr
     assert read_release(router.file)["champion"]["run"] == "first"
+
+
+def test_the_online_kid_of_what_served_reaches_the_next_generation(
+    finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run.open(shutil.copytree(finished_run, tmp_path / "router" / finished_run.name))
+    best = named_candidate(run, "champion")
+    router = ReleasedRouter(tmp_path / "router", kid_seconds=0.5, kid_images=64)
+    router.ask_for({"run": run.name, "candidate": best})
+    with router:
+        router.wait(lambda release: "stable" in release["loaded"], "the first champion")
+        with router.client() as client:
+            for seed in (0, 35):
+                client.post("/v1/generate", json={"count": 35, "seed": seed}).raise_for_status()
+        release = router.wait(lambda release: "kid" in release["quality"]["arms"]["stable"], "the online KID")
+        judged = release["quality"]["arms"]["stable"]
+        assert judged["images"] == 70
+        metrics = httpx.get(f"{router.url}/metrics").text
+        assert 'evodiff_online_kid_images{arm="stable"} 70.0' in metrics
+    monkeypatch.setenv("EVODIFF_FEEDBACK_STORE", str(router.votes))
+    monkeypatch.setenv("EVODIFF_RELEASE_FILE", str(router.file))
+    generation = run.ledger.closed
+    record_deployment(run, generation)
+    production = json.loads(run.ledger.read(input_name(generation, "production.json")) or b"")
+    found = {name: judged[name] for name in ("kid", "standard_error", "images")}
+    assert production["versions"][best]["online_kid"] == found
+
+
+@pytest.mark.slow
+def test_a_group_that_is_asked_to_end_leaves_the_release_as_it_was(tmp_path: Path) -> None:
+    router = ReleasedRouter(tmp_path / "router")
+    router.request(write_model(tmp_path / "first", seed=1))
+    with router:
+        router.wait(lambda release: "stable" in release["loaded"], "the first champion")
+        router.request(write_model(tmp_path / "second", seed=2))
+        router.wait(running, "the rollout")
+        before = read_release(router.file)
+        for worker in router.workers():  # they get it first, as from systemd
+            worker.terminate()
+        assert router.end() == 0
+    assert read_release(router.file) == before

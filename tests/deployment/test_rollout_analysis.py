@@ -9,11 +9,11 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rollout_samples import analysis, request, worker
+from rollout_samples import analysis, rating, request, worker
 
 from evodiff.deployment.analysis import Observation, RolloutAnalysis, Verdict
 from evodiff.deployment.analysis_options import AnalysisOptions, GuardLimits
-from evodiff.deployment.observation import Arm, Outcome, RatingObservation
+from evodiff.deployment.observation import Arm, Outcome
 from evodiff.deployment.quality_advice import QualityObservation
 from evodiff.errors import SettingsError
 
@@ -25,8 +25,10 @@ def small(**values: object) -> AnalysisOptions:
     return AnalysisOptions.from_mapping({**known, **values})
 
 
-def at_step(index: int, steps: tuple[float, ...] = STEPS, **values: object) -> RolloutAnalysis:
-    seen = analysis(steps, GuardLimits(), small(**values))
+def at_step(
+    index: int, steps: tuple[float, ...] = STEPS, limits: GuardLimits | None = None, **values: object
+) -> RolloutAnalysis:
+    seen = analysis(steps, limits, small(**values))
     seen.begin_step(index, 0.0)
     return seen
 
@@ -44,6 +46,13 @@ def serve(seen: RolloutAnalysis, count: int, *, ratio: float = 1.0, start: float
                 request(arm, at=at, weight=seen.weight, compute_seconds=seconds, client=f"{arm} {number % 17}")
             )
     return at
+
+
+def rate(seen: RolloutAnalysis, raters: int, *, canary: float, stable: float, at: float = 0.0) -> None:
+    """Have so many raters of each arm rate it alike."""
+    for number in range(raters):
+        seen.observe(rating(Arm.CANARY, canary, f"r{number}", at))
+        seen.observe(rating(Arm.STABLE, stable, f"s{number}", at))
 
 
 def verdict(seen: RolloutAnalysis, now: float) -> Verdict:
@@ -157,17 +166,13 @@ def test_a_slower_canary_fails_by_latency_and_stays_failed() -> None:
 def test_at_one_and_five_percent_latency_and_ratings_are_not_tested() -> None:
     seen = at_step(1)
     now = serve(seen, 400, ratio=1.3)
-    for number in range(200):
-        seen.observe(RatingObservation(f"r{number}", Arm.CANARY, "new/1", 1.0, now, "r"))
-        seen.observe(RatingObservation(f"s{number}", Arm.STABLE, "old/7", 5.0, now, "r"))
+    rate(seen, 200, canary=1.0, stable=5.0, at=now)
     assert verdict(seen, now) is Verdict.PASS
 
 
 def test_lower_ratings_fail() -> None:
     seen = at_step(2)
-    for number in range(60):
-        seen.observe(RatingObservation(f"r{number}", Arm.CANARY, "new/1", 2.0, 0.0, "r"))
-        seen.observe(RatingObservation(f"s{number}", Arm.STABLE, "old/7", 4.0, 0.0, "r"))
+    rate(seen, 60, canary=2.0, stable=4.0)
     assert seen.decide(0.0).evidence["failed_metric"] == "ratings"
 
 
@@ -175,12 +180,10 @@ def test_lower_ratings_fail() -> None:
 def test_errors_of_many_clients_of_the_canary_fail_it_and_the_stable_ones_do_not(
     failing: Arm, expected: str | None
 ) -> None:
-    seen = analysis(STEPS, GuardLimits(error_ratio=None), small())
-    seen.begin_step(2, 0.0)
+    seen = at_step(2, limits=GuardLimits(error_ratio=None))
     for number in range(600):
         arm = Arm.CANARY if number % 5 == 0 else Arm.STABLE
-        failed = arm is failing and number % 2 == 0
-        outcome = Outcome.FAILED if failed else Outcome.OK
+        outcome = Outcome.FAILED if arm is failing and number % 2 == 0 else Outcome.OK
         seen.observe(request(arm, outcome, client=f"c{number}", at=float(number), weight=0.2))
     assert seen.decide(1000.0).evidence["failed_metric"] == expected
 
@@ -260,25 +263,18 @@ def test_evidence_is_plain_json() -> None:
 clients = st.integers(0, 12)
 observations = st.one_of(
     st.builds(
-        lambda canary, outcome, client, seconds, weight: request(
-            Arm.CANARY if canary else Arm.STABLE,
-            outcome,
-            client=f"c{client}",
-            compute_seconds=seconds,
-            total_seconds=10 * seconds,
-            weight=weight,
+        lambda arm, outcome, client, seconds, weight: request(
+            arm, outcome, client=f"c{client}", compute_seconds=seconds, total_seconds=10 * seconds, weight=weight
         ),
-        st.booleans(),
+        st.sampled_from(list(Arm)),
         st.sampled_from([*[Outcome.OK] * 8, Outcome.FAILED, Outcome.BLANK, Outcome.REFUSED]),
         clients,
         st.floats(0.1, 4.0),
         st.sampled_from([0.2, 0.5]),
     ),
     st.builds(
-        lambda canary, rater, rating: RatingObservation(
-            f"c{rater}", Arm.CANARY if canary else Arm.STABLE, "new/1" if canary else "old/7", float(rating), 0.0, "r"
-        ),
-        st.booleans(),
+        lambda arm, rater, value: rating(arm, float(value), f"c{rater}"),
+        st.sampled_from(list(Arm)),
         clients,
         st.integers(1, 5),
     ),

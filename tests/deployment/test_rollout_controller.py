@@ -62,8 +62,7 @@ class Stage:
 
     async def crown(self, candidate: str = "first") -> None:
         """Have a first champion serve."""
-        self.wait_for(entry(candidate))
-        await self.look()
+        await self.look_for(entry(candidate))
         assert self.fleet.arms == {Arm.STABLE: f"run/{candidate}"}
 
     def wait_for(self, wanted: dict[str, Any]) -> None:
@@ -71,6 +70,22 @@ class Stage:
         with release_locked(self.path):
             release = read_release(self.path)
             write_release(self.path, {**release, "revision": release["revision"] + 1, "pending": wanted})
+
+    async def look_for(self, wanted: dict[str, Any]) -> ReleaseState:
+        """Look once something waits."""
+        self.wait_for(wanted)
+        return await self.look()
+
+    async def begin(self, candidate: str, **more: Any) -> None:
+        """Have a first champion serve, and a candidate beside it at its first step."""
+        await self.crown()
+        await self.look_for(entry(candidate, **more))
+
+    async def promote(self) -> None:
+        """Have a person say so at every step."""
+        for _ in range(3):
+            await self.ask("promote")
+            await self.look()
 
     async def pass_step(self) -> ReleaseState:
         """Have the canary answer enough requests for its step."""
@@ -91,146 +106,131 @@ def play(folder: Path, story: Story, options: RolloutOptions = QUICK, **more: An
     asyncio.run(run())
 
 
-def test_a_better_version_goes_out_in_steps_and_swaps_roles_without_a_reload(tmp_path: Path) -> None:
-    async def story(stage: Stage) -> None:
-        await stage.crown()
-        stage.wait_for(entry("second"))
-        await stage.look()
-        assert stage.fleet.routed == ("rollout-2", 0.05)
-        await stage.pass_step()
-        assert stage.fleet.routed == ("rollout-2", 0.5)
-        await stage.pass_step()
-        state = await stage.pass_step()
-        assert stage.fleet.routed == ("rollout-2", 1.0)  # bakes
-        assert state.rollout is not None
-        stage.clock.now += 61
-        state = await stage.look()
-        assert state.champion is not None
-        assert state.previous is not None
-        assert (state.champion["candidate"], state.previous["candidate"]) == ("second", "first")
-        assert stage.fleet.arms == {Arm.STABLE: "run/second", Arm.CANARY: "run/first"}
-        assert stage.fleet.routed == ("", 0.0)
-        assert [line for line in stage.fleet.log if line.startswith("load")] == [
-            "load run/first as canary",
-            "load run/second as canary",
-        ]
+def played(story: Story) -> Callable[[Path], None]:
+    """Make a test of a story on a stage of its own."""
 
-    play(tmp_path, story)
+    def test(tmp_path: Path) -> None:
+        play(tmp_path, story)
+
+    test.__name__ = story.__name__
+    return test
 
 
-def test_a_failing_canary_loses_its_traffic_and_is_never_started_again(tmp_path: Path) -> None:
-    async def story(stage: Stage) -> None:
-        await stage.crown()
-        stage.wait_for(entry("bad"))
-        await stage.look()
-        stage.fleet.answer("rollout-2", Outcome.FAILED)
-        await stage.controller.poll()
-        assert stage.fleet.routed == ("", 0.0)
-        state = await stage.look()
-        assert (state.rollout, state.challenger) == (None, None)
-        assert state.decisions[-1].reason == "The guard errors tripped."
-        assert state.decisions[-1].evidence["seen"] == 1
-        assert stage.fleet.arms == {Arm.STABLE: "run/first"}
-        stage.wait_for(entry("bad"))
-        state = await stage.look()
-        assert (state.pending, state.rollout) == (None, None)
-        stage.wait_for(entry("twin", weights="weights of run/bad"))
-        state = await stage.look()
-        assert state.rollout is None
-        assert "rolled back before" in state.decisions[-1].reason
-        with pytest.raises(ReleaseConflict, match="quarantine"):
-            await stage.ask("start", entry=entry("bad"))
-        await stage.ask("start", entry=entry("bad"), despite_quarantine=True)
-        state = await stage.look()
-        assert state.rollout is not None
-        assert stage.fleet.routed[1] == 0.05
-
-    play(tmp_path, story)
+@played
+async def test_a_better_version_goes_out_in_steps_and_swaps_roles_without_a_reload(stage: Stage) -> None:
+    await stage.begin("second")
+    assert stage.fleet.routed == ("rollout-2", 0.05)
+    await stage.pass_step()
+    assert stage.fleet.routed == ("rollout-2", 0.5)
+    await stage.pass_step()
+    state = await stage.pass_step()
+    assert stage.fleet.routed == ("rollout-2", 1.0)  # bakes
+    assert state.rollout is not None
+    stage.clock.now += 61
+    state = await stage.look()
+    assert state.champion is not None
+    assert state.previous is not None
+    assert (state.champion["candidate"], state.previous["candidate"]) == ("second", "first")
+    assert stage.fleet.arms == {Arm.STABLE: "run/second", Arm.CANARY: "run/first"}
+    assert stage.fleet.routed == ("", 0.0)
+    assert [line for line in stage.fleet.log if line.startswith("load")] == [
+        "load run/first as canary",
+        "load run/second as canary",
+    ]
 
 
-def test_every_decision_has_reached_the_disk_before_a_weight_changes(tmp_path: Path) -> None:
-    async def story(stage: Stage) -> None:
-        seen: list[float] = []
-
-        def check(rollout: str, weight: float) -> None:
-            seen.append(weight)
-            assert stage.state.weight == weight
-
-        stage.fleet.on_route = check
-        await stage.crown()
-        stage.wait_for(entry("second"))
-        await stage.look()
-        await stage.pass_step()
-        await stage.ask("rollback")
-        assert seen == [0.05, 0.5, 0.0]
-
-    play(tmp_path, story)
-
-
-def test_guards_go_on_while_a_person_thinks_and_a_pass_does_not_go_on_by_itself(tmp_path: Path) -> None:
-    async def story(stage: Stage) -> None:
-        await stage.crown()
-        stage.wait_for(entry("second", approval=True))
-        await stage.look()
-        await stage.pass_step()
-        state = await stage.pass_step()
-        assert state.rollout is not None
-        assert (state.rollout.waits_for, stage.fleet.routed[1]) == (Wait.APPROVAL, 0.5)
-        assert (await stage.pass_step()).weight == 0.5
-        await stage.ask("promote")
-        assert stage.fleet.routed[1] == 1.0
-        await stage.ask("pause")
-        stage.clock.now += 61
-        assert (await stage.pass_step()).rollout is not None
-        stage.fleet.answer("rollout-2", Outcome.FAILED)
-        assert (await stage.look()).rollout is None
-        assert stage.fleet.routed == ("", 0.0)
-
-    play(tmp_path, story)
+@played
+async def test_a_failing_canary_loses_its_traffic_and_is_never_started_again(stage: Stage) -> None:
+    await stage.begin("bad")
+    stage.fleet.answer("rollout-2", Outcome.FAILED)
+    await stage.controller.poll()
+    assert stage.fleet.routed == ("", 0.0)
+    state = await stage.look()
+    assert (state.rollout, state.challenger) == (None, None)
+    assert state.decisions[-1].reason == "The guard errors tripped."
+    assert state.decisions[-1].evidence["seen"] == 1
+    assert stage.fleet.arms == {Arm.STABLE: "run/first"}
+    state = await stage.look_for(entry("bad"))
+    assert (state.pending, state.rollout) == (None, None)
+    state = await stage.look_for(entry("twin", weights="weights of run/bad"))
+    assert state.rollout is None
+    assert "rolled back before" in state.decisions[-1].reason
+    with pytest.raises(ReleaseConflict, match="quarantine"):
+        await stage.ask("start", entry=entry("bad"))
+    await stage.ask("start", entry=entry("bad"), despite_quarantine=True)
+    state = await stage.look()
+    assert state.rollout is not None
+    assert stage.fleet.routed[1] == 0.05
 
 
-def test_the_newest_waits_and_begins_without_what_the_one_before_has_shown(tmp_path: Path) -> None:
-    async def story(stage: Stage) -> None:
-        await stage.crown()
-        stage.wait_for(entry("second"))
-        await stage.look()
-        stage.wait_for(entry("third"))
-        stage.wait_for(entry("fourth"))
-        state = await stage.look()
-        assert state.challenger is not None
-        assert state.challenger["candidate"] == "second"
-        for _ in range(3):
-            stage.fleet.answer("rollout-2")
-        await stage.ask("rollback")
-        state = await stage.look()
-        assert state.challenger is not None
-        assert state.challenger["candidate"] == "fourth"
-        stage.fleet.answer("rollout-2")  # late, of the one before
-        assert stage.analyses.made[-1].total == 0
-        assert (await stage.look()).weight == 0.05
+@played
+async def test_every_decision_has_reached_the_disk_before_a_weight_changes(stage: Stage) -> None:
+    seen: list[float] = []
 
-    play(tmp_path, story)
+    def check(rollout: str, weight: float) -> None:
+        seen.append(weight)
+        assert stage.state.weight == weight
+
+    stage.fleet.on_route = check
+    await stage.begin("second")
+    await stage.pass_step()
+    await stage.ask("rollback")
+    assert seen == [0.05, 0.5, 0.0]
 
 
-def test_without_traffic_it_holds_until_it_has_taken_too_long_and_nothing_is_held_against_it(tmp_path: Path) -> None:
-    async def story(stage: Stage) -> None:
-        await stage.crown()
-        stage.wait_for(entry("second"))
-        stage.clock.now += 1e4
-        assert (await stage.look()).weight == 0.05
-        stage.clock.now += 25 * 3600
-        state = await stage.look()
-        assert (state.rollout, state.quarantine) == (None, ())
-        assert stage.fleet.routed == ("", 0.0)
+@played
+async def test_guards_go_on_while_a_person_thinks_and_a_pass_does_not_go_on_by_itself(stage: Stage) -> None:
+    await stage.begin("second", approval=True)
+    await stage.pass_step()
+    state = await stage.pass_step()
+    assert state.rollout is not None
+    assert (state.rollout.waits_for, stage.fleet.routed[1]) == (Wait.APPROVAL, 0.5)
+    assert (await stage.pass_step()).weight == 0.5
+    await stage.ask("promote")
+    assert stage.fleet.routed[1] == 1.0
+    await stage.ask("pause")
+    stage.clock.now += 61
+    assert (await stage.pass_step()).rollout is not None
+    stage.fleet.answer("rollout-2", Outcome.FAILED)
+    assert (await stage.look()).rollout is None
+    assert stage.fleet.routed == ("", 0.0)
 
-    play(tmp_path, story)
+
+@played
+async def test_the_newest_waits_and_begins_without_what_the_one_before_has_shown(stage: Stage) -> None:
+    await stage.begin("second")
+    stage.wait_for(entry("third"))
+    state = await stage.look_for(entry("fourth"))
+    assert state.challenger is not None
+    assert state.challenger["candidate"] == "second"
+    for _ in range(3):
+        stage.fleet.answer("rollout-2")
+    await stage.ask("rollback")
+    state = await stage.look()
+    assert state.challenger is not None
+    assert state.challenger["candidate"] == "fourth"
+    stage.fleet.answer("rollout-2")  # late, of the one before
+    assert stage.analyses.made[-1].total == 0
+    assert (await stage.look()).weight == 0.05
+
+
+@played
+async def test_without_traffic_it_holds_until_it_has_taken_too_long_and_nothing_is_held_against_it(
+    stage: Stage,
+) -> None:
+    await stage.crown()
+    stage.wait_for(entry("second"))
+    stage.clock.now += 1e4
+    assert (await stage.look()).weight == 0.05
+    stage.clock.now += 25 * 3600
+    state = await stage.look()
+    assert (state.rollout, state.quarantine) == (None, ())
+    assert stage.fleet.routed == ("", 0.0)
 
 
 def test_what_is_inconclusive_waits_for_a_person_or_is_rolled_back(tmp_path: Path) -> None:
     async def story(stage: Stage) -> None:
-        await stage.crown()
-        stage.wait_for(entry("second"))
-        await stage.look()
+        await stage.begin("second")
         stage.analyses.told["verdict"] = "inconclusive"
         state = await stage.look()
         if state.rollout is None:
@@ -247,40 +247,32 @@ def test_what_is_inconclusive_waits_for_a_person_or_is_rolled_back(tmp_path: Pat
     play(tmp_path / "other", story, RolloutOptions(steps=QUICK.steps, on_inconclusive="rollback"))
 
 
-def test_outside_a_rollout_it_swaps_back_once(tmp_path: Path) -> None:
-    async def story(stage: Stage) -> None:
-        await stage.crown()
-        stage.wait_for(entry("second"))
-        await stage.look()
-        for _ in range(3):
-            await stage.ask("promote")
-            await stage.look()
-        assert stage.fleet.arms == {Arm.STABLE: "run/second", Arm.CANARY: "run/first"}
-        await stage.ask("rollback", key="once")
-        state = await stage.look()
-        assert stage.fleet.arms == {Arm.STABLE: "run/first"}
-        assert state.quarantine[-1].version == "run/second"
-        assert await stage.ask("rollback", key="once") == state.answers[-1]["answer"]
-        with pytest.raises(ReleaseConflict):
-            await stage.ask("rollback", key="twice")
-
-    play(tmp_path, story)
+@played
+async def test_outside_a_rollout_it_swaps_back_once(stage: Stage) -> None:
+    await stage.begin("second")
+    await stage.promote()
+    assert stage.fleet.arms == {Arm.STABLE: "run/second", Arm.CANARY: "run/first"}
+    await stage.ask("rollback", key="once")
+    state = await stage.look()
+    assert stage.fleet.arms == {Arm.STABLE: "run/first"}
+    assert state.quarantine[-1].version == "run/second"
+    assert await stage.ask("rollback", key="once") == state.answers[-1]["answer"]
+    with pytest.raises(ReleaseConflict):
+        await stage.ask("rollback", key="twice")
 
 
-def test_commands_are_done_once_and_refused_when_they_come_late(tmp_path: Path) -> None:
-    async def story(stage: Stage) -> None:
-        await stage.crown()
-        revision = stage.state.revision
-        first = await stage.ask("start", key="k", entry=entry("second"), revision=revision)
-        assert await stage.ask("start", key="k", entry=entry("second"), revision=revision) == first
-        with pytest.raises(ReleaseConflict, match="key"):
-            await stage.ask("start", key="k", entry=entry("third"), revision=revision)
-        with pytest.raises(StaleRevision):
-            await stage.ask("start", entry=entry("third"), revision=revision)
-        await stage.look()
-        assert [item.action for item in stage.state.decisions].count("request") == 1
-
-    play(tmp_path, story)
+@played
+async def test_commands_are_done_once_and_refused_when_they_come_late(stage: Stage) -> None:
+    await stage.crown()
+    revision = stage.state.revision
+    first = await stage.ask("start", key="k", entry=entry("second"), revision=revision)
+    assert await stage.ask("start", key="k", entry=entry("second"), revision=revision) == first
+    with pytest.raises(ReleaseConflict, match="key"):
+        await stage.ask("start", key="k", entry=entry("third"), revision=revision)
+    with pytest.raises(StaleRevision):
+        await stage.ask("start", entry=entry("third"), revision=revision)
+    await stage.look()
+    assert [item.action for item in stage.state.decisions].count("request") == 1
 
 
 def test_the_first_champion_stands_synthetic_load_before_it_serves(tmp_path: Path) -> None:
@@ -293,8 +285,7 @@ def test_the_first_champion_stands_synthetic_load_before_it_serves(tmp_path: Pat
                 stage.fleet.answer(rollout, outcome)
 
         stage.controller._probe = probe
-        stage.wait_for(entry("first"))
-        state = await stage.look()
+        state = await stage.look_for(entry("first"))
         assert (state.champion is None) is (outcome is Outcome.FAILED)
         assert Arm.STABLE in stage.fleet.arms or outcome is Outcome.FAILED
         assert "synthetic" in state.decisions[-1].reason or state.quarantine
@@ -305,51 +296,42 @@ def test_the_first_champion_stands_synthetic_load_before_it_serves(tmp_path: Pat
     play(tmp_path / "good", story)
 
 
-def test_a_version_that_fails_its_smoke_test_is_quarantined_and_trouble_of_the_machine_is_not_its_own(
-    tmp_path: Path,
+@played
+async def test_a_version_that_fails_its_smoke_test_is_quarantined_and_trouble_of_the_machine_is_not_its_own(
+    stage: Stage,
 ) -> None:
-    async def story(stage: Stage) -> None:
-        await stage.crown()
-        stage.fleet.failures = {
-            "run/blank": SmokeTestFailure("Blank images."),
-            "run/unlucky": OSError("no memory"),
-        }
-        stage.wait_for(entry("blank"))
-        state = await stage.look()
-        assert [item.version for item in state.quarantine] == ["run/blank"]
-        stage.wait_for(entry("unlucky"))
-        state = await stage.look()
-        assert (state.rollout, len(state.quarantine)) == (None, 1)
-        assert state.decisions[-1].action == "withdraw"
-        assert stage.fleet.log.count("load run/unlucky as canary") == 3
-        assert stage.fleet.arms == {Arm.STABLE: "run/first"}
-
-    play(tmp_path, story)
+    await stage.crown()
+    stage.fleet.failures = {
+        "run/blank": SmokeTestFailure("Blank images."),
+        "run/unlucky": OSError("no memory"),
+    }
+    state = await stage.look_for(entry("blank"))
+    assert [item.version for item in state.quarantine] == ["run/blank"]
+    state = await stage.look_for(entry("unlucky"))
+    assert (state.rollout, len(state.quarantine)) == (None, 1)
+    assert state.decisions[-1].action == "withdraw"
+    assert stage.fleet.log.count("load run/unlucky as canary") == 3
+    assert stage.fleet.arms == {Arm.STABLE: "run/first"}
 
 
-def test_a_rollback_while_a_version_loads_gives_the_load_up(tmp_path: Path) -> None:
-    async def story(stage: Stage) -> None:
-        await stage.crown()
-        stage.fleet.gate.clear()
-        stage.wait_for(entry("slow"))
-        state = await stage.look()
-        assert state.rollout is not None
-        assert state.rollout.phase is Phase.LOADING
-        await stage.ask("rollback")
-        await stage.look()
-        assert stage.fleet.arms == {Arm.STABLE: "run/first"}
-        stage.fleet.gate.set()
-        await stage.look()
-        assert stage.fleet.arms == {Arm.STABLE: "run/first"}
-
-    play(tmp_path, story)
+@played
+async def test_a_rollback_while_a_version_loads_gives_the_load_up(stage: Stage) -> None:
+    await stage.crown()
+    stage.fleet.gate.clear()
+    state = await stage.look_for(entry("slow"))
+    assert state.rollout is not None
+    assert state.rollout.phase is Phase.LOADING
+    await stage.ask("rollback")
+    await stage.look()
+    assert stage.fleet.arms == {Arm.STABLE: "run/first"}
+    stage.fleet.gate.set()
+    await stage.look()
+    assert stage.fleet.arms == {Arm.STABLE: "run/first"}
 
 
 def test_traffic_stops_even_where_a_rollback_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def story(stage: Stage) -> None:
-        await stage.crown()
-        stage.wait_for(entry("second"))
-        await stage.look()
+        await stage.begin("second")
         working = stage.controller.file.change
 
         def full(transition: Any) -> ReleaseState:
@@ -375,9 +357,7 @@ def test_traffic_stops_even_where_a_rollback_cannot_be_written(tmp_path: Path, m
 @pytest.mark.parametrize("step", [0, 1, 2])
 def test_a_restart_goes_on_with_roles_weight_and_evidence(tmp_path: Path, step: int) -> None:
     async def before(stage: Stage) -> None:
-        await stage.crown()
-        stage.wait_for(entry("second"))
-        await stage.look()
+        await stage.begin("second")
         for _ in range(step):
             await stage.pass_step()
         stage.fleet.answer("rollout-2")
@@ -398,12 +378,8 @@ def test_a_restart_goes_on_with_roles_weight_and_evidence(tmp_path: Path, step: 
 
 def test_after_a_restart_the_version_before_can_still_be_gone_back_to(tmp_path: Path) -> None:
     async def before(stage: Stage) -> None:
-        await stage.crown()
-        stage.wait_for(entry("second"))
-        await stage.look()
-        for _ in range(3):
-            await stage.ask("promote")
-            await stage.look()
+        await stage.begin("second")
+        await stage.promote()
 
     async def after(stage: Stage) -> None:
         await stage.look()
@@ -433,17 +409,15 @@ def test_files_of_the_format_before_are_read_and_others_refused(tmp_path: Path) 
             ReleaseFile(path).read()
 
 
-def test_it_looks_by_itself(tmp_path: Path) -> None:
-    async def story(stage: Stage) -> None:
-        running = asyncio.create_task(stage.controller.run())
-        stage.wait_for(entry("first"))
-        async with asyncio.timeout(20):
-            while stage.fleet.arms != {Arm.STABLE: "run/first"}:
-                await asyncio.sleep(0.005)
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-
-    play(tmp_path, story)
+@played
+async def test_it_looks_by_itself(stage: Stage) -> None:
+    running = asyncio.create_task(stage.controller.run())
+    stage.wait_for(entry("first"))
+    async with asyncio.timeout(20):
+        while stage.fleet.arms != {Arm.STABLE: "run/first"}:
+            await asyncio.sleep(0.005)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
 
 
 def test_a_champion_that_was_trained_on_since_serves_as_it_is_now(tmp_path: Path) -> None:
@@ -466,9 +440,7 @@ def test_a_champion_that_was_trained_on_since_serves_as_it_is_now(tmp_path: Path
 def test_a_champion_that_cannot_be_loaded_leaves_the_challenger_to_serve(tmp_path: Path) -> None:
     async def story() -> None:
         stage = Stage(tmp_path)
-        await stage.crown()
-        stage.wait_for(entry("second"))
-        await stage.look()
+        await stage.begin("second")
         again = Stage(tmp_path)  # the router is started again, and the champion is gone
         again.fleet.failures["run/first"] = LedgerError("Gone.", remedy="Restore it.")
         for _ in range(3):

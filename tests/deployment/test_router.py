@@ -18,7 +18,8 @@ from router_process import SIGNING_KEY, USE, RouterProcess, bearer
 from served_models import write_model
 
 from evodiff.deployment.model_checks import check_model_folder
-from evodiff.deployment.served_network import ServedNetwork, to_bytes
+from evodiff.deployment.pixels import to_bytes
+from evodiff.deployment.served_network import ServedNetwork
 from evodiff.deployment.signing import REQUEST_FIELDS, Signer
 
 pytestmark = pytest.mark.e2e
@@ -68,7 +69,7 @@ def test_images_are_those_of_the_model_that_the_answer_names(router: RouterProce
     assert [image["seed"] for image in answer["images"]] == [5, 6, 7]
     folder = model.parent / answer["version"].partition("/")[0]
     network = ServedNetwork.load(check_model_folder(folder, max_bytes=10**8))
-    expected = to_bytes(network.sample([5, 6, 7], [2, 2, 2], steps=4, guidance=1.0)).numpy()[..., 0]
+    expected = to_bytes(network.sample([5, 6, 7], [2, 2, 2], steps=4, guidance=1.0).numpy())[..., 0]
     for image, wanted in zip(answer["images"], expected, strict=True):
         found = pixels(base64.b64decode(image["png"]))
         assert np.abs(found.astype(int) - wanted.astype(int)).max() <= 1  # a rounding may tip over

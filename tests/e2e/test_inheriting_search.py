@@ -18,6 +18,8 @@ from dvc_commands import clone, dvc, outputs
 from quick_search import QUICK, CommandLine
 
 from evodiff.errors import LedgerError, SettingsError
+from evodiff.pipeline import driver
+from evodiff.pipeline.choice import promising_heir
 from evodiff.pipeline.export import trained_folder
 from evodiff.pipeline.final import champion
 from evodiff.pipeline.frozen import check_resume
@@ -169,10 +171,33 @@ def test_registrations_of_heirs_wait_for_their_training_from_scratch(
     delivery._register(None, "1", run, before)
     assert not members & {item.candidate for item in before}
     assert outbox.waiting_registrations(run) == [generation]
+    (note,) = (run.path / "outbox").glob("*.json")
+    assert json.loads(note.read_bytes())["on_purpose"] is True
     shutil.copytree(searched / "scratch-front", run.path / "scratch-front")
     delivery._register(None, "1", run, after)
     assert members & {item.candidate for item in after}
     assert outbox.waiting_registrations(run) == []
+
+
+@pytest.mark.slow
+def test_the_most_promising_heir_is_trained_from_scratch_for_a_release(
+    searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(searched, tmp_path / "run")
+    monkeypatch.setenv("EVODIFF_RELEASE_FILE", str(tmp_path / "release.json"))
+    run, said = Run.open(tmp_path / "run"), list[str]()
+    shutil.rmtree(run.path / "scratch-front")
+    shutil.rmtree(run.path / "final")
+    heir = promising_heir(run)
+    assert heir is not None
+    release = driver.release(run, run.ledger.closed - 1, said.append)
+    assert any(f"{heir} inherited weights" in line for line in said)
+    assert [name for name in heirs_of_front(run) if scratch_evaluation(run, name) is not None] == [heir]
+    assert trained_folder(run, heir) == scratch_weights(run, heir)
+    assert release["asked"]["candidate"] in {item.id for item in front_from_scratch(run)}
+    known = scratch_evaluation(Run.open(searched), heir)
+    assert known is not None
+    assert scratch_evaluation(run, heir) == known  # as at the search's end
 
 
 def test_the_final_training_of_a_champion_starts_from_scratch(searched: Path) -> None:

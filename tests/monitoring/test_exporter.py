@@ -17,9 +17,9 @@ import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from evodiff.deployment.metrics import Metrics
 from evodiff.deployment.observation import Arm, Outcome, RequestObservation, WorkerObservation
 from evodiff.monitoring.exporter import CACHE_SECONDS, RunsCollector, serve_metrics
-from evodiff.monitoring.metrics import Metrics
 from evodiff.monitoring.watch import write_heartbeat
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -82,9 +82,11 @@ def test_what_mlflow_has_not_heard_of_is_counted(tmp_path: Path) -> None:
     path = run_folder(tmp_path, "digits")
     assert scraped(tmp_path)["evodiff_outbox_notes", "digits"] == 0
     (path / "outbox").mkdir()
-    for name in ("track.json", "register-0001.json", "lock"):
-        (path / "outbox" / name).write_text("{}")
-    assert scraped(tmp_path)["evodiff_outbox_notes", "digits"] == 2
+    for name, content in (("track.json", "{}"), ("register-0001.json", "[]"), ("lock", ""), ("damaged.json", "{")):
+        (path / "outbox" / name).write_text(content)
+    assert scraped(tmp_path)["evodiff_outbox_notes", "digits"] == 3
+    (path / "outbox" / "register-0000.json").write_text('{"on_purpose": true}')
+    assert scraped(tmp_path)["evodiff_outbox_notes", "digits"] == 3
 
 
 @pytest.mark.parametrize("damage", ["", "[]", '{"hypervolume": "much"}', "\x00\xff", '{"hypervolume": null}'])
@@ -171,13 +173,14 @@ def test_every_recorded_series_that_is_used_is_recorded() -> None:
 
 def test_names_have_base_units_and_counters_end_in_total(tmp_path: Path) -> None:
     metrics = Metrics()
+    metrics.count_decision("promote")
     metrics.registry.register(RunsCollector(tmp_path))
     for family in text_string_to_metric_families(metrics.render().decode()):
         assert family.name.startswith("evodiff_")
         assert not re.search(r"_(ms|milliseconds|kb|mb|percent)(_|$)", family.name)
         assert family.documentation
         assert set().union(*(sample.labels for sample in family.samples)) <= {
-            *("arm", "outcome", "batch", "role", "verdict", "experiment", "version", "python", "le"),
+            *("arm", "outcome", "batch", "role", "action", "experiment", "version", "python", "le"),
         }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from evodiff.pipeline.preference import parse_preference
 from evodiff.pipeline.release import EMPTY
 from evodiff.pipeline.requests import pending, requests, submit
 from evodiff.pipeline.run import Run
-from evodiff.pipeline.steering import preference, record_steering
+from evodiff.pipeline.steering import preference, record_steering, steering
 from evodiff.settings import Settings
 
 MONDAY = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
@@ -189,9 +190,49 @@ def test_limits_on_other_objectives_stay_and_a_limit_that_holds_is_where_it_goes
     assert latency_limit(site.run) < held
 
 
-def test_an_alert_on_anything_else_leaves_the_limit_alone(site: Site) -> None:
-    site.answer(alert(degraded="rating"))
+def test_a_quality_alert_lets_no_kid_be_traded_for_anything_else(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    space = site.run.space
+    slow_is_good = TellingPool(lambda row: {"kid": -space.costs(space.from_json(row["genome"]))["latency_ms"]})
+    assert evolve_generation(site.run, slow_is_good, "digits-g0001")
+    front = sorted(site.run.evolution().front(), key=lambda item: item.evaluation.objectives["kid"])  # type: ignore[union-attr]
+    assert len(front) > 2
+    kids = [item.evaluation.objectives["kid"] for item in front if item.evaluation]
+    entry = {"run": site.run.name, "candidate": front[1].id, "generation": 0}
+    site.settings.release_file.write_text(json.dumps({**EMPTY, "champion": entry}))
+    site.answer(alert(degraded="quality"))
+    assert preference(site.run) == f"kid<={kids[1]!r}"
+    best = champion(site.run)
+    assert best is not None
+    assert best.id in {item.id for item in front[:2]}
+
+
+def test_limits_of_several_alerts_leave_a_champion(site: Site) -> None:
+    kinds = ["latency", "quality", "latency", "quality", "latency"]
+    for number, kind in enumerate(kinds):
+        site.answer(alert(f"f{number}", degraded=kind))
+        assert champion(site.run) is not None
+    assert {limit.name for limit in parse_preference(preference(site.run), ["kid", "latency_ms"])} == {
+        "kid",
+        "latency_ms",
+    }
+
+
+@pytest.mark.parametrize(("held", "weights"), [(None, [0.4, 0.8, 1.0]), (0.0, [0.0, 0.0, 0.0])])
+def test_a_rating_alert_lets_people_count_more_and_no_limit_changes(
+    tmp_path: Path, held: float | None, weights: list[float]
+) -> None:
+    site = Site(tmp_path, **({} if held is None else {"rating_weight": held}))
+    for number, weight in enumerate(weights):
+        site.answer(alert(f"f{number}", degraded="rating"))
+        assert steering(site.run).rating_weight == weight
     assert preference(site.run) is None
+
+
+def test_an_alert_on_anything_else_steers_nothing(site: Site) -> None:
+    before = steering(site.run)
+    site.answer(alert(degraded="something"))
+    assert steering(site.run) == replace(before, extra_generations=1)
 
 
 def test_a_word_of_a_person_holds_and_the_alert_waits(site: Site) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,14 @@ from told_runs import TellingPool, new_run
 
 from evodiff.engine import Evaluation, Objective
 from evodiff.errors import LedgerError
-from evodiff.pipeline.choice import beaten_objectives, choose
+from evodiff.pipeline.choice import beaten_objectives, choose, promising_heir
 from evodiff.pipeline.evolve import evolve_generation
+from evodiff.pipeline.heritage import inherits
 from evodiff.pipeline.release import read_release, request_release, write_release
 from evodiff.pipeline.run import Run
+from evodiff.pipeline.scratch import awaits_scratch, front_from_scratch, retrain_front
 from evodiff.pipeline.steering import preference
+from evodiff.workers import Outcome, Task
 
 OBJECTIVES = ("kid", "denoising_loss")
 
@@ -146,3 +150,33 @@ def test_a_gain_counts_in_the_direction_of_its_objective() -> None:
     there = Evaluation({"kid": 1.4, "accuracy": 0.8}, details={"kid_standard_error": 0.4})
     assert beaten_objectives(here, there, objectives) == ["accuracy"]  # 0.4 is within sqrt(0.3^2 + 0.4^2)
     assert beaten_objectives(there, here, objectives) == []
+
+
+class InheritingPool(TellingPool):
+    """Tells that weights were published, and a KID that is better by a half where they were inherited."""
+
+    def run(self, tasks: Sequence[Task], *, on_progress: object = None) -> Iterator[Outcome]:
+        for task in tasks:
+            row = task.payload["trial"]
+            self.told.append(task.id)
+            value = {"kid": 1 + int(row["candidate"], 16) / 2**64 - 0.5 * inherits(row)}
+            yield Outcome(task.id, {"objectives": value, "weights": "0" * 64, "details": {}}, None, 0.0, 0)
+
+
+def test_an_heir_is_trained_from_scratch_while_it_looks_better_than_all_that_are_known(tmp_path: Path) -> None:
+    run = new_run(tmp_path / "run", objectives=("kid", "parameters"), population=8, inherit=True)
+    pool = InheritingPool(lambda row: {})
+    assert promising_heir(run) is None
+    for generation in range(3):
+        evolve_generation(run, pool, f"g{generation}")
+    waiting = {item.id: item.fitness_score for item in run.evolution().front() if awaits_scratch(run, item.id)}
+    assert waiting
+    pool.told.clear()
+    while (heir := promising_heir(run)) is not None:
+        assert waiting[heir] == max(waiting.values())
+        retrain_front(run, pool, only=[heir])
+        del waiting[heir]
+    assert pool.told
+    best = max(item.fitness_score or 0.0 for item in front_from_scratch(run))
+    assert all((fitness or 0.0) <= best for fitness in waiting.values())
+    assert choose(run, None).candidate is not None

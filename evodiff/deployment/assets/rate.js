@@ -57,6 +57,10 @@ async function choose(better) {
     await show();
   } catch (error) {
     say(error.message);
+    if (error.status === 429) {
+      comparison = voted; // too fast: the same click works a moment later
+      enable(true);
+    }
     if (error.status === 409) await show().catch((second) => say(second.message));
   }
 }

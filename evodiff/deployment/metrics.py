@@ -110,22 +110,24 @@ class Metrics:
         self._zero()
 
     def _zero(self) -> None:
+        # Looked up for each request, which costs less than asking for a time series by its labels.
+        self._ended = {(arm, outcome): self._requests.labels(arm, outcome) for arm in Arm for outcome in Outcome}
+        self._timed = {arm: (self._duration.labels(arm), self._compute.labels(arm)) for arm in Arm}
         for arm in Arm:
-            for outcome in Outcome:
-                self._requests.labels(arm, outcome)
-            for by_arm in (self._duration, self._compute, self._deaths, self._ratings, self._in_flight):
+            for by_arm in (self._deaths, self._ratings, self._in_flight):
                 by_arm.labels(arm)
         for role in ROLES:
             self._filled.labels(role)
 
     def observe_request(self, seen: RequestObservation) -> None:
         """Count a request that has ended, and time it where a worker computed something for it."""
-        self._requests.labels(seen.arm, seen.outcome).inc()
+        self._ended[seen.arm, seen.outcome].inc()
         if seen.outcome is Outcome.REFUSED:
             return
-        self._duration.labels(seen.arm).observe(seen.total_seconds)
+        duration, compute = self._timed[seen.arm]
+        duration.observe(seen.total_seconds)
         if seen.compute_seconds > 0:
-            self._compute.labels(seen.arm).observe(seen.compute_seconds)
+            compute.observe(seen.compute_seconds)
         if seen.compute_seconds > 0 and not seen.guided:
             per_step = seen.compute_seconds / max(1, seen.steps)
             self._call.labels(seen.arm, batch_label(seen.batch)).observe(per_step)
@@ -159,6 +161,11 @@ class Metrics:
         """Say how far what an arm served lately is from the data, from how many images."""
         self._kid.labels(arm).set(kid)
         self._kid_images.labels(arm).set(images)
+
+    def forget_online_kid(self, arm: Arm) -> None:
+        """Export no KID of what an arm served: none is known."""
+        for gauge in (self._kid, self._kid_images):
+            gauge.remove_by_labels({"arm": arm})
 
     def set_smoke_test_kid(self, arm: Arm, kid: float) -> None:
         """Say how far the images of a version were from the data when it was tested."""

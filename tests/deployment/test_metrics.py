@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from evodiff.deployment.metrics import Metrics, batch_label
 from evodiff.deployment.observation import Arm, Outcome, RatingObservation, RequestObservation, WorkerObservation
-from evodiff.monitoring.metrics import Metrics, batch_label
 
 
 def request(outcome: Outcome = Outcome.OK, **changes: Any) -> RequestObservation:
