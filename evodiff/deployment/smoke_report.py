@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from evodiff.deployment.generation import GenerationRequest
 from evodiff.errors import EvodiffError
 
 if TYPE_CHECKING:
@@ -12,7 +13,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-SMOKE_STEPS: Final = 10  # of the sampler
+# Of the sampler, as many as where a client asks for none: the online KID is held against the smoke test's.
+SMOKE_STEPS: Final = GenerationRequest.steps
 
 
 class SmokeTestFailure(EvodiffError, RuntimeError):  # noqa: N818 - reads as the fact it states
