@@ -163,8 +163,8 @@ async def overhead(router: RouterProcess, client: LightClient, rate: float, seco
     return (
         f"overhead at {rate:.1f} requests/s, {len(light.total)} answers: median {found[0]:.2f} ms, p99 {found[1]:.2f} "
         f"ms, wanted {AIM_MEDIAN_MS:g} and {AIM_P99_MS:g}; of it encoding {1e3 * np.median(light.encoding):.2f} ms; "
-        f"{light.lateness}; CPU of a request: router {spent[0]:.2f} ms, workers {sum(spent[1:-1]):.2f}, load {spent[-1]:.2f}; "
-        f"{dict(light.statuses)}"
+        f"{light.lateness}; CPU of a request: router {spent[0]:.2f} ms, workers {sum(spent[1:-1]):.2f}, load "
+        f"{spent[-1]:.2f}; {dict(light.statuses)}"
     )
 
 
