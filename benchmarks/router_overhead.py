@@ -69,6 +69,12 @@ class Seen:
         """Milliseconds of each answer in which the worker neither queued nor computed it."""
         return 1e3 * (np.array(self.total) - np.array(self.worker))
 
+    @property
+    def lateness(self) -> str:
+        """Say how late requests were sent: where it is much, this process wanted the processor itself."""
+        median, p99 = 1e3 * np.percentile(self.late, [50, 99])
+        return f"sent late by {median:.2f} ms (p99 {p99:.2f})"
+
     def take(self, answer: Answer) -> None:
         """Take note of an answer."""
         self.statuses[answer.status] += 1
@@ -157,9 +163,8 @@ async def overhead(router: RouterProcess, client: LightClient, rate: float, seco
     return (
         f"overhead at {rate:.1f} requests/s, {len(light.total)} answers: median {found[0]:.2f} ms, p99 {found[1]:.2f} "
         f"ms, wanted {AIM_MEDIAN_MS:g} and {AIM_P99_MS:g}; of it encoding {1e3 * np.median(light.encoding):.2f} ms; "
-        f"sent late by {1e3 * np.median(light.late):.2f} ms (p99 {1e3 * np.percentile(light.late, 99):.2f}); CPU of a "
-        f"request: router {spent[0]:.2f} ms, workers {sum(spent[1:-1]):.2f}, load {spent[-1]:.2f}; "
-        f"{dict(light.statuses)}"
+        f"{light.lateness}; CPU of a request: router {spent[0]:.2f} ms, workers {sum(spent[1:-1]):.2f}, load "
+        f"{spent[-1]:.2f}; {dict(light.statuses)}"
     )
 
 
@@ -170,7 +175,8 @@ async def overload(router: RouterProcess, rate: float, seconds: float) -> str:
         late = sum(waited > DEADLINE_SECONDS for waited in heavy.total)
         return (
             f"{rate:.1f} requests/s: {dict(sorted(heavy.statuses.items()))}; {late} of {len(heavy.total)} answers "
-            f"after {DEADLINE_SECONDS:g} s, the slowest after {max(heavy.total, default=0):.2f} s"
+            f"after {DEADLINE_SECONDS:g} s, the slowest after {max(heavy.total, default=0):.2f} s; "
+            f"{heavy.lateness}"
         )
 
 

@@ -139,6 +139,6 @@ def _check(report: SmokeReport, request: GenerationRequest) -> None:
 def late(request: GenerationRequest) -> DeadlineExceeded:
     """Return the error of a request whose time has run out."""
     return DeadlineExceeded(
-        f"No answer in the {request.seconds:.3g} s that were left.",
+        f"No answer in {max(request.seconds, request.allowed_seconds):g} s.",
         remedy="Ask for less at once, or give a longer deadline.",
     )

@@ -96,6 +96,7 @@ def add_generate_route(
             png=png,
             seconds=max(0.0, seconds - waited(request.scope)),
             impatient=seconds < usual,
+            allowed_seconds=seconds,
         )
         key = client_key(request, signer)
         found = await _unless_gone(request, fleet.generate(generation, key))

@@ -29,8 +29,8 @@ class RequestRefused(EvodiffError, ValueError):  # noqa: N818 - the fact
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """What a client asks for; ``png`` is one sheet, else one PNG an image. ``seconds`` are left to answer, and
-    ``impatient`` says that the client chose fewer than are usual."""
+    """What a client asks for; ``png`` is one sheet, else one PNG an image. ``seconds`` are left to answer, of
+    ``allowed_seconds`` where that is more, and ``impatient`` says that the client chose fewer than are usual."""
 
     count: int = 1
     seed: int = 0
@@ -40,6 +40,7 @@ class GenerationRequest:
     png: bool = True
     seconds: float = 30.0
     impatient: bool = False
+    allowed_seconds: float = 0.0
 
     @property
     def work(self) -> float:

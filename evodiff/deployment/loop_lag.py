@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-PERIOD_SECONDS: Final = 0.05
-_KEPT: Final = 0.9  # of the lag, from one look to the next: a second later a tenth of it is left
+PERIOD_SECONDS: Final = 0.1
+_KEPT: Final = 0.8  # of the lag, from one look to the next: a second later a tenth of it is left
 
 
 class LoopLag:
