@@ -9,15 +9,15 @@ features in steps are amounts or choices.
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 
+from evodiff.engine.matrices import for_slices, l1_distances, times_transposed, triangular_inverse
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -36,11 +36,6 @@ FARTHEST: Final = 8.0
 # Evidence is strong from this logarithm of a ratio on (Kass & Raftery 1995: a factor of 20).
 STRONG: Final = 3.0
 QUANTILE: Final = 1.645  # what a standard normal variable exceeds in one of twenty samples
-# Sizes of what is worked on at once, to stay near a processor: distances, rows, columns of a triangle.
-CACHED: Final = 262_144
-ROWS: Final = 512
-WHITENED: Final = 128
-CORES: Final = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 # Features of more values than that, or than half of the evaluations, are amounts.
 MOST_LEVELS: Final = 32
 
@@ -118,7 +113,7 @@ class Geometry:
         norms = (self._rows**2).sum(axis=1)
         self._linear = max(float(norms.mean()), 1e-12)
         self._square = max(float((norms**2).mean()) / self._linear**2, 1e-12)
-        distance = _l1(self._rows, self._rows)
+        distance = l1_distances(self._rows, self._rows)
         self._median = max(float(np.median(distance[np.triu_indices(len(distance), 1)])), 1e-12)
         self.own = Parts(self._rows @ self._rows.T / self._linear, distance / self._median)
 
@@ -130,14 +125,14 @@ class Geometry:
 
     def parts(self, first: Floats, second: Floats) -> Parts:
         """Return the parts of (m, d) and (k, d) scaled rows, (m, k) each."""
-        linear, distance = np.empty((len(first), len(second))), _l1(first, second)
+        linear, distance = np.empty((len(first), len(second))), l1_distances(first, second)
         scaled = second.T / self._linear
 
         def fill(rows: slice) -> None:
             np.matmul(first[rows], scaled, out=linear[rows])
             distance[rows] /= np.float32(self._median)
 
-        _for_slices(fill, len(first))
+        for_slices(fill, len(first))
         return Parts(linear, distance)
 
     def mix(self, parts: Parts, kernel: Kernel) -> Floats:
@@ -197,7 +192,7 @@ class Surrogate:
         covariance = self.geometry.mix(self.geometry.own, self.kernel)
         covariance[np.diag_indices(len(covariance))] += self.kernel.noise
         # Its square is the inverse of the covariance.
-        self._whitening = _triangular_inverse(np.linalg.cholesky(covariance))
+        self._whitening = triangular_inverse(np.linalg.cholesky(covariance))
         self._mean = float(self.values.mean())
         centred = self.values - self._mean
         white = self._whitening @ centred
@@ -216,30 +211,18 @@ class Surrogate:
         def fill(rows: slice) -> None:
             cross = self.geometry.mix(place.near[rows], self.kernel)
             mean[rows] = self._mean + cross @ self._weights
-            white = self._white(cross)
+            white = times_transposed(cross, self._whitening)
             left[rows] -= np.einsum("ij,ij->i", white, white)
 
-        _for_slices(fill, len(mean))
+        for_slices(fill, len(mean))
         return mean, np.sqrt(self.variance * np.maximum(left, 0))
 
     def covariance(self, place: Place) -> Floats:
         """Return the (m, m) covariance of the warped values of m other genomes."""
-        white = self._white(self.geometry.mix(place.near, self.kernel))
+        white = times_transposed(self.geometry.mix(place.near, self.kernel), self._whitening)
         own = self.geometry.mix(self.geometry.parts(place.rows, place.rows), self.kernel)
         covariance: Floats = self.variance * (own - white @ white.T)
         return covariance
-
-    def _white(self, cross: Floats) -> Floats:
-        """Return (m, n) whitened covariances with the evaluated: their products are what these tell of the others.
-
-        The whitening matrix is triangular, and of each slice of it only what is not 0 is multiplied.
-        """
-        white = np.empty_like(cross)
-        count = cross.shape[1]
-        for start in range(0, count, WHITENED):
-            stop = min(start + WHITENED, count)
-            np.matmul(cross[:, :stop], self._whitening[start:stop, :stop].T, out=white[:, start:stop])
-        return white
 
     def left_out(self) -> Floats:
         """Return an (n,) array: for each evaluated genome what the others predict of it (ibid., equation 5.12)."""
@@ -306,58 +289,3 @@ def _evidence(spectrum: Floats, squares: Floats) -> float:
     """Return the logarithm of the marginal likelihood, without constants, for the best variance of the whole."""
     fit = np.log(max(float((squares / spectrum).mean()), 1e-300))
     return round(float(-0.5 * len(squares) * fit - 0.5 * np.log(spectrum).sum()), 6)
-
-
-def _triangular_inverse(lower: NDArray[Any]) -> Floats:
-    """Return the inverse of an (n, n) lower triangular matrix, by halves: a sixth of the work of any other one's."""
-    count = len(lower)
-    if count <= WHITENED:
-        return np.tril(np.linalg.inv(lower))
-    half = count // 2
-    inverse = np.zeros_like(lower)
-    inverse[:half, :half] = _triangular_inverse(lower[:half, :half])
-    inverse[half:, half:] = _triangular_inverse(lower[half:, half:])
-    inverse[half:, :half] = -inverse[half:, half:] @ (lower[half:, :half] @ inverse[:half, :half])
-    return inverse
-
-
-def _l1(first: Floats, second: Floats) -> Singles:
-    """Return the (m, k) L1 distances of (m, d) and (k, d) rows, in single precision, as twice as many fit in a cache.
-
-    As |a - b| = a + b - 2 min(a, b), summed up a column at a time. Each number is rounded by itself, in a fixed order:
-    the same bits on every processor, and exactly 0 between equal rows.
-    """
-    columns, others = (np.ascontiguousarray(rows.T, dtype=np.float32) for rows in (first, second))
-    sums, other_sums = _in_order(columns), _in_order(others)
-    distances = np.zeros((len(first), len(second)), dtype=np.float32)
-
-    def fill(rows: slice) -> None:
-        shared = distances[rows]
-        lesser = np.empty_like(shared)
-        for column, other in zip(columns[:, rows], others, strict=True):
-            np.minimum(column[:, None], other, out=lesser)
-            shared += lesser
-        shared *= -2
-        shared += sums[rows, None] + other_sums
-        np.maximum(shared, 0, out=shared)
-
-    _for_slices(fill, len(first), max(1, CACHED // max(len(second), 1)))
-    return distances
-
-
-def _for_slices(work: Callable[[slice], None], count: int, size: int = ROWS) -> None:
-    """Call ``work`` for slices of ``size`` that cover ``count`` rows, on every core that this process may use."""
-    slices = [slice(start, start + size) for start in range(0, count, size)]
-    if len(slices) > 1:
-        with ThreadPoolExecutor(min(len(slices), CORES)) as pool:
-            list(pool.map(work, slices))
-    elif slices:
-        work(slices[0])
-
-
-def _in_order(columns: Singles) -> Singles:
-    """Return the sums, (m,), over (d, m) columns, one after the other."""
-    total = np.zeros(columns.shape[1], dtype=np.float32)
-    for column in columns:
-        total += column
-    return total
