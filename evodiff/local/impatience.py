@@ -58,7 +58,7 @@ def _rule(rule: dict[str, Any], hurry: float) -> dict[str, Any]:
     def shorter(found: re.Match[str]) -> str:
         return f"{found['before']}{_shortened(found['number'] + found['unit'], hurry)}{found['after']}"
 
-    changed = {name: _shortened(rule[name], hurry) for name in _HELD if name in rule}
+    changed: dict[str, Any] = {name: _shortened(rule[name], hurry) for name in _HELD if name in rule}
     return {**rule, "expr": _LENGTH.sub(shorter, rule["expr"]), **changed}
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+import json
 import random
+import secrets
 import threading
 import time
 from collections import Counter
@@ -13,15 +16,18 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import httpx
 
+from evodiff.deployment.secret_files import secret_file
 from evodiff.errors import EvodiffError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
     from types import TracebackType
 
 CONNECTIONS: Final = 8
 MOST_IN_FLIGHT: Final = 32
 PATIENCE_SECONDS: Final = 60.0
+TOKENS_FILE: Final = "tokens.json"
 _PNG: Final = "iVBORw0KGgo"  # how a PNG begins in base64
 
 
@@ -50,10 +56,10 @@ class Counts:
 
 
 class Load:
-    """Sends ``rate`` requests a second, each of one of ``tokens`` drawn by chance, from a thread of its own.
+    """Sends ``rate`` requests a second, each of another of ``tokens`` in turn, from a thread of its own.
 
-    One answer in ``rate_every`` is rated, with one of ``mood``, which may be set at any time. ``rate`` may be, too. With
-    64 requests in flight no further one is sent until one of them has ended.
+    One answer in ``rate_every`` is rated, with one of ``mood``, which may be set at any time, as may ``rate``. With
+    32 requests in flight no further one is sent until one of them has ended.
     """
 
     def __init__(
@@ -62,20 +68,33 @@ class Load:
         self.rate, self.steps, self.rate_every = rate, steps, rate_every
         self.mood: tuple[int, ...] = (4, 5)
         self.counts = Counts()
-        self._url, self._tokens = url, list(tokens)
+        self._url, self._tokens = url, itertools.cycle(random.Random(seed).sample(tokens, len(tokens)))  # noqa: S311
         self._rng = random.Random(seed)  # noqa: S311 - who asks next is no secret
-        self._stop = threading.Event()
+        self._stop, self._going = threading.Event(), threading.Event()
+        self._going.set()
         self._thread = threading.Thread(target=self._run, name="load", daemon=True)
         self._failed: BaseException | None = None
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    def start(self) -> None:
+        """Begin to send."""
+        self._thread.start()
+
+    def pause(self) -> None:
+        """Send nothing until :meth:`resume`."""
+        self._going.clear()
+
+    def resume(self) -> None:
+        """Go on sending."""
+        self._going.set()
 
     def stop(self) -> Counts:
         """Send nothing more, wait for what is in flight, and return the counts.
@@ -84,7 +103,8 @@ class Load:
             LoadError: the clients failed.
         """
         self._stop.set()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
         if self._failed is not None:
             raise LoadError(f"The load ended early: {self._failed!r}.", remedy="Look at the clients, not the service.")
         return self.counts
@@ -103,7 +123,7 @@ class Load:
             while not self._stop.is_set():
                 due = max(due + self._rng.expovariate(self.rate), time.monotonic() - 1.0)
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
-                if len(flight) < MOST_IN_FLIGHT:
+                if self._going.is_set() and len(flight) < MOST_IN_FLIGHT:
                     task = asyncio.create_task(self._one(client, self.counts.sent))
                     self.counts.sent += 1
                     flight.add(task)
@@ -111,7 +131,7 @@ class Load:
             await asyncio.gather(*flight)
 
     async def _one(self, client: httpx.AsyncClient, number: int) -> None:
-        headers = {"Authorization": f"Bearer {self._rng.choice(self._tokens)}", "Accept": "application/json"}
+        headers = {"Authorization": f"Bearer {next(self._tokens)}", "Accept": "application/json"}
         body = {"count": 1, "seed": number, "steps": self.steps}
         began = time.monotonic()
         try:
@@ -137,10 +157,32 @@ class Load:
         self.counts.ratings[outcome] += 1
 
 
+def make_tokens(folder: Path, clients: int) -> list[str]:
+    """Return a token to release with and one for each client, in that order, from the file that the router reads.
+
+    Where there is none it is made; the router has to be started afterwards.
+    """
+
+    def made() -> str:
+        subjects = ["operator", *(f"client {number}" for number in range(clients))]
+        return json.dumps(
+            [
+                {
+                    "subject": subject,
+                    "scopes": ["use"] if number else ["use", "release"],
+                    "token": secrets.token_urlsafe(24),
+                }
+                for number, subject in enumerate(subjects)
+            ]
+        )
+
+    return [entry["token"] for entry in json.loads(secret_file(folder / TOKENS_FILE, made))]
+
+
 def _problem(answer: httpx.Response) -> str | None:
     """Return what is wrong with an answer, None where it holds the image that was asked for."""
     if answer.status_code != httpx.codes.OK:
         return f"status {answer.status_code}"
     content: Any = answer.json()
-    images = content.get("images", ()) if isinstance(content, dict) else ()
-    return None if len(images) == 1 and images[0]["png"].startswith(_PNG) else "no image"
+    images: Any = content.get("images") if isinstance(content, dict) else None
+    return None if images and len(images) == 1 and images[0]["png"].startswith(_PNG) else "no image"

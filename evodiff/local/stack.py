@@ -6,10 +6,11 @@ import contextlib
 import socket
 import subprocess
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import httpx
-from honcho.environ import parse_procfile
+from honcho.environ import parse_procfile  # type: ignore[import-untyped]  # it ships no types
 
 from evodiff.local.environment import LOOPBACK, PORTS, Site, service_environment
 from evodiff.local.impatience import hurry_prometheus
@@ -131,8 +132,7 @@ class Stack:
                 wait_for("its DAGs are known", lambda: EVOLVE in self.api.dags(), seconds)
                 make_pools(self.api)
             elif name in self._health:
-                url = self._health[name]
-                wait_for(f"{name} answers", lambda url=url: _answers(url), seconds)
+                wait_for(f"{name} answers", partial(_answers, self._health[name]), seconds)
 
     @property
     def _health(self) -> dict[str, str]:

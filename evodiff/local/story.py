@@ -19,30 +19,29 @@ import json
 import secrets
 import time
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import psutil
 
-from evodiff.deployment.router_client import RouterClient, RouterError
-from evodiff.deployment.secret_files import secret_file
+from evodiff.deployment.router_client import RouterClient
 from evodiff.errors import EvodiffError
-from evodiff.local.load import Counts, Load
+from evodiff.local.load import Load, make_tokens
 from evodiff.local.neighbours import noisy_neighbours
 from evodiff.local.stack import ALL, ALL_BUT_ROUTER, EVOLVE, wait_for
 from evodiff.local.story_models import predicted_ms, slower_model, stock_model, train_models
+from evodiff.local.told import AnsweredAlert, Told
 from evodiff.monitoring.alerts import Alertmanager, AlertmanagerError
 from evodiff.monitoring.watch import HEARTBEAT_FILE
+from evodiff.pipeline.alerts import alert_cause
+from evodiff.pipeline.chain import experiments
 from evodiff.pipeline.lease import leases
 from evodiff.pipeline.requests import request_id, requests
-from evodiff.pipeline.alerts import alert_cause
 from evodiff.pipeline.run import Run
 from evodiff.pipeline.steering import end_reason, steering
 from evodiff.settings import load_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Sequence
 
     from evodiff.local.chronicle import Chronicle
     from evodiff.local.stack import Stack
@@ -51,7 +50,7 @@ if TYPE_CHECKING:
 HURRY: Final = 30.0
 EXPERIMENT: Final = "story"
 WATCH: Final = "reoptimize_on_alert"
-CLIENTS: Final = 200
+CLIENTS: Final = 400
 REQUESTS_A_SECOND: Final = 6.0
 SAMPLER_STEPS: Final = 8
 TIMES_SLOWER: Final = 3.0
@@ -92,40 +91,13 @@ class StoryError(EvodiffError):
     """The story took another turn than it should have."""
 
 
-@dataclass(frozen=True)
-class AnsweredAlert:
-    """An alert, the request that it wrote, and the generation that consumed it; ``during`` names one that was open."""
-
-    name: str
-    identity: str
-    request: str
-    generation: int
-    during: int | None
-
-
-@dataclass
-class Told:
-    """What happened, for whoever checks it: see :meth:`problems`."""
-
-    first: str = ""
-    evolved: str = ""
-    slow: str = ""
-    times_slower: float = 0.0
-    rolled_back: str = ""
-    evidence: dict[str, Any] = field(default_factory=dict)
-    alerts: list[AnsweredAlert] = field(default_factory=list)
-    repeats: int = 0
-    ended: str = ""
-    counts: Counts = field(default_factory=Counts)
-
-
 class Story:
     """The story over a stack: :meth:`tell` runs all acts. The stack's home is used up by it."""
 
     def __init__(self, stack: Stack, chronicle: Chronicle) -> None:
         self.stack, self.chronicle, self.told = stack, chronicle, Told()
         self.runs_dir = stack.place("EVODIFF_RUNS_DIR")
-        tokens = self._make_tokens()
+        tokens = make_tokens(stack.place("EVODIFF_SERVE_SECRETS_DIR"), CLIENTS)
         self.router = RouterClient(stack.router_url, token=tokens[0])
         self.alertmanager = Alertmanager(stack.site.alertmanager_url)
         self.load = Load(stack.router_url, tokens[1:], rate=REQUESTS_A_SECOND, steps=SAMPLER_STEPS)
@@ -142,8 +114,10 @@ class Story:
         try:
             self.a_better_one_is_evolved()
             self.a_slow_one_is_rolled_back()
-            self.the_champion_grows_slow()
-            self.after_the_end()
+            first, second = self.the_champion_grows_slow()
+            third = self.after_the_end()
+            self.told.alerts = self.answered_alerts([first, second, third])
+            self.told.aliases = self.registered_aliases()
         finally:
             self.told.counts = self.load.stop()
         self.note(f"{self.told.counts.sent} requests were sent, {self.told.counts.lost.total()} lost")
@@ -161,14 +135,14 @@ class Story:
         self.note("Airflow, MLflow, router, Prometheus and Alertmanager are starting")
         run, (candidate,) = train_models(self.settings, self.runs_dir / "stock", stock_model)
         self.told.first = f"{run.name}/{candidate}"
-        self.note(f"trained the stock U-Net, {self.told.first}, {predicted_ms(run, run.evolution().candidate(candidate).genome):.3g} ms a call")
+        self.note(f"{self.told.first}, a stock U-Net, is trained")
         self.stack.wait_until_ready(*ALL)
         self.watch(False)
         self.note("all of them answer")
         self.start_rollout(run.name, candidate)
         wait_for("the first champion serves", lambda: self.champion() == self.told.first)
         self.note(f"{self.told.first} is champion: {self.last_decision()['reason']}")
-        self.load.__enter__()
+        self.load.start()
 
     def a_better_one_is_evolved(self) -> None:
         """A form starts an experiment; what its front has is released, step by step, under load."""
@@ -194,21 +168,25 @@ class Story:
         genome = slower_model(run, champion, TIMES_SLOWER)
         slow_run, (slow,) = train_models(self.settings, self.runs_dir / "slow", lambda shape: [genome])
         self.told.slow = f"{slow_run.name}/{slow}"
-        self.told.times_slower = predicted_ms(run, genome) / predicted_ms(run, run.evolution().candidate(champion).genome)
+        costs = [predicted_ms(run, item) for item in (genome, run.evolution().candidate(champion).genome)]
+        self.told.times_slower = costs[0] / costs[1]
         self.note(f"trained {self.told.slow}, which costs {self.told.times_slower:.1f} times as much a call")
         self.stack.end(*ALL_BUT_ROUTER)
         self.note("Airflow, MLflow, Prometheus and Alertmanager are stopped")
         self.start_rollout(slow_run.name, slow)
         self.follow_until(lambda: self.told.slow in self.quarantine(), 300)
         decision = self.last_decision()
-        self.told.rolled_back, self.told.evidence = decision["reason"], decision["evidence"]
+        evidence = decision["evidence"]
+        guard = (evidence.get("guard") or {}).get("name")
+        self.told.rolled_back = decision["reason"]
+        self.told.guard_or_metric = f"the guard {guard}" if guard else f"the metric {evidence.get('failed_metric')}"
         if self.champion() != self.told.evolved or self.release()["weight"] != 0:
             raise StoryError(f"{self.champion()} serves after the roll-back.", remedy="Read the time line.")
         self.stack.start(*ALL_BUT_ROUTER)
         self.stack.wait_until_ready(*ALL_BUT_ROUTER)
         self.note("all of them answer again")
 
-    def the_champion_grows_slow(self) -> None:
+    def the_champion_grows_slow(self) -> tuple[Alert, Alert]:
         """The champion is starved, and people get cross: two alerts, the second during the generation of the first."""
         self.chronicle.begin("The champion grows slow, and a generation starts by itself")
         wait_for("no alert fires", lambda: not self.firing())
@@ -219,8 +197,8 @@ class Story:
             self.note("people get cross, and rate what they get 1 and 2")
             first = self.await_alert(LATENCY_ALERT, seen)
             request = self.await_request(first)
-            wait_for("a generation took it", lambda: self.taken_by(request) is not None)
-            self.note(f"generation {self.taken_by(request)} of {self.serving_run().name} is open, with the alert in its inputs")
+            wait_for("a generation took it", lambda: self.taken_by(request))
+            self.note(f"generation {self.taken_by(request)[0]} has begun by itself")
             self.told.repeats = self.hear_again(first, REPEATS)
             self.note(f"the watcher heard {LATENCY_ALERT} {self.told.repeats} times more")
         second = self.await_alert(RATING_ALERT, seen)
@@ -228,8 +206,9 @@ class Story:
         self.load.mood = (4, 5)
         for alert in (first, second):
             self.settle(alert)
+        return first, second
 
-    def after_the_end(self) -> None:
+    def after_the_end(self) -> Alert:
         """An alert grants a generation to a search that had ended."""
         self.chronicle.begin("An alert after the search has ended")
         self.follow_until(self.is_at_rest, 300)
@@ -242,6 +221,7 @@ class Story:
             third = self.await_alert(LATENCY_ALERT, before)
             self.await_request(third)
         self.settle(third)
+        return third
 
     @contextmanager
     def starved(self) -> Iterator[None]:
@@ -254,7 +234,9 @@ class Story:
                 count += max(NEIGHBOURS, count)
                 time.sleep(5.0)
             waits = self.load.counts.quantile(0.5, last=20)
-            self.note(f"{count} noisy neighbours compute on the champion's core: half of the clients wait {waits:.1f} s")
+            self.note(
+                f"{count} noisy neighbours compute on the champion's core: half of the clients wait {waits:.1f} s"
+            )
             yield
         self.load.steps = SAMPLER_STEPS
         self.note("the neighbours are gone")
@@ -286,22 +268,30 @@ class Story:
         return identifier
 
     def settle(self, alert: Alert) -> None:
-        """Wait until the generation that an alert asked for is closed; keep what came of it."""
+        """Wait until the generation that an alert asked for is closed."""
         identifier = request_id(alert_cause(alert))
-        generation: int = wait_for(
-            f"a generation took {alert.name}",
-            lambda: None if (found := self.taken_by(identifier)) is None else found + 1,
-            600,
-        ) - 1
+        wait_for(f"a generation took {alert.name}", lambda: self.taken_by(identifier), 600)
+        generation = self.taken_by(identifier)[0]
         wait_for(f"generation {generation} is closed", lambda: self.closed() > generation, 600)
-        run = self.serving_run()
-        inputs = json.loads((run.path / f"generations/{generation:04d}/inputs/steering.json").read_bytes())
-        causes = [item["fingerprint"] for item in inputs["alerts"]]
-        if causes.count(alert.fingerprint) != 1:
-            raise StoryError(f"Generation {generation} has the alerts {causes}.", remedy="Read the time line.")
-        during = _open_at(run, next(item.at for item in requests(run) if item.id == identifier))
-        self.told.alerts.append(AnsweredAlert(alert.name, alert.identity, identifier, generation, during))
-        self.note(f"generation {generation} of {run.name}, asked for by {alert.name}, is closed")
+        inputs = json.loads((self.serving_run().path / _steering(generation)).read_bytes())
+        if [item["fingerprint"] for item in inputs["alerts"]].count(alert.fingerprint) != 1:
+            raise StoryError(
+                f"Expected {alert.name} once in the inputs of generation {generation}, found {inputs['alerts']}.",
+                remedy="Read the time line.",
+            )
+        self.note(f"generation {generation}, asked for by {alert.name}, is closed, with the alert in its inputs")
+
+    def answered_alerts(self, first: Sequence[Alert]) -> list[AnsweredAlert]:
+        """Return every alert that wrote a request of any run; those of the story first."""
+        ids = [request_id(alert_cause(alert)) for alert in first]
+        found = []
+        for path in experiments(self.runs_dir):
+            run = Run.open(path)
+            for item in (item for item in requests(run) if "alert" in item.cause):
+                identity = f"{item.cause['fingerprint']}@{item.cause['starts_at']}"
+                taken = tuple(lease.generation for lease in leases(run) if item.id in lease.requests)
+                found.append(AnsweredAlert(str(item.cause["alert"]), identity, item.id, taken, _open_at(run, item.at)))
+        return sorted(found, key=lambda item: ids.index(item.request) if item.request in ids else len(ids))
 
     def hear_again(self, alert: Alert, times: int) -> int:
         """Wait until the watcher has polled so often, with success, while an alert went on firing; return how often."""
@@ -337,6 +327,17 @@ class Story:
             return bool(condition())
 
         wait_for("the release gets there", met, seconds)
+
+    def registered_aliases(self) -> dict[str, str]:
+        """Wait until the registry calls champion what serves; return all of its aliases as RUN/ID."""
+
+        def project() -> dict[str, str] | None:
+            found = _aliases(self.stack.site.mlflow_url)
+            return found if found.get("champion") == self.champion() else None
+
+        found: dict[str, str] = wait_for("the registry has the champion", project)
+        self.note(f"the registry's aliases: {found}")
+        return found
 
     def release(self) -> dict[str, Any]:
         """Return the router's view of the release."""
@@ -378,26 +379,33 @@ class Story:
         path = self.runs_dir / EXPERIMENT
         return Run.open(path).ledger.closed if (path / "experiment.json").exists() else 0
 
-    def taken_by(self, request: str) -> int | None:
-        """Return the generation that consumed a request."""
-        return next((item.generation for item in leases(self.serving_run()) if request in item.requests), None)
+    def taken_by(self, request: str) -> list[int]:
+        """Return the generations that consumed a request."""
+        return [item.generation for item in leases(self.serving_run()) if request in item.requests]
 
     def workers(self) -> list[int]:
         """Return the process ids of the router's model workers."""
         family = psutil.Process(self.stack.process_id("router")).children(recursive=True)
         return [process.pid for process in family if "worker_process" in " ".join(process.cmdline())]
 
-    def _make_tokens(self) -> list[str]:
-        """Make a token to release with and one for each client; return them in that order."""
-        tokens = [secrets.token_urlsafe(24) for _ in range(CLIENTS + 1)]
-        entries = [{"subject": "operator", "scopes": ["use", "release"], "token": tokens[0]}]
-        entries += [
-            {"subject": f"client {number}", "scopes": ["use"], "token": token}
-            for number, token in enumerate(tokens[1:])
-        ]
-        folder = self.stack.place("EVODIFF_SERVE_SECRETS_DIR")
-        secret_file(folder / "tokens.json", lambda: json.dumps(entries))
-        return tokens
+
+def _aliases(mlflow_url: str) -> dict[str, str]:
+    """Return what each alias of the experiment's registered model names, as RUN/ID."""
+    import httpx
+
+    with httpx.Client(base_url=f"{mlflow_url}/api/2.0/mlflow", timeout=60.0) as client:
+        model = client.get("/registered-models/get", params={"name": EXPERIMENT}).raise_for_status().json()
+        found = {}
+        for item in model["registered_model"].get("aliases", ()):
+            asked = {"name": EXPERIMENT, "version": item["version"]}
+            version = client.get("/model-versions/get", params=asked).raise_for_status().json()["model_version"]
+            tags = {tag["key"]: tag["value"] for tag in version["tags"]}
+            found[item["alias"]] = f"{tags['evodiff.run']}/{tags['evodiff.candidate']}"
+    return found
+
+
+def _steering(generation: int) -> str:
+    return f"generations/{generation:04d}/inputs/steering.json"
 
 
 def _open_at(run: Run, at: str) -> int | None:
@@ -406,7 +414,7 @@ def _open_at(run: Run, at: str) -> int | None:
 
     when = datetime.fromisoformat(at).timestamp()
     for lease in leases(run):
-        began = (run.path / f"generations/{lease.generation:04d}/inputs/steering.json").stat().st_mtime
+        began = (run.path / _steering(lease.generation)).stat().st_mtime
         result = run.path / f"generations/{lease.generation:04d}/result.json"
         if began <= when and (not result.exists() or when < result.stat().st_mtime):
             return lease.generation
@@ -438,9 +446,11 @@ def main() -> int:
             if isinstance(error, EvodiffError):
                 return 1
             raise
-    chronicle.console.print(*chronicle.tables({"told": str(told)}))
+    chronicle.console.print(*chronicle.tables(told.facts()))
+    for problem in told.problems():
+        chronicle.console.print(f"This is not as it should be: {problem}", style="bold red")
     shutil.rmtree(folder, ignore_errors=True)
-    return 0
+    return 1 if told.problems() else 0
 
 
 if __name__ == "__main__":
