@@ -10,7 +10,7 @@
 :mod:`.impatience`    Prometheus' rules with every length of time divided by one number
 :mod:`.load`          clients of the router, whose every request is counted
 :mod:`.neighbours`    what makes a service slow without a change to it
-:mod:`.story`         the whole loop by real processes: ``make story``
+:mod:`.story`         the whole loop by real processes: ``make story``; its means are in :mod:`.stage`
 :mod:`.story_models`  the models of it that no scheduler evolves
 :mod:`.told`          what it came to, and what speaks against it
 :mod:`.chronicle`     its time line

@@ -2,7 +2,7 @@
 
 ``make story`` runs it on free ports in a folder of its own and prints the time line. What makes it fast is settings:
 small networks, few samples, steps of 5, 50 and 100 %, and rules of Prometheus whose times are divided by
-:data:`HURRY`. All decisions are the services' own. What is done to them is real too:
+:data:`~evodiff.local.story_settings.HURRY`. All decisions are the services' own. What is done to them is real too:
 
 - What serves at first is the stock U-Net, which is slower than what a search finds.
 - The slow candidate is a network that costs three times as much as the champion, trained like any other.
@@ -16,93 +16,49 @@ small networks, few samples, steps of 5, 50 and 100 %, and rules of Prometheus w
 from __future__ import annotations
 
 import json
-import secrets
-import time
-from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
-import psutil
-
-from evodiff.deployment.router_client import RouterClient
 from evodiff.errors import EvodiffError
-from evodiff.local.load import Load, make_tokens
-from evodiff.local.neighbours import noisy_neighbours
 from evodiff.local.stack import ALL, ALL_BUT_ROUTER, EVOLVE, wait_for
+from evodiff.local.stage import Stage
 from evodiff.local.story_models import predicted_ms, slower_model, stock_model, train_models
+from evodiff.local.story_settings import (
+    ENVIRONMENT,
+    EXPERIMENT,
+    GENERATIONS,
+    HURRY,
+    LATENCY_ALERT,
+    RATING_ALERT,
+    REPEATS,
+    SEARCH,
+    TIMES_SLOWER,
+)
 from evodiff.local.told import AnsweredAlert, Told
-from evodiff.monitoring.alerts import Alertmanager, AlertmanagerError
-from evodiff.monitoring.watch import HEARTBEAT_FILE
 from evodiff.pipeline.alerts import alert_cause
 from evodiff.pipeline.chain import experiments
 from evodiff.pipeline.lease import leases
 from evodiff.pipeline.requests import request_id, requests
 from evodiff.pipeline.run import Run
 from evodiff.pipeline.steering import end_reason, steering
-from evodiff.settings import load_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Sequence
 
     from evodiff.local.chronicle import Chronicle
     from evodiff.local.stack import Stack
     from evodiff.monitoring.alerts import Alert
-
-HURRY: Final = 30.0
-EXPERIMENT: Final = "story"
-WATCH: Final = "reoptimize_on_alert"
-CLIENTS: Final = 400
-REQUESTS_A_SECOND: Final = 6.0
-SAMPLER_STEPS: Final = 8
-TIMES_SLOWER: Final = 3.0
-LATENCY_LIMIT_SECONDS: Final = 1.0
-NEIGHBOURS: Final = 16  # at first; as many again until clients wait too long
-MOST_NEIGHBOURS: Final = 256
-NEIGHBOURS_SECONDS: Final = 300.0
-FINER_STEPS: Final = 40
-REPEATS: Final = 50
-LATENCY_ALERT, RATING_ALERT = "LatencyOverLimit", "RatingDropped"
-OF_INTEREST: Final = ('arm="stable"', 'degraded=~".+"')
-SEARCH: Final[dict[str, Any]] = {"dataset": "digits", "population": 4, "steps": 12}
-GENERATIONS: Final = 2
-ENVIRONMENT: Final = {
-    "EVODIFF_CALIBRATION_SECONDS": "1",
-    "EVODIFF_EVALUATION__SAMPLES": "64",
-    "EVODIFF_WORKERS": "2",
-    "EVODIFF_RETRY_SECONDS": "2",
-    "EVODIFF_KEEP_EVOLVING_SECONDS": "120",
-    "EVODIFF_RELEASE_CANARY_SECONDS": "60",
-    "EVODIFF_RELEASE_POLL_SECONDS": "1",
-    "EVODIFF_ALERT_POLL_SECONDS": "0.5",
-    "EVODIFF_ALERT_COOLDOWN_MINUTES": "2",
-    "EVODIFF_ROLLOUT_STEPS": "[5, 50, 100]",
-    "EVODIFF_ROLLOUT_POLL_INTERVAL_SECONDS": "0.5",
-    "EVODIFF_ROLLOUT_BAKE_SECONDS": "5",
-    "EVODIFF_ROLLOUT_MIN_SAMPLES": "5",
-    "EVODIFF_ROLLOUT_SYNTHETIC_REQUESTS": "20",
-    "EVODIFF_ROLLOUT_BLOCK_SECONDS": "1",
-    "EVODIFF_ROLLOUT_STEP_SECONDS": "300",
-    "EVODIFF_ROLLOUT_P99_SECONDS": str(LATENCY_LIMIT_SECONDS),
-    "EVODIFF_ROLLOUT_RETRY_SECONDS": "5",
-}
-SETTINGS: Final[dict[str, Any]] = {**SEARCH, "calibration_seconds": 1.0, "evaluation": {"samples": 64}, "workers": 2}
 
 
 class StoryError(EvodiffError):
     """The story took another turn than it should have."""
 
 
-class Story:
+class Story(Stage):
     """The story over a stack: :meth:`tell` runs all acts. The stack's home is used up by it."""
 
     def __init__(self, stack: Stack, chronicle: Chronicle) -> None:
-        self.stack, self.chronicle, self.told = stack, chronicle, Told()
-        self.runs_dir = stack.place("EVODIFF_RUNS_DIR")
-        tokens = make_tokens(stack.place("EVODIFF_SERVE_SECRETS_DIR"), CLIENTS)
-        self.router = RouterClient(stack.router_url, token=tokens[0])
-        self.alertmanager = Alertmanager(stack.site.alertmanager_url)
-        self.load = Load(stack.router_url, tokens[1:], rate=REQUESTS_A_SECOND, steps=SAMPLER_STEPS)
-        cache = stack.environment.get("EVODIFF_CACHE_DIR")
-        self.settings = load_settings({**SETTINGS, **({} if cache is None else {"cache_dir": cache})})
+        super().__init__(stack, chronicle)
+        self.told = Told()
 
     def tell(self) -> Told:
         """Run all acts; the services go on running.
@@ -122,10 +78,6 @@ class Story:
             self.told.counts = self.load.stop()
         self.note(f"{self.told.counts.sent} requests were sent, {self.told.counts.lost.total()} lost")
         return self.told
-
-    def note(self, text: str) -> None:
-        """Note a moment."""
-        self.chronicle.note(text)
 
     def open_the_stage(self) -> None:
         """Start everything, and have the stock U-Net serve under load."""
@@ -223,50 +175,6 @@ class Story:
         self.settle(third)
         return third
 
-    @contextmanager
-    def starved(self) -> Iterator[None]:
-        """Have clients ask for more steps of a champion beside which others compute, until they wait too long."""
-        self.load.steps, workers, count = FINER_STEPS, self.workers(), 0
-        with ExitStack() as neighbours:
-            while self.load.counts.quantile(0.5, last=20) < 2 * LATENCY_LIMIT_SECONDS and count < MOST_NEIGHBOURS:
-                more = noisy_neighbours(workers, count=max(NEIGHBOURS, count), seconds=NEIGHBOURS_SECONDS)
-                neighbours.enter_context(more)
-                count += max(NEIGHBOURS, count)
-                time.sleep(5.0)
-            waits = self.load.counts.quantile(0.5, last=20)
-            self.note(
-                f"{count} noisy neighbours compute on the champion's core: half of the clients wait {waits:.1f} s"
-            )
-            yield
-        self.load.steps = SAMPLER_STEPS
-        self.note("the neighbours are gone")
-
-    def watch(self, wanted: bool) -> None:
-        """Have the watcher of alerts listen, or not."""
-        self.stack.api.ask("PATCH", f"/api/v2/dags/{WATCH}", {"is_paused": not wanted})
-        self.note(f"{WATCH} {'listens' if wanted else 'is paused'}")
-
-    def await_alert(self, name: str, seen: set[str]) -> Alert:
-        """Wait until an alert fires that was not seen before."""
-
-        def fires() -> Alert | None:
-            return next((alert for alert in self.firing(name) if alert.identity not in seen), None)
-
-        alert: Alert = wait_for(f"{name} fires", fires, 300)
-        self.note(f"Alertmanager tells {name}: {alert.annotations.get('summary')}")
-        return alert
-
-    def await_request(self, alert: Alert) -> str:
-        """Wait for the request of an alert; return its id."""
-        identifier = request_id(alert_cause(alert))
-
-        def known() -> bool:
-            return any(item.id == identifier for item in requests(self.serving_run()))
-
-        wait_for(f"{alert.name} has its request", known)
-        self.note(f"it wrote request {identifier} of {self.serving_run().name}")
-        return identifier
-
     def settle(self, alert: Alert) -> None:
         """Wait until the generation that an alert asked for is closed."""
         identifier = request_id(alert_cause(alert))
@@ -293,82 +201,16 @@ class Story:
                 found.append(AnsweredAlert(str(item.cause["alert"]), identity, item.id, taken, _open_at(run, item.at)))
         return sorted(found, key=lambda item: ids.index(item.request) if item.request in ids else len(ids))
 
-    def hear_again(self, alert: Alert, times: int) -> int:
-        """Wait until the watcher has polled so often, with success, while an alert went on firing; return how often."""
-        heard: set[float] = set()
-        file = self.runs_dir / HEARTBEAT_FILE
+    def await_request(self, alert: Alert) -> str:
+        """Wait for the request of an alert; return its id."""
+        identifier = request_id(alert_cause(alert))
 
-        def enough() -> bool:
-            beat = json.loads(file.read_bytes()) if file.exists() else {"firing": 0}
-            if beat["firing"] and alert.identity in {item.identity for item in self.firing(alert.name)}:
-                heard.add(beat["at"])
-            return len(heard) >= times
+        def known() -> bool:
+            return any(item.id == identifier for item in requests(self.serving_run()))
 
-        wait_for(f"{alert.name} is heard {times} times", enough, 240, every=0.2)
-        return len(heard)
-
-    def start_rollout(self, run: str, candidate: str) -> None:
-        """Start the rollout of a candidate, as a person would."""
-        entry = {"run": run, "candidate": candidate}
-        self.router.command("start", key=secrets.token_hex(8), revision=self.release()["revision"], entry=entry)
-        self.note(f"the rollout of {run}/{candidate} is asked for")
-
-    def follow_until(self, condition: Callable[[], Any], seconds: float) -> None:
-        """Wait for a condition, and note every decision of the router meanwhile."""
-        known = self.release()["revision"]
-
-        def met() -> bool:
-            nonlocal known
-            release = self.release()
-            for item in release["decisions"]:
-                if item["revision"] > known:
-                    self.note(f"{item['action']} {item['version']} at {item['weight']:.0%}: {item['reason']}")
-            known = max(known, release["revision"])
-            return bool(condition())
-
-        wait_for("the release gets there", met, seconds)
-
-    def registered_aliases(self) -> dict[str, str]:
-        """Wait until the registry calls champion what serves; return all of its aliases as RUN/ID."""
-
-        def project() -> dict[str, str] | None:
-            found = _aliases(self.stack.site.mlflow_url)
-            return found if found.get("champion") == self.champion() else None
-
-        found: dict[str, str] = wait_for("the registry has the champion", project)
-        self.note(f"the registry's aliases: {found}")
-        return found
-
-    def release(self) -> dict[str, Any]:
-        """Return the router's view of the release."""
-        return self.router.release()
-
-    def champion(self) -> str:
-        """Return what serves, RUN/ID, "" where nothing does."""
-        found = self.release()["champion"]
-        return "" if found is None else f"{found['run']}/{found['candidate']}"
-
-    def quarantine(self) -> list[str]:
-        """Return the versions that were rolled back."""
-        return [item["version"] for item in self.release()["quarantine"]]
-
-    def last_decision(self) -> dict[str, Any]:
-        """Return what was decided last."""
-        decision: dict[str, Any] = self.release()["decisions"][-1]
-        return decision
-
-    def is_at_rest(self) -> bool:
-        """Return whether nothing is rolled out or waits to be, and no generation runs."""
-        release, states = self.release(), self.stack.api.runs(EVOLVE).values()
-        return not release["rollout"] and not release["pending"] and not {"running", "queued"} & set(states)
-
-    def firing(self, name: str | None = None) -> list[Alert]:
-        """Return the alerts on the stable arm that fire, as the watcher asks for them."""
-        try:
-            found = self.alertmanager.firing(OF_INTEREST)
-        except AlertmanagerError:
-            return []
-        return [alert for alert in found if name in (None, alert.name)]
+        wait_for(f"{alert.name} has its request", known)
+        self.note(f"it wrote request {identifier} of {self.serving_run().name}")
+        return identifier
 
     def serving_run(self) -> Run:
         """Return the run that alerts go to."""
@@ -382,26 +224,6 @@ class Story:
     def taken_by(self, request: str) -> list[int]:
         """Return the generations that consumed a request."""
         return [item.generation for item in leases(self.serving_run()) if request in item.requests]
-
-    def workers(self) -> list[int]:
-        """Return the process ids of the router's model workers."""
-        family = psutil.Process(self.stack.process_id("router")).children(recursive=True)
-        return [process.pid for process in family if "worker_process" in " ".join(process.cmdline())]
-
-
-def _aliases(mlflow_url: str) -> dict[str, str]:
-    """Return what each alias of the experiment's registered model names, as RUN/ID."""
-    import httpx
-
-    with httpx.Client(base_url=f"{mlflow_url}/api/2.0/mlflow", timeout=60.0) as client:
-        model = client.get("/registered-models/get", params={"name": EXPERIMENT}).raise_for_status().json()
-        found = {}
-        for item in model["registered_model"].get("aliases", ()):
-            asked = {"name": EXPERIMENT, "version": item["version"]}
-            version = client.get("/model-versions/get", params=asked).raise_for_status().json()["model_version"]
-            tags = {tag["key"]: tag["value"] for tag in version["tags"]}
-            found[item["alias"]] = f"{tags['evodiff.run']}/{tags['evodiff.candidate']}"
-    return found
 
 
 def _steering(generation: int) -> str:

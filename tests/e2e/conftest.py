@@ -13,7 +13,7 @@ import pytest
 from evodiff.local.load import make_tokens
 from evodiff.local.monitoring import monitoring_programs
 from evodiff.local.stack import ALL, Stack
-from evodiff.local.story import CLIENTS, ENVIRONMENT, HURRY, WATCH
+from evodiff.local.story_settings import CLIENTS, ENVIRONMENT, HURRY, WATCH
 
 PROJECT = Path(__file__).resolve().parents[2]
 

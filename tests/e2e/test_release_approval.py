@@ -13,8 +13,8 @@ from evodiff.architecture.zoo import ddpm_unet, tiny
 from evodiff.deployment.router_client import RouterClient
 from evodiff.local.load import Load, make_tokens
 from evodiff.local.stack import Stack, wait_for
-from evodiff.local.story import CLIENTS, REQUESTS_A_SECOND, SAMPLER_STEPS, SETTINGS
 from evodiff.local.story_models import train_models
+from evodiff.local.story_settings import CLIENTS, REQUESTS_A_SECOND, SAMPLER_STEPS, SETTINGS
 from evodiff.settings import load_settings
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(2400)]

@@ -6,7 +6,8 @@ import pytest
 
 from evodiff.local.chronicle import Chronicle
 from evodiff.local.stack import Stack
-from evodiff.local.story import GENERATIONS, LATENCY_ALERT, RATING_ALERT, REPEATS, TIMES_SLOWER, Story
+from evodiff.local.story import Story
+from evodiff.local.story_settings import GENERATIONS, LATENCY_ALERT, RATING_ALERT, REPEATS, TIMES_SLOWER
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(3600)]
 
