@@ -118,18 +118,25 @@ class Stage:
         """Have clients ask for more steps of a champion beside which others compute, until they wait too long."""
         self.load.steps, workers, count = FINER_STEPS, self.workers(), 0
         with ExitStack() as neighbours:
-            while self.load.counts.quantile(0.5, last=20) < 2 * LATENCY_LIMIT_SECONDS and count < MOST_NEIGHBOURS:
+            while self.wait_of_clients() < 2 * LATENCY_LIMIT_SECONDS and count < MOST_NEIGHBOURS:
                 more = noisy_neighbours(workers, count=max(NEIGHBOURS, count), seconds=NEIGHBOURS_SECONDS)
                 neighbours.enter_context(more)
                 count += max(NEIGHBOURS, count)
-                time.sleep(5.0)
-            waits = self.load.counts.quantile(0.5, last=20)
             self.note(
-                f"{count} noisy neighbours compute on the champion's core: half of the clients wait {waits:.1f} s"
+                f"{count} noisy neighbours compute on the champion's core, and clients ask for {FINER_STEPS} steps "
+                f"instead of {SAMPLER_STEPS}: half of them wait over {self.wait_of_clients(0):.1f} s"
             )
             yield
         self.load.steps = SAMPLER_STEPS
         self.note("the neighbours are gone")
+
+    def wait_of_clients(self, answers: int = 40) -> float:
+        """Return what the median of the last 20 clients waited, once so many more have been answered, or 15 s later."""
+        times = self.load.counts.seconds
+        before, deadline = len(times), time.monotonic() + 15.0
+        while len(times) < before + answers and time.monotonic() < deadline:
+            time.sleep(0.2)
+        return self.load.counts.quantile(0.5, last=20)
 
     def watch(self, wanted: bool) -> None:
         """Have the watcher of alerts listen, or not."""

@@ -110,7 +110,11 @@ class Story(Stage):
                 remedy="Read the time line.",
             )
         self.told.evolved = self.champion()
-        self.note(f"{self.told.evolved} is champion")
+        run, candidate = Run.open(self.runs_dir / EXPERIMENT), self.told.evolved.rpartition("/")[2]
+        row = next(
+            row for number in range(GENERATIONS) for row in run.ledger.plan(number) if row["candidate"] == candidate
+        )
+        self.note(f"{self.told.evolved}, by {row['operator']}, is champion")
 
     def a_slow_one_is_rolled_back(self) -> None:
         """A network three times as slow is started by hand; nothing but the router is there to judge it."""
