@@ -85,11 +85,6 @@ class Stack:
     ) -> None:
         self.end_all()
 
-    @property
-    def router_url(self) -> str:
-        """Address of the router."""
-        return f"http://{LOOPBACK}:{self.site.router_port}"
-
     def place(self, variable: str) -> Path:
         """Return the place that a variable of the services names, such as ``EVODIFF_RUNS_DIR``."""
         return self.site.project / self.environment[variable]
@@ -139,7 +134,7 @@ class Stack:
         site = self.site
         return {
             "mlflow": f"{site.mlflow_url}/health",
-            "router": f"{self.router_url}/healthz",
+            "router": f"{site.router_url}/healthz",
             "metrics": f"http://{LOOPBACK}:{site.metrics_port}/metrics",
             "prometheus": f"{site.prometheus_url}/-/ready",
             "alertmanager": f"{site.alertmanager_url}/-/ready",

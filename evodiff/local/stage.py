@@ -48,9 +48,9 @@ class Stage:
         self.stack, self.chronicle = stack, chronicle
         self.runs_dir = stack.place("EVODIFF_RUNS_DIR")
         tokens = make_tokens(stack.place("EVODIFF_SERVE_SECRETS_DIR"), CLIENTS)
-        self.router = RouterClient(stack.router_url, token=tokens[0])
+        self.router = RouterClient(stack.site.router_url, token=tokens[0])
         self.alertmanager = Alertmanager(stack.site.alertmanager_url)
-        self.load = Load(stack.router_url, tokens[1:], rate=REQUESTS_A_SECOND, steps=SAMPLER_STEPS)
+        self.load = Load(stack.site.router_url, tokens[1:], rate=REQUESTS_A_SECOND, steps=SAMPLER_STEPS)
         cache = stack.environment.get("EVODIFF_CACHE_DIR")
         self.settings = load_settings({**SETTINGS, **({} if cache is None else {"cache_dir": cache})})
 

@@ -21,6 +21,11 @@ PROJECT = Path(__file__).resolve().parents[2]
 SHARED = {**ENVIRONMENT, "EVODIFF_APPROVAL_HOURS": str(30 / 3600)}
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have the tests that share the stack come last, one after another: it takes memory as long as it is there."""
+    items.sort(key=lambda item: "whole_stack" in getattr(item, "fixturenames", ()))
+
+
 @pytest.fixture(scope="session")
 def whole_stack(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Iterator[Stack]:
     """All services, ready; nothing is left of them afterwards."""

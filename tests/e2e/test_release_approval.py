@@ -99,8 +99,8 @@ def site(stack: Stack, environment: dict[str, str]) -> Iterator[Site]:
     tokens = make_tokens(stack.place("EVODIFF_SERVE_SECRETS_DIR"), CLIENTS)
     path = stack.place("EVODIFF_RUNS_DIR") / "asked"
     run, candidates = train_models(settings, path, lambda shape: [ddpm_unet(shape), tiny(shape)])
-    router = RouterClient(stack.router_url, token=tokens[0])
-    with Load(stack.router_url, tokens[1:], rate=REQUESTS_A_SECOND, steps=SAMPLER_STEPS) as load:
+    router = RouterClient(stack.site.router_url, token=tokens[0])
+    with Load(stack.site.router_url, tokens[1:], rate=REQUESTS_A_SECOND, steps=SAMPLER_STEPS) as load:
         load.pause()
         site = Site(stack, router, load, [f"{run.name}/{candidate}" for candidate in candidates])
         site.start(site.champion)
