@@ -98,9 +98,12 @@ class Stage:
         return decision
 
     def is_at_rest(self) -> bool:
-        """Return whether nothing is rolled out or waits to be, and no generation runs."""
-        release, states = self.release(), self.stack.api.runs(EVOLVE).values()
-        return not release["rollout"] and not release["pending"] and not {"running", "queued"} & set(states)
+        """Return whether nothing is rolled out or waits to be, and no generation of the experiment runs."""
+        release, runs = self.release(), self.stack.api.runs(EVOLVE)
+        busy = [
+            run for run, state in runs.items() if run.startswith(f"{EXPERIMENT}-") and state in ("running", "queued")
+        ]
+        return not release["rollout"] and not release["pending"] and not busy
 
     def registered_aliases(self) -> dict[str, str]:
         """Wait until the registry calls champion what serves; return all of its aliases as RUN/ID."""

@@ -15,6 +15,7 @@ from airflow_site import EVOLVE, PROJECT, wait_for
 from evodiff.local.scheduler import USER, password
 from evodiff.local.stack import Stack
 from evodiff.monitoring.watch import HEARTBEAT_FILE
+from evodiff.pipeline.control import State, set_state
 from evodiff.pipeline.evolve import evolve_generation
 from evodiff.pipeline.final import champion
 from evodiff.pipeline.release import EMPTY
@@ -81,6 +82,7 @@ def run(whole_stack: Stack, release: Callable[[Mapping[str, Any]], None]) -> Ite
     release({**EMPTY, "champion": {"run": run.name, "candidate": best.id, "generation": 0}})
     pause(whole_stack, False)
     yield run
+    set_state(run, State.STOPPED)
     pause(whole_stack, True)
 
 
