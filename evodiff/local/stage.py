@@ -6,6 +6,7 @@ import json
 import secrets
 import time
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -133,7 +134,7 @@ class Stage:
         self.load.steps = SAMPLER_STEPS
         self.note("the neighbours are gone")
 
-    def wait_of_clients(self, answers: int = 40) -> float:
+    def wait_of_clients(self, answers: int = 25) -> float:
         """Return what the median of the last 20 clients waited, once so many more have been answered, or 15 s later."""
         times = self.load.counts.seconds
         before, deadline = len(times), time.monotonic() + 15.0
@@ -153,6 +154,26 @@ class Stage:
         except AlertmanagerError:
             return []
         return [alert for alert in found if name in (None, alert.name)]
+
+    def silence(self, name: str) -> str:
+        """Silence an alert for an hour, as a person does on Alertmanager's page; return the silence's id."""
+        now = datetime.now(UTC)
+        content = {
+            "matchers": [{"name": "alertname", "value": name, "isRegex": False, "isEqual": True}],
+            "startsAt": now.isoformat(),
+            "endsAt": (now + timedelta(hours=1)).isoformat(),
+            "createdBy": "story",
+            "comment": "known",
+        }
+        answer = httpx.post(f"{self.alertmanager.url}/api/v2/silences", json=content, timeout=60.0)
+        self.note(f"somebody silences {name}")
+        return str(answer.raise_for_status().json()["silenceID"])
+
+    def lift(self, silence: str) -> None:
+        """End a silence."""
+        url = f"{self.alertmanager.url}/api/v2/silence/{silence}"
+        httpx.delete(url, timeout=60.0).raise_for_status()
+        self.note("the silence is lifted")
 
     def await_alert(self, name: str, seen: set[str]) -> Alert:
         """Wait until an alert fires that was not seen before."""

@@ -143,22 +143,27 @@ class Story(Stage):
         self.note("all of them answer again")
 
     def the_champion_grows_slow(self) -> tuple[Alert, Alert]:
-        """The champion is starved, and people get cross: two alerts, the second during the generation of the first."""
+        """The champion is starved, and people get cross: two alerts, the second during the generation of the first.
+
+        So that it comes then on any machine, the second is silenced until that generation has begun.
+        """
         self.chronicle.begin("The champion grows slow, and a generation starts by itself")
         wait_for("no alert fires", lambda: not self.firing())
         seen: set[str] = set()
         self.watch(True)
+        silence = self.silence(RATING_ALERT)
+        self.load.mood = (1, 2)
+        self.note("people get cross, and rate what they get 1 and 2")
         with self.starved():
-            self.load.mood = (1, 2)
-            self.note("people get cross, and rate what they get 1 and 2")
             first = self.await_alert(LATENCY_ALERT, seen)
             request = self.await_request(first)
             wait_for("a generation took it", lambda: self.taken_by(request))
             self.note(f"generation {self.taken_by(request)[0]} has begun by itself")
+            self.lift(silence)
+            second = self.await_alert(RATING_ALERT, seen)
+            self.await_request(second)
             self.told.repeats = self.hear_again(first, REPEATS)
             self.note(f"the watcher heard {LATENCY_ALERT} {self.told.repeats} times more")
-        second = self.await_alert(RATING_ALERT, seen)
-        self.await_request(second)
         self.load.mood = (4, 5)
         for alert in (first, second):
             self.settle(alert)
