@@ -51,23 +51,18 @@ class Stack:
         site.home.mkdir(parents=True, exist_ok=True)
 
     @classmethod
-    def below(
-        cls, folder: Path, project: Path, environment: Mapping[str, str], *, watched: bool = True, hurry: float = 1.0
-    ) -> Self:
+    def below(cls, folder: Path, project: Path, environment: Mapping[str, str], *, hurry: float = 1.0) -> Self:
         """Return the stack of a site on free ports whose files are all below ``folder``; nothing is started.
 
-        It has a router and, where ``watched``, all that watches.
-
         Raises:
-            ServiceError: Prometheus and Alertmanager are needed and not installed.
+            ServiceError: Prometheus and Alertmanager are not installed.
         """
-        if watched and not monitoring_programs(environment.get("PATH")):
+        if not monitoring_programs(environment.get("PATH")):
             raise ServiceError(
                 "Expected Prometheus and Alertmanager, found them not installed.",
                 remedy="Install them; Debian's packages are prometheus and prometheus-alertmanager.",
             )
-        ports = free_ports(len(PORTS))
-        site = Site(folder / "home", project, *(ports if watched else [*ports[:3], 0, 0, 0]))
+        site = Site(folder / "home", project, *free_ports(len(PORTS)))
         places = {
             "EVODIFF_RUNS_DIR": folder / "runs",
             "EVODIFF_ARCHIVE": folder / "archive",
@@ -97,6 +92,7 @@ class Stack:
             hurry_prometheus(self.site, self.hurry)
         for name in names:
             if name not in self._processes or self._processes[name].poll() is not None:
+                self.end(name)  # what was started by one that has died
                 self._processes[name] = self._start(name)
 
     def _start(self, name: str) -> subprocess.Popen[bytes]:
