@@ -58,9 +58,9 @@ class Chronicle:
             line.add_column(name, justify="right" if name == "s" else "left")
         act = None
         for moment in self.moments:
-            line.add_row(f"{moment.at:.0f}", moment.act if moment.act != act else "", moment.text)
+            line.add_row(f"{moment.at:.0f}", moment.act if moment.act != act else "", Text(moment.text))
             act = moment.act
         found = Table(title="What it comes to", title_justify="left", show_header=False)
         for name, value in facts.items():
-            found.add_row(name, value)
+            found.add_row(name, Text(value))
         return [line, found]
