@@ -15,7 +15,7 @@ LATENCY_LIMIT_SECONDS: Final = 1.0
 NEIGHBOURS: Final = 16  # at first; as many again until clients wait too long
 MOST_NEIGHBOURS: Final = 256
 NEIGHBOURS_SECONDS: Final = 300.0
-FINER_STEPS: Final = 40
+FINER_STEPS: Final = 64
 REPEATS: Final = 50
 LATENCY_ALERT, RATING_ALERT = "LatencyOverLimit", "RatingDropped"
 OF_INTEREST: Final = ('arm="stable"', 'degraded=~".+"')
