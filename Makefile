@@ -14,7 +14,7 @@ else
 export UV_TORCH_BACKEND ?= auto
 endif
 
-.PHONY: help demo quick up down test test-slow check format install constraints clean
+.PHONY: help demo quick story up down test test-slow check format install constraints clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -37,7 +37,10 @@ demo: install ## evolve small diffusion models on digits by Airflow, in a few mi
 quick: install ## the same search without Airflow, with a random search beside it
 	$(BIN)/evodiff evolve --dataset digits --generations 3 --population 8 --workers $(WORKERS) --baseline
 
-up: install ## start Airflow and MLflow on this machine
+story: install ## the whole loop by real processes, in ten minutes: released, rolled back, degraded, evolved again
+	$(BIN)/python -m evodiff.local.story
+
+up: install ## start Airflow, MLflow, router and what watches on this machine
 	$(BIN)/evodiff up
 
 down: ## end what `make up` started

@@ -27,7 +27,8 @@ successors. `name_damage` fails where an experiment could not be asked; the othe
     start_date=datetime(2026, 1, 1),
     catchup=False,
     max_active_runs=1,
-    default_args={**scheduling.TASK_DEFAULTS, "retries": 0, "execution_timeout": timedelta(minutes=10)},
+    # Once more: a scheduler that has just been started has tasks before Airflow's API answers them.
+    default_args={**scheduling.TASK_DEFAULTS, "retries": 1, "execution_timeout": timedelta(minutes=10)},
     is_paused_upon_creation=False,
     doc_md=DOC,
     tags=["evodiff"],

@@ -43,7 +43,7 @@ POLL_SECONDS = float(os.environ.get("EVODIFF_RELEASE_POLL_SECONDS", "10"))
 def release_canary() -> None:
     """Wire the wait for the rollout to the question, and both to what is kept."""
 
-    @task(retries=0)
+    @task(retries=1)  # a scheduler that has just been started has tasks before Airflow's API answers them
     def find() -> dict[str, Any]:
         from evodiff_airflow.connections import ROUTER, router
 

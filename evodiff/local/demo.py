@@ -135,6 +135,8 @@ def addresses(site: Site) -> list[str]:
         f"Airflow       {site.airflow_url}  (user {USER}, password {password(site)})",
         f"MLflow        {site.mlflow_url}",
     ]
+    if site.router_port:
+        lines.append(f"Router        {site.router_url}/docs  (tokens in {site.home / 'serve' / 'tokens.json'})")
     if site.prometheus_port and monitoring_programs():
         lines += [f"Prometheus    {site.prometheus_url}", f"Alertmanager  {site.alertmanager_url}"]
     return lines

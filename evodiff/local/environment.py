@@ -71,6 +71,11 @@ class Site:
         return f"http://{LOOPBACK}:{self.mlflow_port}"
 
     @property
+    def router_url(self) -> str:
+        """Address of the router."""
+        return f"http://{LOOPBACK}:{self.router_port}"
+
+    @property
     def prometheus_url(self) -> str:
         """Address of Prometheus' pages."""
         return f"http://{LOOPBACK}:{self.prometheus_port}"

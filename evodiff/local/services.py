@@ -261,6 +261,8 @@ def _wait(site: Site, holder: Started) -> None:
         "Airflow": scheduler.healthy,
         "its DAGs": lambda: "evolve_architecture" in scheduler.dags(),
     }
+    if site.router_port:
+        waiting["the router"] = lambda: httpx.get(f"{site.router_url}/healthz", timeout=5.0).status_code == 200
     if site.prometheus_port:
         waiting["Prometheus"] = lambda: httpx.get(f"{site.prometheus_url}/-/ready", timeout=5.0).status_code == 200
         waiting["Alertmanager"] = lambda: httpx.get(f"{site.alertmanager_url}/-/ready", timeout=5.0).status_code == 200

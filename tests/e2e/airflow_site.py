@@ -5,24 +5,21 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
-import subprocess
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import psutil
-from honcho.environ import parse_procfile
 
-from evodiff.local.environment import Site, service_environment
-from evodiff.local.scheduler import Scheduler, SchedulerError
-from evodiff.local.services import end_sessions, make_pools, migrate
+from evodiff.local.environment import Site
+from evodiff.local.scheduler import SchedulerError
+from evodiff.local.services import ServiceError
+from evodiff.local.stack import AIRFLOW, EVOLVE, Stack, free_ports
+from evodiff.local.stack import wait_for as wait
 from evodiff.pipeline.generation import has_weights, planned_trials, untold
 from evodiff.pipeline.run import Run
 
 PROJECT = Path(__file__).resolve().parents[2]
-EVOLVE = "evolve_architecture"
 # Faults are noticed, and runs begun again, in seconds instead of minutes.
 IMPATIENT = {
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "25",
@@ -34,33 +31,20 @@ IMPATIENT = {
 }
 
 
-def free_ports(count: int) -> list[int]:
-    """Return ports of the loopback interface that nothing listens on."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-
-
 def wait_for(what: str, condition: Callable[[], Any], seconds: float = 900.0, *, every: float = 0.5) -> Any:
     """Return the first true value of ``condition``; fail, saying what was awaited, when there is none in time."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"{what}: not within {seconds:g} s")
-        time.sleep(every)
-    return found
+    try:
+        return wait(what, condition, seconds, every=every)
+    except ServiceError as late:
+        raise AssertionError(str(late)) from late
 
 
-class Services:
-    """The processes of the Procfile, each in a session of its own."""
+class Services(Stack):
+    """The stack of a test that needs Airflow and MLflow alone: faults are noticed, and runs begun again, in seconds."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
-        airflow_port, mlflow_port = free_ports(2)
         self.runs = folder / "runs"
         self.archive = folder / "archive"
-        self.site = Site(folder / "home", PROJECT, airflow_port, mlflow_port)
         own = {
             **environment,
             **IMPATIENT,
@@ -68,50 +52,13 @@ class Services:
             "EVODIFF_ARCHIVE": str(self.archive),
             "EVODIFF_RELEASE_FILE": str(folder / "release.json"),
         }
-        self.environment = service_environment(self.site, own)
-        self.api = Scheduler(self.site)
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._commands = parse_procfile((PROJECT / "Procfile").read_text()).processes
-
-    def start(self, name: str) -> None:
-        """Start one process of the Procfile."""
-        with (self.site.home / f"{name}.log").open("ab") as log:
-            self._processes[name] = subprocess.Popen(
-                ["/bin/sh", "-c", f"exec {self._commands[name]}"],
-                env=self.environment,
-                cwd=PROJECT,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        super().__init__(Site(folder / "home", PROJECT, *free_ports(2)), own)
 
     def start_all(self) -> None:
-        """Migrate the databases, start everything, wait until it is ready, make the pools."""
-        migrate(self.site, self.environment)
-        for name in self._commands:
-            self.start(name)
-        wait_for("Airflow is healthy", self.api.healthy)
-        wait_for("the DAGs are known", lambda: EVOLVE in self.api.dags())
-        make_pools(self.api)
-
-    def process_id(self, name: str) -> int:
-        """Return the id of a process of the Procfile."""
-        return self._processes[name].pid
-
-    def end(self, name: str) -> None:
-        """End one process with everything that it started."""
-        end_sessions({self._processes.pop(name).pid})
-
-    def end_all(self) -> None:
-        """End everything."""
-        for name in list(self._processes):
-            self.end(name)
-
-    def logs(self, characters: int = 3000) -> str:
-        """Return the end of what each process printed."""
-        files = sorted(self.site.home.glob("*.log"))
-        return "\n".join(f"--- {file.name}\n{file.read_text(errors='replace')[-characters:]}" for file in files)
+        """Migrate the databases, start everything, wait until it is ready."""
+        self.prepare()
+        self.start(*AIRFLOW, "mlflow")
+        self.wait_until_ready("api-server", "mlflow")
 
     def trigger(self, run_id: str | None = None, **form: Any) -> str:
         """Send a form."""
@@ -206,16 +153,13 @@ class Services:
 @contextlib.contextmanager
 def services(folder: Path, environment: Mapping[str, str]) -> Iterator[Services]:
     """Have everything running, and nothing left afterwards."""
-    running = Services(folder, environment)
-    running.site.home.mkdir(parents=True, exist_ok=True)
-    try:
-        running.start_all()
-        yield running
-    except BaseException:
-        print(running.logs())
-        raise
-    finally:
-        running.end_all()
+    with Services(folder, environment) as running:
+        try:
+            running.start_all()
+            yield running
+        except BaseException:
+            print(running.logs())
+            raise
 
 
 def kill(process_id: int) -> None:

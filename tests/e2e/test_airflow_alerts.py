@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
-import threading
-from collections.abc import Iterator
-from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
-from airflow_site import EVOLVE, PROJECT, Services, wait_for
+from airflow_site import EVOLVE, PROJECT, wait_for
 
 from evodiff.local.scheduler import USER, password
-from evodiff.local.services import make_pools, migrate
+from evodiff.local.stack import Stack
+from evodiff.monitoring.watch import HEARTBEAT_FILE
+from evodiff.pipeline.control import State, set_state
 from evodiff.pipeline.evolve import evolve_generation
 from evodiff.pipeline.final import champion
 from evodiff.pipeline.release import EMPTY
@@ -31,88 +30,81 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(1800)]
 DAG = "reoptimize_on_alert"
 
 
-class Alerts(ThreadingHTTPServer):
-    """Stands where an Alertmanager does; ``firing`` is what it tells."""
+class Alerts:
+    """Tells a real Alertmanager of alerts, as a Prometheus does, and counts how often it was asked for them."""
 
-    def __init__(self) -> None:
-        self.firing: list[dict[str, Any]] = []
-        self.asked = 0
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, stack: Stack) -> None:
+        self._url = stack.site.alertmanager_url
+        self._heartbeat = stack.place("EVODIFF_RUNS_DIR") / HEARTBEAT_FILE
+        self._told: list[dict[str, Any]] = []
 
-    def fire(self, fingerprint: str, degraded: str) -> None:
-        labels = {"alertname": fingerprint, "arm": "stable", "degraded": degraded}
-        begun = datetime.now(UTC).isoformat()
-        self.firing = [*self.firing, {"fingerprint": fingerprint, "startsAt": begun, "labels": labels}]
+    def fire(self, name: str, degraded: str) -> None:
+        labels = {"alertname": name, "arm": "stable", "degraded": degraded}
+        self._told.append({"labels": labels, "startsAt": datetime.now(UTC).isoformat()})
+        self.repeat()
 
+    def repeat(self) -> None:
+        """Tell all of them again: they go on firing."""
+        until = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+        alerts = [{**alert, "endsAt": until} for alert in self._told]
+        httpx.post(f"{self._url}/api/v2/alerts", json=alerts, timeout=60).raise_for_status()
 
-class Handler(BaseHTTPRequestHandler):
-    """Answers for :class:`Alerts`."""
+    def end(self) -> None:
+        """None of them fires any more."""
+        now = datetime.now(UTC).isoformat()
+        alerts = [{**alert, "endsAt": now} for alert in self._told]
+        httpx.post(f"{self._url}/api/v2/alerts", json=alerts, timeout=60).raise_for_status()
 
-    server: Alerts
-
-    def do_GET(self) -> None:
-        """Tell what fires."""
-        self.server.asked += 1
-        content = json.dumps(self.server.firing).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-
-@pytest.fixture
-def alerts() -> Iterator[Alerts]:
-    server = Alerts()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    def heard(self) -> int:
+        """Return how many alerts fired when the watcher asked last, and forget it; 0 where it has not asked since."""
+        if not self._heartbeat.exists():
+            return 0
+        found = json.loads(self._heartbeat.read_text())["firing"]
+        self._heartbeat.unlink(missing_ok=True)
+        return int(found)
 
 
 @pytest.fixture
-def site(tmp_path: Path, environment: dict[str, str], alerts: Alerts) -> Iterator[Services]:
-    """Airflow alone, with a run at rest whose champion serves."""
-    connection = f"http://127.0.0.1:{alerts.server_port}"
-    own = {"AIRFLOW_CONN_EVODIFF_ALERTMANAGER": connection, "EVODIFF_ALERT_POLL_SECONDS": "2"}
-    site = Services(tmp_path, {**environment, **own})
-    run = new_run(site.runs / "digits", strategy="random")
-    submit(run, {"form": "digits"}, {"policy": "on alert", "generations": 1}, datetime.now(UTC))
-    evolve_generation(run, TellingPool(lambda trial: {"kid": int(trial["candidate"], 16) / 2**64}), "digits-form")
+def alerts(whole_stack: Stack) -> Iterator[Alerts]:
+    alerts = Alerts(whole_stack)
+    yield alerts
+    alerts.end()
+
+
+@pytest.fixture
+def run(whole_stack: Stack, release: Callable[[Mapping[str, Any]], None]) -> Iterator[Run]:
+    """A run at rest whose champion serves, as the release file says; the watcher listens."""
+    run = new_run(whole_stack.place("EVODIFF_RUNS_DIR") / "alarmed", strategy="random")
+    submit(run, {"form": "alarmed"}, {"policy": "on alert", "generations": 1}, datetime.now(UTC))
+    evolve_generation(run, TellingPool(lambda trial: {"kid": int(trial["candidate"], 16) / 2**64}), "alarmed-form")
     best = champion(run)
     assert best is not None
-    entry = {"run": run.name, "candidate": best.id, "generation": 0}
-    (tmp_path / "release.json").write_text(json.dumps({**EMPTY, "champion": entry}))
-    try:
-        migrate(site.site, site.environment)
-        for name in ("api-server", "scheduler", "dag-processor", "triggerer"):
-            site.start(name)
-        wait_for("Airflow is healthy", site.api.healthy)
-        wait_for("the DAGs are known", lambda: {EVOLVE, DAG} <= set(site.api.dags()))
-        make_pools(site.api)
-        yield site
-    except AssertionError as failed:
-        raise AssertionError(f"{failed}\n{site.logs()}") from failed
-    finally:
-        site.end_all()
+    release({**EMPTY, "champion": {"run": run.name, "candidate": best.id, "generation": 0}})
+    pause(whole_stack, False)
+    yield run
+    set_state(run, State.STOPPED)
+    pause(whole_stack, True)
 
 
-def test_alerts_are_heard_answered_once_each_and_the_page_tells(site: Services, alerts: Alerts) -> None:
-    run = Run.open(site.runs / "digits")
-    wait_for("the watcher asks", lambda: alerts.asked >= 2)
-    assert site.api.runs(DAG) == {}
+def pause(stack: Stack, wanted: bool) -> None:
+    stack.api.ask("PATCH", f"/api/v2/dags/{DAG}", {"is_paused": wanted})
+
+
+def test_alerts_are_heard_answered_once_each_and_the_page_tells(whole_stack: Stack, run: Run, alerts: Alerts) -> None:
+    site = whole_stack
+    wait_for("the watcher asks", lambda: (alerts.heard(), _page(site)["headline"].startswith("It listens"))[1])
+    before = set(site.api.runs(DAG))
 
     alerts.fire("SlowCalls", "latency")
     wait_for("the alert has a request", lambda: len(requests(run)) == 2)
-    wait_for("the generation is asked for", lambda: "digits-g0001" in site.states("digits"))
-    wait_for("the answer is over", lambda: set(site.api.runs(DAG).values()) == {"success"})
-    page = _page(site)
-    assert page["headline"].startswith("It listens")
+    wait_for("the generation is asked for", lambda: "alarmed-g0001" in site.api.runs(EVOLVE))
+    wait_for("the answer is over", lambda: _answers(site, before) == {"success"})
 
-    # It goes on firing, for as long as fifty polls would take, and asks for nothing more.
-    asked, answered = alerts.asked, len(site.api.runs(DAG))
-    wait_for("fifty more polls", lambda: alerts.asked >= asked + 50)
+    # It goes on firing, is told fifty times more, and asks for nothing more.
+    answered, heard = len(site.api.runs(DAG)), 0
+    while heard < 50:
+        alerts.repeat()
+        heard += wait_for("it is heard again", alerts.heard, every=0.1)
     assert (len(requests(run)), len(site.api.runs(DAG))) == (2, answered)
 
     alerts.fire("WorseRatings", "rating")
@@ -121,11 +113,16 @@ def test_alerts_are_heard_answered_once_each_and_the_page_tells(site: Services, 
     assert causes == {None, "SlowCalls", "WorseRatings"}
 
     _check_page_is_behind_the_login(site)
-    site.api.ask("PATCH", f"/api/v2/dags/{DAG}", {"is_paused": True})
+    pause(site, True)
     assert "paused" in _page(site)["headline"]
 
 
-def _page(site: Services) -> dict[str, Any]:
+def _answers(site: Stack, before: set[str]) -> set[str]:
+    """Return the states of the runs that answer alerts since."""
+    return {state for name, state in site.api.runs(DAG).items() if name not in before}
+
+
+def _page(site: Stack) -> dict[str, Any]:
     login = {"username": USER, "password": password(site.site)}
     token = httpx.post(f"{site.site.airflow_url}/auth/token", json=login, timeout=60).json()["access_token"]
     headers = {"Authorization": f"Bearer {token}"}
@@ -137,7 +134,7 @@ def _page(site: Services) -> dict[str, Any]:
     return found
 
 
-def _check_page_is_behind_the_login(site: Services) -> None:
+def _check_page_is_behind_the_login(site: Stack) -> None:
     for path in ("/evodiff/watcher", "/evodiff/watcher.json"):
         for headers in ({}, {"Authorization": "Bearer nonsense"}):
             answer = httpx.get(site.site.airflow_url + path, headers=headers, timeout=60)

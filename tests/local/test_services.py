@@ -24,6 +24,7 @@ import pytest
 from honcho.environ import parse_procfile
 
 from evodiff.errors import SettingsError
+from evodiff.local.demo import addresses
 from evodiff.local.environment import Site, service_environment
 from evodiff.local.services import ServiceError, Started, down, end_sessions, members, started, up, watched
 
@@ -89,6 +90,16 @@ def site(tmp_path: Path) -> Iterator[Site]:
     (site.home / "migrated.json").write_text(json.dumps(versions))
     yield site
     down(site)
+
+
+def test_what_listens_is_named_and_what_does_not_is_not(site: Site) -> None:
+    bare = "\n".join(addresses(site))
+    assert "Router" not in bare
+    assert "secret" in bare
+    assert f"http://127.0.0.1:{site.airflow_port}" in bare
+    whole = "\n".join(addresses(replace(site, router_port=8099)))
+    assert "http://127.0.0.1:8099/docs" in whole
+    assert str(site.home / "serve" / "tokens.json") in whole
 
 
 def test_what_was_started_is_ended_even_where_its_parents_were_killed(site: Site) -> None:

@@ -48,9 +48,9 @@ def durations(seconds: float, per_minute: float, arm: str = "stable") -> dict[st
     }
 
 
-def calls(before: float, now: float, per_minute: int, arm: str = "stable") -> dict[str, str]:
+def calls(before: float, now: float, per_minute: int, arm: str = "stable", batch: int = 8) -> dict[str, str]:
     """Three hours of denoiser calls that take ``before`` seconds each, then half an hour of ``now``."""
-    labels, minutes = f'{{arm="{arm}",batch="8"}}', 180
+    labels, minutes = f'{{arm="{arm}",batch="{batch}"}}', 180
     total = f"0+{before * per_minute}x{minutes} {before * per_minute * minutes}+{now * per_minute}x60"
     return {
         f"evodiff_denoiser_call_seconds_sum{labels}": total,
@@ -98,6 +98,32 @@ CASES = [
         20,
         {**CANARY, **PAGE, "degraded": "latency"},
     ),
+    Case(
+        "it outlasts the window of the alert that it inhibits",
+        "LatencyOverLimit",
+        {
+            "evodiff_latency_limit_seconds": "0.5x60",
+            **requests("ok", 20),
+            'evodiff_request_duration_seconds_bucket{arm="stable",le="0.25"}': "0x20 0+20x40",
+            'evodiff_request_duration_seconds_bucket{arm="stable",le="1.0"}': "0+20x60",
+            'evodiff_request_duration_seconds_bucket{arm="stable",le="+Inf"}': "0+20x60",
+        },
+        33,
+        {**STABLE, **PAGE, "degraded": "latency"},
+    ),
+    Case(
+        "it is over",
+        "LatencyOverLimit",
+        {
+            "evodiff_latency_limit_seconds": "0.5x60",
+            **requests("ok", 20),
+            'evodiff_request_duration_seconds_bucket{arm="stable",le="0.25"}': "0x20 0+20x40",
+            'evodiff_request_duration_seconds_bucket{arm="stable",le="1.0"}': "0+20x60",
+            'evodiff_request_duration_seconds_bucket{arm="stable",le="+Inf"}': "0+20x60",
+        },
+        45,
+        None,
+    ),
     Case("few requests", "LatencyOverLimit", {**LIMIT, **requests("ok", 5), **durations(1.0, 5)}, 20, None),
     Case("fast", "LatencyOverLimit", {**LIMIT, **requests("ok", 20), **durations(0.25, 20)}, 20, None),
     Case(
@@ -112,7 +138,21 @@ CASES = [
         "LatencyDegraded",
         calls(0.02, 0.04, 20),
         215,
-        {**STABLE, "batch": "8", **TICKET, "degraded": "latency"},
+        {**STABLE, **TICKET, "degraded": "latency"},
+    ),
+    Case(
+        "at all batches at once, which is one alert",
+        "LatencyDegraded",
+        {**calls(0.02, 0.04, 20), **calls(0.01, 0.03, 20, batch=1)},
+        215,
+        {**STABLE, **TICKET, "degraded": "latency"},
+    ),
+    Case(
+        "one batch of two",
+        "LatencyDegraded",
+        {**calls(0.02, 0.02, 20), **calls(0.01, 0.02, 20, batch=1)},
+        215,
+        {**STABLE, **TICKET, "degraded": "latency"},
     ),
     Case("a tenth slower", "LatencyDegraded", calls(0.02, 0.022, 20), 215, None),
     Case("few calls", "LatencyDegraded", calls(0.02, 0.04, 5), 215, None),

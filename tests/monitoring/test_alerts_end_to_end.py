@@ -21,6 +21,7 @@ import yaml
 from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
 from evodiff.local.environment import Site, service_environment
+from evodiff.local.impatience import hurry_prometheus
 from evodiff.local.monitoring import monitoring_programs, write_prometheus_config
 from evodiff.monitoring.alerts import Alert, Alertmanager
 
@@ -99,22 +100,8 @@ class Watched:
 def write_impatient_config(site: Site) -> Path:
     """Write the site's own configuration, rules included, with seconds for minutes."""
     write_prometheus_config(site, service_environment(site, {}))
-    file = site.home / "prometheus" / "prometheus.yml"
-    config = yaml.safe_load(file.read_text())
-    (source,) = config["rule_files"]
-    rules = site.home / "rules"
-    rules.mkdir()
-    for path in Path(source).parent.glob("*.yml"):
-        content = yaml.safe_load(path.read_text())
-        for group in content["groups"]:
-            for rule in group["rules"]:
-                if "for" in rule:
-                    rule["for"] = "1s"
-        (rules / path.name).write_text(yaml.safe_dump(content))
-    config["rule_files"] = [str(rules / "*.yml")]
-    config["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
-    file.write_text(yaml.safe_dump(config))
-    return file
+    hurry_prometheus(site, 120)
+    return site.home / "prometheus" / "prometheus.yml"
 
 
 @pytest.fixture
