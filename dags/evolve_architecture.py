@@ -174,11 +174,14 @@ def evolve_architecture() -> None:
         driver.evaluate_shard(Run.open(opened["run"]), opened["generation"], shard["shard"], scheduling.say)
 
     @task
-    def select(opened: dict[str, Any]) -> dict[str, Any]:
+    def select(opened: dict[str, Any]) -> list[str]:
         from evodiff.pipeline import driver
         from evodiff.pipeline.run import Run
 
-        return driver.select(Run.open(opened["run"]), opened["generation"], scheduling.say)
+        run = Run.open(opened["run"])
+        found = driver.select(run, opened["generation"], scheduling.say)
+        get_current_context()["ti"].xcom_push(key="generation", value=found)
+        return driver.heirs_to_train(run, scheduling.say)
 
     @task(pool="dvc", **scheduling.BESIDE)
     def archive(opened: dict[str, Any]) -> str | None:
@@ -194,7 +197,15 @@ def evolve_architecture() -> None:
 
         return driver.register(Run.open(opened["run"]), opened["generation"], scheduling.say)
 
-    @task(pool="dvc", **scheduling.BESIDE)
+    @task(pool="training", **scheduling.BESIDE)
+    def train_heir(opened: dict[str, Any], heir: str) -> None:
+        from evodiff.pipeline import driver
+        from evodiff.pipeline.run import Run
+
+        driver.train_heir(Run.open(opened["run"]), heir, scheduling.say)
+
+    # Where no heir is to be trained, nearly always, that task is skipped, and this one is not.
+    @task(pool="dvc", trigger_rule="none_failed_min_one_success", **scheduling.BESIDE)
     def canary_deploy(opened: dict[str, Any]) -> dict[str, Any]:
         from evodiff.pipeline import driver
         from evodiff.pipeline.run import Run
@@ -229,10 +240,11 @@ def evolve_architecture() -> None:
     selected = select(opened)
     registered, following = register(opened), request_next(opened)
     archived, deployed = archive(opened), canary_deploy(opened)
+    trained_again = train_heir.partial(opened=opened).expand(heir=selected)
     trained >> judged >> selected >> [archived, registered, following]
-    registered >> deployed
+    [registered, trained_again] >> deployed
     # It times the front last of all, when registration, half as long as the training before that, has ended.
-    [archived, following] >> report(opened)
+    [archived, following, trained_again] >> report(opened)
     for linked in (shards, selected, registered):
         linked.operator.operator_extra_links = (evodiff_links.CandidatesLink(),)
     TriggerDagRunOperator.partial(

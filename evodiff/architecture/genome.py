@@ -147,7 +147,7 @@ class LayerGene:
     @cached_property
     def kind(self) -> LayerKind:
         """What the layer is, whatever its key; equal layers nearly always share one object."""
-        return _kind(self.component.value, tuple(self.settings.items()))
+        return _kind(self.component.value, tuple(self.settings.items()), tuple(map(type, self.settings.values())))
 
     @cached_property
     def _hash(self) -> int:
@@ -191,7 +191,8 @@ class LayerKind:
 
 
 @lru_cache(maxsize=65536)
-def _kind(component: str, chosen: tuple[tuple[str, Setting], ...]) -> LayerKind:
+def _kind(component: str, chosen: tuple[tuple[str, Setting], ...], _types: tuple[type, ...]) -> LayerKind:
+    """Return the object of a kind; types are told apart, for 1, 1.0 and True are equal, and are not written alike."""
     return LayerKind(ArchitectureComponent(component), chosen)
 
 

@@ -111,7 +111,11 @@ class FeedbackStore:
             self._connection = sqlite3.connect(
                 self.path, timeout=wait_seconds, isolation_level=None, check_same_thread=False
             )
-            self._salt = self._prepare()
+            try:
+                self._salt = self._prepare()
+            except BaseException:
+                self._connection.close()
+                raise
         except (OSError, sqlite3.Error) as error:
             raise StoreUnavailable(
                 f"Cannot open the votes in {self.path}: {error}.",

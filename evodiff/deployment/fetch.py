@@ -67,12 +67,13 @@ def _from_run(folder: Path, candidate: str, out: Path) -> dict[str, Any]:
     from evodiff.pipeline.export import export_candidate
     from evodiff.pipeline.final import named_candidate, trial_row
     from evodiff.pipeline.run import Run
+    from evodiff.pipeline.scratch import evaluation_from_scratch
 
     run = Run.open(folder)
     identifier = named_candidate(run, candidate)
     export_candidate(run, identifier, out)
     row = trial_row(run, identifier)
-    evaluation = run.ledger.evaluation(row["generation"], row["id"])
+    evaluation = evaluation_from_scratch(run, row)
     recorded = None
     if evaluation is not None and "kid" in evaluation.objectives:
         error = float(evaluation.details.get("kid_standard_error") or 0.0)

@@ -85,6 +85,7 @@ def write_gallery(
     seeds: Sequence[int],
     labels: Sequence[int] | None = None,
     digest: str | None = None,
+    steps: int | None = None,
 ) -> Path:
     """Write the gallery of a released entry below ``folder``, or leave the one of these weights; return where it is.
 
@@ -95,6 +96,7 @@ def write_gallery(
         seeds: of each image, different for each or with different labels.
         labels: of each image, where there are classes.
         digest: SHA-256 of the weights that drew them. A candidate that was trained on since gets a new gallery.
+        steps: of the sampler that drew them; likewise.
 
     Raises:
         EvodiffError: the parts do not fit each other, or the entry names a place that is none.
@@ -115,13 +117,13 @@ def write_gallery(
     if len({picture.key for picture in drawn}) < len(drawn):
         raise EvodiffError("Expected each seed and label once in a gallery.", remedy="Leave the second one out.")
     place = Path(folder) / run / candidate
-    if _digest(place) == digest and (place / INDEX).exists():
+    if _drawn_by(place) == (digest, steps) and (place / INDEX).exists():
         return place
     making = place.with_name(f".{candidate}.{secrets.token_hex(4)}")
     making.mkdir(parents=True)
     try:
         pictures = [_write(making, picture, image) for picture, image in zip(drawn, images, strict=True)]
-        named = {"version": f"{run}/{candidate}", "entry": dict(entry), "digest": digest}
+        named = {"version": f"{run}/{candidate}", "entry": dict(entry), "digest": digest, "steps": steps}
         index = {"format": FORMAT, **named, "pictures": pictures}
         (making / INDEX).write_text(json.dumps(index, sort_keys=True, indent=1) + "\n", encoding="utf-8")
         if place.exists():
@@ -136,13 +138,13 @@ def write_gallery(
     return place
 
 
-def _digest(place: Path) -> str | None:
-    """Return the digest of the weights that a gallery is of, None where it names none or cannot be read."""
+def _drawn_by(place: Path) -> tuple[object, object]:
+    """Return the digest of the weights and the steps that a gallery is of, None where it names none or is damaged."""
     try:
-        digest = json.loads(_read(place / INDEX, _LARGEST_INDEX)).get("digest")
+        index = json.loads(_read(place / INDEX, _LARGEST_INDEX))
+        return index.get("digest"), index.get("steps")
     except (EvodiffError, ValueError, AttributeError):
-        return None
-    return None if digest is None else str(digest)
+        return None, None
 
 
 def _write(folder: Path, picture: Picture, image: NDArray[np.uint8]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from evodiff.deployment.clients import client_key
 from evodiff.deployment.fleet import Fleet
 from evodiff.deployment.generation import GenerationRequest, RequestRefused
 from evodiff.deployment.json_body import body_schema, read_json
-from evodiff.deployment.slow_clients import waited
+from evodiff.deployment.slow_clients import lagged, waited
 from evodiff.deployment.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 LARGEST_SEED = 2**62  # a torch generator takes more, which leaves room for the images after the first
 PNG, JSON = "image/png", "application/json"
 DEADLINE_HEADER = "X-Deadline-Seconds"
+# Of the usual deadline. Who takes more of it to send a request, or waits longer for the router, cannot blame a version.
+FAIR_SHARE = 0.9
 
 _ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"content": {PNG: {}}, "description": "Images as JSON, or all in one PNG, as Accept says."},
@@ -87,6 +89,7 @@ def add_generate_route(
         seconds = min([*asked, most]) if asked else usual
         png = _wants_png(request.headers.get("accept", ""))
         _check_work(fleet, wanted, settings)
+        left = max(0.0, seconds - waited(request.scope))
         generation = GenerationRequest(
             count=wanted.count,
             seed=wanted.seed,
@@ -94,8 +97,8 @@ def add_generate_route(
             label=wanted.label,
             guidance=wanted.guidance,
             png=png,
-            seconds=max(0.0, seconds - waited(request.scope)),
-            impatient=seconds < usual,
+            seconds=left,
+            impatient=seconds < usual or left < FAIR_SHARE * usual,
             allowed_seconds=seconds,
         )
         key = client_key(request, signer)
@@ -138,7 +141,7 @@ def _deadline(request: Request) -> float | None:
 
 def _check_lag(request: Request, settings: "ServingSettings") -> None:
     """Refuse what spends half of the usual deadline waiting for this process, before it costs more."""
-    seconds = waited(request.scope)
+    seconds = lagged(request.scope)
     if seconds > settings.deadline_seconds / 2:
         wait = min(LONGEST_WAIT, math.ceil(seconds))
         raise QueueFull(f"The router is too busy: for it alone an answer would wait {seconds:.1f} s.", wait)

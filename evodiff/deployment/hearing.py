@@ -13,6 +13,7 @@ from evodiff.deployment.observation import Arm
 from evodiff.deployment.production import ProductionRecorder
 from evodiff.deployment.rate_page import add_rate_page
 from evodiff.deployment.release_state import version_name
+from evodiff.deployment.smoke_report import SMOKE_STEPS
 from evodiff.errors import EvodiffError
 from evodiff.hardware.processor import processor_name
 
@@ -140,7 +141,7 @@ class Hearing:
         with contextlib.suppress(KeyError):  # of no run: a folder that somebody named
             try:
                 images = gallery.images[: len(seeds)]
-                write_gallery(self._galleries, entry, images, seeds, labels, version.report.digest)
+                write_gallery(self._galleries, entry, images, seeds, labels, version.report.digest, SMOKE_STEPS)
             except (EvodiffError, OSError):
                 _LOG.exception("The gallery of %s could not be kept", version.version)
 

@@ -121,7 +121,7 @@ def add_rate_page(
     for path, (name, kind) in _ASSETS.items():
         _add_asset(app, path, files("evodiff.deployment").joinpath("assets", name).read_bytes(), kind)
     page = _Page(store, signer, rater_signer, galleries, champion, clock, rng or random.SystemRandom())
-    routes = APIRouter(prefix="/rate", dependencies=[Depends(_paced(store, pace or Pace()))])
+    routes = APIRouter(prefix="/rate", dependencies=[Depends(_paced(store, pace or Pace()), scope="function")])
     routes.post("/next", response_model=Shown, responses=_described(404, 429, 503))(page.show)
     picture = "/picture/{comparison}/{side}.png"
     routes.get(picture, response_class=Response, responses=_described(403, 404, 429, 503))(page.picture)
@@ -132,7 +132,10 @@ def add_rate_page(
 
 
 def _paced(store: FeedbackStore, pace: Pace) -> Callable[[Request], AsyncIterator[None]]:
-    """Return a dependency of FastAPI that lets an address in as often as it may come."""
+    """Return a dependency of FastAPI that lets an address in as often as it may come.
+
+    It ends with the function that answers, before the answer is sent: who reads slowly keeps nobody out.
+    """
 
     async def paced(request: Request) -> AsyncIterator[None]:
         with ExitStack() as inside:

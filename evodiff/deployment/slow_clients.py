@@ -92,6 +92,11 @@ def waited(scope: Mapping[str, Any]) -> float:
     return max(0.0, now - float(state.get(_ARRIVED, now))) + _ROUNDS * float(state.get(_LAG, 0.0))
 
 
+def lagged(scope: Mapping[str, Any]) -> float:
+    """Return those seconds of :func:`waited` that are the loop's alone, and no client's."""
+    return _ROUNDS * float(scope.get("state", {}).get(_LAG, 0.0))
+
+
 def bounded_protocol(settings: ServingSettings, lag: LoopLag) -> type[BoundedProtocol]:
     """Return the protocol with the bounds that settings name, in a loop of a lag."""
     bounds = {

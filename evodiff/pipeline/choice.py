@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     Remeasure = Callable[[Run, str], Evaluation]
 
 MOST: Final = 3  # members that are measured again
+WEIGHTS_GONE: Final = "weights_gone"  # the detail of values that were measured again without weights to serve
 
 _COMPARABLE: Final = ("dataset", "feature_net", "calibration")
 
@@ -91,19 +92,22 @@ def choose(
     return _best(run, nearer, rival, limits, again)
 
 
-def promising_heir(run: Run) -> str | None:
+def promising_heir(run: Run, barred: Collection[str] = ()) -> str | None:
     """Return the member of the front to train from scratch before a release is chosen, None where none is.
 
     It is the nearest to what is wanted of those that inherited weights, by the values that it has with them; those that
-    are no nearer than a member that is known from scratch can wait for the search's end.
+    are no nearer than a member that is known from scratch, and may be released, can wait for the search's end.
+    ``barred`` versions, RUN/ID, were rolled back.
     """
     limits = parse_preference(preference(run), [objective.name for objective in run.objectives])
     heirs, factor = heirs_of_front(run), latency_factor(run)
-    known = max((item.fitness_score or 0.0 for item in _members(run, limits)), default=-1.0)
+    free = [item for item in _members(run, limits) if f"{run.name}/{item.id}" not in barred]
+    known = max((item.fitness_score or 0.0 for item in free), default=-1.0)
     waiting = [
         item
         for item in run.evolution().front()
         if item.id in heirs and item.evaluation is not None and scratch_evaluation(run, item.id) is None
+        if f"{run.name}/{item.id}" not in barred
         if _inside(item.evaluation, limits, factor) and (item.fitness_score or 0.0) > known
     ]
     return max(waiting, key=lambda item: (item.fitness_score or 0.0, item.id)).id if waiting else None
@@ -181,6 +185,8 @@ def _problem(
         measured = again(run, candidate)
     except EvodiffError as error:
         return f"{candidate} could not be measured again: {error.headline}", None
+    if measured.details.get(WEIGHTS_GONE):
+        return f"{candidate} cannot serve: its weights are gone", None
     broken = [limit for limit in limits if not limit.holds(measured.objectives)]
     if broken:
         values = ", ".join(f"{limit.name} {measured.objectives[limit.name]:.4g}" for limit in broken)

@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from evodiff import gates
-from evodiff.errors import LedgerError, PoolError
+from evodiff.errors import LedgerError
 from evodiff.pipeline import generation as steps
 from evodiff.pipeline import shards
 from evodiff.pipeline.chain import successor
 from evodiff.pipeline.choice import promising_heir
 from evodiff.pipeline.control import next_step
-from evodiff.pipeline.release import request_release
+from evodiff.pipeline.release import read_release, request_release
 from evodiff.pipeline.scratch import retrain_front
 from evodiff.pipeline.session import open_workers
 from evodiff.pipeline.shards import deal_shards, log_listener
@@ -125,13 +125,12 @@ def register(run: Run, generation: int, say: Say) -> list[dict[str, Any]]:
 def release(run: Run, generation: int, say: Say) -> dict[str, Any]:
     """Write the candidate that is to be released into the release file, and project the registry's aliases.
 
-    What comes into question is measured again first; where nothing is worth a release, the reason is said. Of those
-    that inherited weights the most promising one is trained from scratch before, once a generation, and registered.
+    What comes into question is measured again first; where nothing is worth a release, the reason is said. What
+    :func:`train_heir` has trained is registered.
     """
     from evodiff.pipeline.remeasure import remeasuring
 
     settings = load_settings({"device": run.settings["device"]})
-    trained = _train_heir(run, settings, say)
     with remeasuring(settings, say) as remeasure:
         wanted = request_release(run, generation, settings.release_file, remeasure=remeasure)
     asked = wanted["asked"]
@@ -140,26 +139,40 @@ def release(run: Run, generation: int, say: Say) -> dict[str, Any]:
     if settings.tracking_uri is not None:
         from evodiff.tracking import project_aliases
 
-        if trained:
+        if run.inherits:
             register(run, generation, say)
-
         # Until something serves, what waits to is shown as the challenger.
         project_aliases({**wanted, "challenger": wanted["challenger"] or wanted["pending"]}, settings.tracking_uri)
     return wanted
 
 
-def _train_heir(run: Run, settings: Settings, say: Say) -> bool:
-    heir = promising_heir(run)
-    if heir is None:
-        return False
-    say(f"{run.name}/{heir} inherited weights: training it from scratch")
+def heirs_to_train(run: Run, say: Say) -> list[str]:
+    """Return whom to train from scratch before a release is chosen: of those that inherited weights the most promising.
+
+    One a generation, or nobody. A release file that is damaged is for those to name who write it.
+    """
+    if not run.inherits:
+        return []
     try:
-        with open_workers(settings, say, at_most=1) as pool:
-            retrain_front(run, pool, only=[heir], listener=log_listener(say))
-    except PoolError as error:
-        say(f"{error} The next generation tries it again.")
-        return False
-    return True
+        release = read_release(load_settings({}).release_file)
+    except LedgerError as error:
+        say(str(error))
+        return []
+    heir = promising_heir(run, {str(item["version"]) for item in release.get("quarantine") or ()})
+    if heir is None:
+        return []
+    say(f"{run.name}/{heir} inherited weights: it is to be trained from scratch")
+    return [heir]
+
+
+def train_heir(run: Run, heir: str, say: Say) -> None:
+    """Train a member of the front from scratch.
+
+    Raises:
+        PoolError: a worker was lost, or out of memory; another try may do.
+    """
+    with open_workers(load_settings({"device": run.settings["device"]}), say, at_most=1) as pool:
+        retrain_front(run, pool, only=[heir], listener=log_listener(say))
 
 
 def next_run(run: Run, *, now: datetime, scheduler: Scheduler, say: Say) -> str | None:

@@ -5,20 +5,20 @@ from __future__ import annotations
 import hashlib
 import math
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from evodiff.engine import Evaluation
 from evodiff.engine.encoding import encode_document
 from evodiff.errors import LedgerError
+from evodiff.pipeline.choice import WEIGHTS_GONE
 from evodiff.pipeline.export import trained_folder
 from evodiff.pipeline.final import run_one, trial_row
 from evodiff.pipeline.generation import QUIET
-from evodiff.pipeline.heritage import inherits
 from evodiff.pipeline.inputs import PATIENCE_SECONDS
 from evodiff.pipeline.rivals import stored_document
 from evodiff.pipeline.run import PRICED, SCORED
-from evodiff.pipeline.scratch import scratch_evaluation
+from evodiff.pipeline.scratch import evaluation_from_scratch
 from evodiff.training.digests import weights_digest
 from evodiff.workers import Task
 
@@ -40,7 +40,10 @@ _QUARTILES_APART: Final = 1.349  # in standard deviations of a normal distributi
 
 @contextmanager
 def remeasuring(settings: Settings, say: Callable[[str], None]) -> Iterator[Callable[[Run, str], Evaluation]]:
-    """Give a function that measures a candidate of a run again; a worker is opened when it is first needed."""
+    """Give a function that measures a candidate of a run again; a worker is opened when it is first needed.
+
+    Values of a candidate whose weights are gone have the detail :data:`~evodiff.pipeline.choice.WEIGHTS_GONE`.
+    """
     from contextlib import ExitStack
 
     from evodiff.pipeline.session import open_workers
@@ -57,7 +60,9 @@ def remeasuring(settings: Settings, say: Callable[[str], None]) -> Iterator[Call
                 task = Task(f"{candidate} again", _REMEASURE, payload, predicted_seconds=PATIENCE_SECONDS)
                 known = run_one(run, pools[0], task, QUIET)
                 say(f"{run.name}/{candidate} measured again: {known['evaluation']['objectives']}")
-            return Evaluation.from_json(known["evaluation"])
+            evaluation = Evaluation.from_json(known["evaluation"])
+            gone = {} if _weights(run, candidate) else {WEIGHTS_GONE: True}
+            return replace(evaluation, details={**evaluation.details, **gone})
 
         yield remeasure
 
@@ -115,7 +120,7 @@ def _judged(run: Run, trial: Mapping[str, Any], context: WorkerContext) -> _Judg
     try:
         folder = trained_folder(run, trial["candidate"])
     except LedgerError:
-        stored = _on_record(run, trial)
+        stored = evaluation_from_scratch(run, trial)
         if stored is None:
             raise
         return _judged_before(run, trial, stored)
@@ -141,15 +146,6 @@ def _judged_before(run: Run, trial: Mapping[str, Any], stored: Evaluation) -> _J
     return _Judged(network, stored.objectives, details, None, run.steps(trial["rung"]))
 
 
-def _on_record(run: Run, trial: Mapping[str, Any]) -> Evaluation | None:
-    """Return what a candidate's trial reached from scratch, None where nothing is known of it."""
-    if inherits(trial):
-        found = scratch_evaluation(run, trial["candidate"])
-    else:
-        found = run.ledger.evaluation(trial["generation"], trial["id"])
-    return None if found is None or found.failure is not None else found
-
-
 def other_seed(run: Run) -> int:
     """Return a seed that no trial of a run was scored with; all that are measured again share its noise."""
     digest = hashlib.sha256(f"release {run.experiment['seed']}".encode()).digest()
@@ -159,11 +155,18 @@ def other_seed(run: Run) -> int:
 def _known(run: Run, candidate: str) -> dict[str, Any] | None:
     """Return what was measured of the weights that would serve, None where that is to be done."""
     stored = stored_document(run, _file(candidate))
-    try:
-        weights = weights_digest(trained_folder(run, candidate))
-    except LedgerError:
-        weights = None
+    weights = _weights(run, candidate)
+    if weights is None:  # what was measured while there were any is worth more than anything without
+        return stored or None
     return stored if stored and stored.get("evaluation", {}).get("weights") == weights else None
+
+
+def _weights(run: Run, candidate: str) -> str | None:
+    """Return the digest of the weights that would serve, None where they are gone."""
+    try:
+        return weights_digest(trained_folder(run, candidate))
+    except LedgerError:
+        return None
 
 
 def _file(candidate: str) -> str:

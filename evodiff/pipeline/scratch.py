@@ -64,6 +64,18 @@ def retrain_front(
         _raise(run, lost)
 
 
+def evaluation_from_scratch(run: Run, trial: Mapping[str, Any]) -> Evaluation | None:
+    """Return what a candidate's trial reached from scratch, None where nothing is known of it.
+
+    Those are the values of the weights that serve: of a trial that inherited they are those of the training after it.
+    """
+    if inherits(trial):
+        found = scratch_evaluation(run, trial["candidate"])
+    else:
+        found = run.ledger.evaluation(trial["generation"], trial["id"])
+    return None if found is None or found.failure is not None else found
+
+
 def heirs_of_front(run: Run) -> dict[str, Mapping[str, Any]]:
     """Return the members of the front whose values rest on inherited weights, each with the row of that trial."""
     if not run.inherits:

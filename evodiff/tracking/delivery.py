@@ -98,14 +98,16 @@ def _register(client: Any, experiment: str, run: Run, registered: list[Registere
     records = RunRecords(run)
     refusals = []
     for generation in outbox.waiting_registrations(run):
+        note = outbox.register_note(generation)
         try:
             registered += register_new_members(client, experiment, run, generation)
-            note = outbox.register_note(generation)
             if any(awaits_scratch(run, candidate) for candidate in records.new_members(generation)):
-                outbox.wait_on_purpose(run, note, "members inherited weights and wait to be trained from scratch")
+                reason = "members inherited weights and wait to be trained from scratch"
+                outbox.wait_on(run, note, reason, on_purpose=True)
             else:
                 outbox.take_away(run, note)
         except TrackingError as error:
+            outbox.wait_on(run, note, error.headline, on_purpose=False)
             refusals.append(error)
     if refusals:
         raise refusals[0]

@@ -45,9 +45,19 @@ def leave(run: Run, name: str, reason: str) -> None:
     run.ledger.publish(f"{FOLDER}/{name}", _note(reason))
 
 
-def wait_on_purpose(run: Run, name: str, reason: str) -> None:
-    """Say of a note that nothing is broken, and for what it waits."""
-    run.ledger.replace(f"{FOLDER}/{name}", _note(reason, on_purpose=True))
+def wait_on(run: Run, name: str, reason: str, *, on_purpose: bool) -> None:
+    """Say of a note for what it waits now, and whether nothing is broken; ``since`` is of the last change."""
+    before = _read(run, name)
+    if bool(before.get("on_purpose")) != on_purpose or before.get("reason") != reason:
+        run.ledger.replace(f"{FOLDER}/{name}", _note(reason, **({"on_purpose": True} if on_purpose else {})))
+
+
+def _read(run: Run, name: str) -> dict[str, Any]:
+    try:
+        content = json.loads((run.path / FOLDER / name).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _note(reason: str, **more: Any) -> bytes:

@@ -67,6 +67,11 @@ def test_any_other_setting_of_any_layer_makes_another_canonical_string(name):
     assert len(found) == variants
 
 
+def test_a_value_of_another_type_leaves_no_trace_in_what_equals_it():
+    layer("a", "conv", channels=2.0, kernel=5).kind  # noqa: B018 - looked up, so that it is remembered
+    assert '"channels":2,' in ArchitectureGenome((layer("a", "conv", channels=2, kernel=5),)).canonical()
+
+
 def test_a_genome_crosses_process_boundaries_unchanged():
     genome = ddpm_unet(DIGITS)
     hash(genome)

@@ -103,7 +103,16 @@ def test_one_run_is_one_generation_in_order(read: dict[str, Any]) -> None:
     assert {"archive", "register", "request_next"} <= set(tasks["select"]["downstream"])
     assert tasks["register"]["downstream"] == ["canary_deploy"]
     assert "start_next" in tasks["request_next"]["downstream"]
-    assert [name for name, task in tasks.items() if task["mapped"]] == ["train_proxy", "evaluate", "start_next"]
+    assert [name for name, task in tasks.items() if task["mapped"]] == [
+        "train_proxy",
+        "evaluate",
+        "train_heir",
+        "start_next",
+    ]
+    # An heir trains where trainings do, and holds up what times the front; where there is none, its task is skipped.
+    assert set(tasks["train_heir"]["downstream"]) == {"canary_deploy", "report"}
+    assert tasks["train_heir"]["pool"] == "training"
+    assert tasks["canary_deploy"]["rule"] == "none_failed_min_one_success"
 
 
 def test_a_search_with_nothing_left_to_try_still_gets_its_report(read: dict[str, Any]) -> None:

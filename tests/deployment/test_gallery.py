@@ -51,6 +51,8 @@ def test_a_candidate_that_was_trained_on_gets_a_new_gallery(tmp_path: Path) -> N
     before = (place / "index.json").read_bytes()
     assert write_gallery(tmp_path, ENTRY, 255 - pixels(), range(4), digest="a" * 64) == place
     assert (place / "index.json").read_bytes() == before
+    write_gallery(tmp_path, ENTRY, pixels(), range(4), digest="a" * 64, steps=20)  # drawn in other steps
+    assert (place / "index.json").read_bytes() != before
     assert write_gallery(tmp_path, ENTRY, 255 - pixels(), range(4), digest="b" * 64) == place
     gallery = read_gallery(place)
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(gallery.png("0")))), 255 - pixels()[0])

@@ -10,7 +10,7 @@ import pytest
 from told_runs import TellingPool, new_run
 
 from evodiff.errors import LedgerError
-from evodiff.pipeline.choice import choose
+from evodiff.pipeline.choice import WEIGHTS_GONE, choose
 from evodiff.pipeline.evolve import evolve_generation
 from evodiff.pipeline.final import trial_row
 from evodiff.pipeline.remeasure import FOLDER, remeasure_candidate, remeasuring
@@ -48,8 +48,20 @@ def test_without_weights_latency_is_measured_and_the_score_is_that_on_record(tmp
     assert found["details"]["latency_ms_standard_error"] >= 0
     said = list[str]()
     with remeasuring(Settings(), said.append) as remeasure:  # it is not measured a third time
-        assert remeasure(run, best.id).to_json() == found
+        again = remeasure(run, best.id)
+        assert again.to_json() == {**found, "details": {**found["details"], WEIGHTS_GONE: True}}
+        assert choose(run, None, remeasure=remeasure).candidate is None  # what has no weights cannot serve
     assert said == []
+
+
+def test_what_was_measured_with_weights_is_kept_when_they_are_gone(tmp_path: Path) -> None:
+    run = told(tmp_path / "run")
+    best = run.evolution().front()[0].id
+    content = remeasure_candidate(payload(run, best), CONTEXT)
+    content["evaluation"] |= {"weights": "a" * 64, "objectives": {"kid": 7.0, "latency_ms": 1.0}}
+    (run.path / FOLDER / f"{best}.json").write_text(json.dumps(content))
+    with remeasuring(Settings(), print) as remeasure:
+        assert remeasure(run, best).objectives["kid"] == 7.0
 
 
 def test_what_serves_is_compared_though_its_weights_are_gone(tmp_path: Path) -> None:
