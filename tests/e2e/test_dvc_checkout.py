@@ -39,6 +39,7 @@ def locked(folder: Path) -> dict[str, str]:
     return {output["path"]: output["md5"] for stage in stages.values() for output in stage["outs"]}
 
 
+@pytest.mark.slow
 def test_the_small_experiment_is_built_at_once(checkout: Path) -> None:
     before = locked(checkout)
     dvc(checkout, "repro")
