@@ -1,8 +1,8 @@
 """The life of a model worker: it loads one version, then answers requests until its socket closes.
 
 The main thread reads frames, one thread computes, and a third loads. Niceness is a property of threads on Linux, so the
-loading thread alone is nice, and the computing one, started before it, serves at full priority afterwards; no right to
-raise a priority is needed. Elsewhere the whole process keeps the priority that it was started with.
+loading thread alone is nicer, and the computing one, started before it, serves at the worker's priority afterwards; no
+right to raise a priority is needed. Elsewhere the whole process keeps the priority that it was started with.
 """
 
 from __future__ import annotations
@@ -33,10 +33,16 @@ BOOTSTRAP = (
 )
 
 _PARENT_CHECK_SECONDS = 2.0
+_NICENESS = 5  # beside the router's own
 
 
 def main(descriptor: int, parent: int) -> None:
-    """Serve the router whose process id is ``parent`` over a connected Unix socket."""
+    """Serve the router whose process id is ``parent`` over a connected Unix socket.
+
+    A little less urgently than the router works: it takes milliseconds for a request, which would otherwise wait behind
+    the whole time slices of workers that compute.
+    """
+    os.nice(_NICENESS)
     for number in (signal.SIGINT, signal.SIGTERM):  # the router's affair, also where a whole group is asked to end
         signal.signal(number, signal.SIG_IGN)  # it lets requests finish, then closes the socket
     faulthandler.enable()
@@ -147,7 +153,7 @@ class ModelWorker:
 
 def _be_nice(niceness: int) -> None:
     if niceness and sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS + niceness)
 
 
 def _end_with(parent: int) -> None:

@@ -200,8 +200,8 @@ def test_a_load_is_of_low_priority_and_the_computing_thread_is_not(models: Path,
                 highest = max([highest, *niceness(child.pid)])
             await asyncio.sleep(0.02)
         await loading
-        assert highest == 1
-        assert set(niceness(fleet.version(Arm.CANARY).handle.pid)) == {0}
+        assert highest == 6  # of which 5 are any worker's
+        assert set(niceness(fleet.version(Arm.CANARY).handle.pid)) == {5}  # a little nicer than the router
 
     with_fleet(tmp_path, story)
 
