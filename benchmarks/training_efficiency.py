@@ -52,6 +52,9 @@ ARMS = {
     "without the surrogate": {"strategy": "nsga2", "rungs": 2},
     "with inheritance": {"strategy": "surrogate", "rungs": 2, "inherit": True},
     "three rungs": {"strategy": "surrogate", "rungs": 3},
+    "all sizes at once": {"strategy": "surrogate", "rungs": 2, "strategy_options": {"growing": False}},
+    "informed mutations": {"strategy": "surrogate", "rungs": 2, "strategy_options": {"informed": 0.5}},
+    "with scores": {"strategy": "surrogate", "rungs": 2, "strategy_options": {"scores": True}},
 }
 JUDGE_SEED = 1_000_003  # of the noise that fronts are judged from; searches have small seeds
 SMOKE = "--generations 2 --population 4 --steps 6 --seeds 2 --samples 64 --share 1 --workers 1"
@@ -90,7 +93,7 @@ def curve(options, arm, seed, most):
     judged = Judge(run, options.samples)
     box = FitnessBox(**Run.open(folder(options, MARK, seed)).ledger.result(0)["box"]) if run.ledger.closed else None
     points = []
-    with ProgressDisplay() as display, WorkerPool(options.workers, preload=["evodiff.pipeline.trial"]) as pool:
+    with ProgressDisplay() as display, patient_pool(options) as pool:
         watcher = Watcher(trials=Listener(display.stage, display.trial_ended))
         generation = 0
         while True:
@@ -104,6 +107,11 @@ def curve(options, arm, seed, most):
             box = box or FitnessBox(**Run.open(folder(options, MARK, seed)).ledger.result(0)["box"])
             points.append((spent(run, generation), front_hypervolume(judged.front(generation), box)))
             generation += 1
+
+
+def patient_pool(options):
+    """Workers that are given an hour a trial: counted are steps, so that other work on the machine costs none of them."""
+    return WorkerPool(options.workers, preload=["evodiff.pipeline.trial"], minimum_timeout_seconds=3600.0)
 
 
 def opened(options, arm, seed):
@@ -120,7 +128,7 @@ def opened(options, arm, seed):
         **ARMS[arm],
     }
     settings = load_settings(given)
-    with WorkerPool(options.workers, preload=["evodiff.pipeline.trial"]) as pool:
+    with patient_pool(options) as pool:
         inputs = gather_inputs(settings, pool)
     return create_run(settings, path, inputs)
 
