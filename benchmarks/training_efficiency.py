@@ -110,7 +110,7 @@ def curve(options, arm, seed, most):
 
 
 def patient_pool(options):
-    """Workers that are given an hour a trial: counted are steps, so that other work on the machine costs none of them."""
+    """Return workers with an hour a trial: counted are steps, and other work on the machine shall cost none of them."""
     return WorkerPool(options.workers, preload=["evodiff.pipeline.trial"], minimum_timeout_seconds=3600.0)
 
 

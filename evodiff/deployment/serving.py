@@ -129,9 +129,9 @@ async def run_app(
         lifespan="off",
         access_log=False,
         log_level="warning",
-        proxy_headers=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
         server_header=False,
-        limit_concurrency=settings.max_connections,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     server = _Server(config, ending)

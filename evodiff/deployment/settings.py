@@ -26,6 +26,9 @@ class ServingSettings(BaseSettings):
     allowed_hosts: tuple[str, ...] = Field(
         default=("127.0.0.1", "localhost", "::1"), description="names in the Host header, without ports"
     )
+    trusted_proxies: tuple[str, ...] = Field(
+        default=(), description="addresses or networks of reverse proxies, whose X-Forwarded-For says who asks"
+    )
     secrets_dir: Path = Field(
         default=Path(".evodiff/serve"), description="holds tokens.json and signing.key, both 0600"
     )

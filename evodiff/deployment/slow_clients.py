@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -24,13 +25,15 @@ _ROUNDS = 3
 class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's protocol with bounds on headers: 408 after ``header_seconds``, 431 over 32 KiB and what a body may be.
 
-    uvicorn itself has neither: it bounds only how long a connection may idle between requests. When a request arrived,
-    and the ``lag`` of the loop then, stand in the state of its scope, for :func:`waited`.
+    uvicorn itself has neither: it bounds only how long a connection may idle between requests. Its own bound on
+    connections does not say when to come again; here those over ``most_connections`` get 503 with Retry-After. When a
+    request arrived, and the ``lag`` of the loop then, stand in the state of its scope, for :func:`waited`.
     """
 
     lag: ClassVar[LoopLag] = LoopLag()
     header_seconds: ClassVar[float] = 10.0
     most_bytes: ClassVar[int] = MOST_HEADER_BYTES
+    most_connections: ClassVar[int] = 1024
 
     def connection_made(self, transport: Any) -> None:
         """Begin to wait for headers."""
@@ -62,6 +65,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Wait no longer: the app bounds the body."""
         self._stop_timer()
+        if len(self.connections) > self.most_connections:
+            self.app = _overfull
         super().on_headers_complete()
 
     def _expect_headers(self) -> None:
@@ -79,6 +84,18 @@ class BoundedProtocol(HttpToolsProtocol):
         if not self.transport.is_closing():
             self.transport.write(b"HTTP/1.1 " + status + b"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
             self.transport.close()
+
+
+async def _overfull(scope: Any, receive: Any, send: Any) -> None:
+    body = json.dumps({"detail": "Too many connections are open. Come again in a second."}).encode()
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"close"),
+        (b"retry-after", b"1"),
+    ]
+    await send({"type": "http.response.start", "status": 503, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 def waited(scope: Mapping[str, Any]) -> float:
@@ -103,5 +120,6 @@ def bounded_protocol(settings: ServingSettings, lag: LoopLag) -> type[BoundedPro
         "lag": lag,
         "header_seconds": settings.header_seconds,
         "most_bytes": MOST_HEADER_BYTES + settings.max_body_bytes,  # a first read may hold the body too
+        "most_connections": settings.max_connections,
     }
     return type("BoundedProtocol", (BoundedProtocol,), bounds)

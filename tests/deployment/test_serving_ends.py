@@ -1,14 +1,16 @@
-"""The end of a router: who is told, and when."""
+"""The server around the app: who is told of its end, whom it takes for the client, and how many it lets in."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import signal
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import httpx
-from fastapi import FastAPI
+import pytest
+from fastapi import FastAPI, Request
 
 from evodiff.deployment.serving import bind, listen, run_app
 from evodiff.deployment.settings import ServingSettings
@@ -37,3 +39,52 @@ def test_who_wants_to_hear_of_the_end_does_while_the_last_requests_are_answered(
         await serving
 
     asyncio.run(told())
+
+
+async def running(app: FastAPI, settings: ServingSettings, ask: Callable[[str], Awaitable[None]]) -> None:
+    """Serve an app while ``ask`` talks to its address."""
+    listening, lines = bind(settings), list[str]()
+    listen(listening, settings, lines.append)
+    serving = asyncio.create_task(run_app(app, listening, settings))
+    try:
+        await ask(lines[0].split()[2])
+    finally:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await serving
+
+
+@pytest.mark.parametrize(
+    ("trusted", "seen"), [((), "127.0.0.1"), (("192.0.2.9",), "127.0.0.1"), (("127.0.0.1",), "203.0.113.7")]
+)
+def test_a_proxy_says_who_asks_where_it_is_trusted(tmp_path: Path, trusted: tuple[str, ...], seen: str) -> None:
+    app = FastAPI()
+
+    @app.get("/who")
+    async def who(request: Request) -> str:
+        assert request.client is not None
+        return request.client.host
+
+    async def ask(url: str) -> None:
+        async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+            answer = await client.get("/who", headers={"X-Forwarded-For": "198.51.100.1, 203.0.113.7"})
+            assert answer.json() == seen
+
+    asyncio.run(running(app, ServingSettings(port=0, secrets_dir=tmp_path, trusted_proxies=trusted), ask))
+
+
+def test_connections_over_the_bound_are_told_when_to_come_again(tmp_path: Path) -> None:
+    app = FastAPI()
+
+    @app.get("/")
+    async def hello() -> str:
+        return "hello"
+
+    async def ask(url: str) -> None:
+        async with httpx.AsyncClient(base_url=url, timeout=60) as first:
+            assert (await first.get("/")).json() == "hello"
+            async with httpx.AsyncClient(base_url=url, timeout=60) as second:
+                refused = await second.get("/")
+                assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+                assert (await first.get("/")).json() == "hello"
+
+    asyncio.run(running(app, ServingSettings(port=0, secrets_dir=tmp_path, max_connections=1), ask))
