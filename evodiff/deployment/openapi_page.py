@@ -19,7 +19,8 @@ _STYLE: Final = (
     ":root{color-scheme:light dark}"
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
     "code{font:1em ui-monospace,monospace}td code{white-space:nowrap}"
-    "h2,h3{overflow-wrap:anywhere}h2{border-top:1px solid #8888;padding-top:1rem}h2,h3{font-size:1.2rem}h2 code,h3 code{font-weight:bold}"
+    "h2,h3{overflow-wrap:anywhere}"
+    "h2{border-top:1px solid #8888;padding-top:1rem}h2,h3{font-size:1.2rem}h2 code,h3 code{font-weight:bold}"
     "table{border-collapse:collapse;width:100%;margin:1rem 0}"
     "td,th{border-bottom:1px solid #8888;padding:.25rem .75rem .25rem 0;text-align:left;vertical-align:top}"
 )
@@ -40,7 +41,7 @@ def add_openapi_page(app: FastAPI) -> None:
 
 
 def render(description: Mapping[str, Any]) -> str:
-    """Return an OpenAPI description as HTML: how to show who asks, and each operation with what it takes and may answer."""
+    """Return an OpenAPI description as HTML: how to show who asks, and what each operation takes and may answer."""
     about, components = description["info"], description.get("components", {})
     operations = "".join(
         _operation(method, path, operation)
