@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -27,7 +26,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from evodiff.local.environment import Site
+from evodiff.local.environment import Site, free_ports
 from evodiff.local.scheduler import Scheduler
 from evodiff.local.services import down, started, up
 
@@ -68,7 +67,7 @@ def by_command_line(options, folder):
 
 def by_scheduler(options, folder):
     """Return the same by Airflow, the task instances of the generations after the first, and memory by service."""
-    site = Site(folder / "home", PROJECT, *free_ports())
+    site = Site(folder / "home", PROJECT, *free_ports(2))
     os.environ.update(
         EVODIFF_RUNS_DIR=f"{folder}/runs",
         EVODIFF_ARCHIVE=f"{folder}/archive",
@@ -144,13 +143,6 @@ def report_parsing():
         ]
         print(f"dags/{file.name}: read in {statistics.median(done):.2f} s after airflow.sdk, target 1: ", end="")
         print(verdict(statistics.median(done) <= 1))
-
-
-def free_ports():
-    with socket.socket() as first, socket.socket() as second:
-        for one in (first, second):
-            one.bind(("127.0.0.1", 0))
-        return first.getsockname()[1], second.getsockname()[1]
 
 
 def seconds(text):

@@ -28,7 +28,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -43,6 +42,7 @@ from rich.table import Table
 
 from evodiff.deployment.release_file import ReleaseFile
 from evodiff.deployment.release_state import version_name
+from evodiff.local.environment import free_ports
 from evodiff.pipeline.release import read_release, release_locked, write_release
 
 POLL_SECONDS = 1.0
@@ -78,9 +78,7 @@ class Router:
     def __init__(self, folder, fleet):
         folder.mkdir(parents=True)
         self.folder, self.fleet, self.file = folder, fleet, folder / "release.json"
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        (self.port,) = free_ports(1)
         self.process = None
         self.client = httpx.Client(
             base_url=f"http://127.0.0.1:{self.port}", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30

@@ -15,7 +15,6 @@ import argparse
 import os
 import shutil
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -29,6 +28,8 @@ from tempfile import TemporaryDirectory
 
 from rich.console import Console
 from rich.table import Table
+
+from evodiff.local.environment import free_ports
 
 AIM_SECONDS = 0.3
 AIM_MB = 500
@@ -96,9 +97,7 @@ def measure(source: Path, folder: Path, uri: str, group: int) -> tuple[int, floa
 @contextmanager
 def server(folder: Path) -> Iterator[tuple[str, int]]:
     """Start a server on a free port; yield its address and its process group."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports(1)
     command = [
         Path(sys.executable).with_name("mlflow"),
         "server",

@@ -28,6 +28,7 @@ def told_run(
     seed: int = 0,
     strategy: str = "nsga2",
     weights: bool = False,
+    inherit: bool = False,
 ) -> Run:
     """Create a run over blank images of three classes, and close ``generations`` of it.
 
@@ -41,6 +42,7 @@ def told_run(
         target="m1",
         seed=seed,
         strategy=strategy,
+        inherit=inherit,
         training=TrainingSettings(steps=40),
         evaluation=EvaluationSettings(samples=16, sampler_steps=2),
     )

@@ -6,7 +6,7 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
@@ -14,6 +14,7 @@ from evodiff.deployment.admission import QueueFull
 from evodiff.deployment.feedback_store import StoreUnavailable
 from evodiff.deployment.generate_route import add_generate_route
 from evodiff.deployment.generation import DeadlineExceeded, GenerationFailed, NotServing, RequestRefused
+from evodiff.deployment.guarded_api import GuardedApi
 from evodiff.deployment.limits import Limits
 from evodiff.deployment.metrics import CONTENT_TYPE, Metrics
 from evodiff.deployment.observation import Arm
@@ -22,6 +23,8 @@ from evodiff.errors import EvodiffError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+
+    from fastapi import FastAPI
 
     from evodiff.deployment.fleet import Fleet
     from evodiff.deployment.settings import ServingSettings
@@ -54,9 +57,10 @@ def create_app(
 
     It starts and ends nothing; whoever runs it closes the fleet.
     """
-    app = FastAPI(
+    app = GuardedApi(
         title="evodiff",
-        description="Images by an evolved diffusion model. Every route asks for a token but health, metrics and /rate.",
+        description="Images by an evolved diffusion model. Every route asks for a token but health, metrics and /rate. "
+        "Any of them may answer 408, 413 or 421: the body comes too slowly, is too long, or the Host is foreign.",
         docs_url=None,
         redoc_url=None,
     )

@@ -9,10 +9,10 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from evodiff.deployment.tokens import CHALLENGE, UNKNOWN
+from evodiff.deployment.tokens import UNKNOWN, challenges
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+    from collections.abc import Awaitable, Callable, MutableMapping
 
     from evodiff.deployment.settings import ServingSettings
     from evodiff.deployment.tokens import Tokens
@@ -26,19 +26,21 @@ if TYPE_CHECKING:
 OPEN_PATHS: Final = ("/healthz", "/readyz", "/metrics", "/rate")
 
 
+def is_open(path: str) -> bool:
+    """Tell whether a path asks for no token."""
+    return any(path == known or path.startswith(f"{known}/") for known in OPEN_PATHS)
+
+
 class Limits:
     """Middleware: 421 for a foreign Host, 401 without a known token, 413 for a large body, 408 for a slow one.
 
     A known caller is in ``scope["state"]["caller"]``.
     """
 
-    def __init__(
-        self, app: App, *, settings: ServingSettings, tokens: Tokens, open_paths: Iterable[str] = OPEN_PATHS
-    ) -> None:
+    def __init__(self, app: App, *, settings: ServingSettings, tokens: Tokens) -> None:
         self._app = app
         self._settings = settings
         self._tokens = tokens
-        self._open = tuple(open_paths)
         self._hosts = {name.lower() for name in settings.allowed_hosts}
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
@@ -51,11 +53,11 @@ class Limits:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         refusal = self._refusal(scope, headers)
         if refusal is not None:
-            await _answer(send, *refusal)
+            await _answer(send, scope["method"], *refusal)
             return
         body = await _read(receive, self._settings)
         if isinstance(body, tuple):
-            await _answer(send, *body)
+            await _answer(send, scope["method"], *body)
         elif body is not None:
             await self._app(scope, _handed_on(body, receive), send)
 
@@ -68,16 +70,13 @@ class Limits:
                 f"Expected a Host of {', '.join(sorted(self._hosts))}, found {host[:80]!r}. Use such an address.",
             )
         caller = self._tokens.caller(headers.get("authorization"), scope["method"])
-        if caller is None and not self._is_open(scope["path"]):
+        if caller is None and not is_open(scope["path"]):
             return 401, UNKNOWN
         scope.setdefault("state", {})["caller"] = caller
         length = headers.get("content-length", "0")
         if not length.isascii() or not length.isdigit() or int(length[:20]) > self._settings.max_body_bytes:
             return 413, f"Expected a body of at most {self._settings.max_body_bytes} bytes. Send less."
         return None
-
-    def _is_open(self, path: str) -> bool:
-        return any(path == known or path.startswith(f"{known}/") for known in self._open)
 
 
 async def _read(receive: Receive, settings: ServingSettings) -> bytes | tuple[int, str] | None:
@@ -115,11 +114,11 @@ def _host(header: str) -> str:
     return header.partition(":")[0].lower()
 
 
-async def _answer(send: Send, status: int, detail: str) -> None:
+async def _answer(send: Send, method: str, status: int, detail: str) -> None:
     body = json.dumps({"detail": detail}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     if status == 401:
-        headers.append((b"www-authenticate", CHALLENGE.encode()))
+        headers += [(b"www-authenticate", way.encode()) for way in challenges(method)]
     if status in (408, 413):
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": status, "headers": headers})

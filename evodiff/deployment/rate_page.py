@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from fastapi.security import APIKeyCookie
 from pydantic import BaseModel, ConfigDict, Field
 
 from evodiff.deployment.feedback_routes import LONGEST_SIGNED
@@ -61,6 +62,9 @@ _MEANINGS: Final = {
     429: "This address asks too often, or has had its votes of the day.",
     503: "Votes cannot be kept now.",
 }
+_COOKIE: Final = APIKeyCookie(  # for the description alone: a vote looks at it by itself
+    name=COOKIE, scheme_name="rater", description="The cookie that `POST /rate/next` sets.", auto_error=False
+)
 _ASSETS: Final = {
     "/rate": ("rate.html", "text/html; charset=utf-8"),
     "/rate/rate.js": ("rate.js", "text/javascript; charset=utf-8"),
@@ -127,7 +131,14 @@ def add_rate_page(
     routes.get(picture, response_class=Response, responses=_described(403, 404, 429, 503))(page.picture)
     answers = _described(401, 403, 409, 413, 415, 422, 429, 503)
     body = dict(body_schema(Choice))
-    routes.post("/vote", status_code=201, response_model=Kept, openapi_extra=body, responses=answers)(page.vote)
+    routes.post(
+        "/vote",
+        status_code=201,
+        response_model=Kept,
+        openapi_extra=body,
+        responses=answers,
+        dependencies=[Depends(_COOKIE)],
+    )(page.vote)
     app.include_router(routes)
 
 

@@ -6,14 +6,14 @@ import secrets
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Header, HTTPException, Request
+from fastapi import Depends, FastAPI, Header, HTTPException
 from pydantic import BaseModel, ConfigDict, Field
 
 from evodiff.deployment.entries import check_entry
 from evodiff.deployment.release_commands import Command
 from evodiff.deployment.release_state import ReleaseConflict
 from evodiff.deployment.rollout import RolloutController
-from evodiff.deployment.tokens import UNKNOWN, Caller, Tokens
+from evodiff.deployment.tokens import Caller, Tokens
 from evodiff.errors import CandidateNotFound, EvodiffError
 
 _LONGEST = 200
@@ -78,6 +78,7 @@ class Answer(BaseModel):
 
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
+    403: {"description": "the token has another scope"},
     409: {"description": "the release has moved on, or the command does not fit it"},
     503: {"description": "it could not be written down"},
 }
@@ -95,13 +96,7 @@ def add_release_routes(
     ``quality`` says what is known of the arms' online KID, or why nothing is.
     """
 
-    async def known(request: Request) -> Caller:
-        caller = tokens.caller(request.headers.get("authorization"))
-        if caller is None:
-            raise HTTPException(401, UNKNOWN, headers={"WWW-Authenticate": "Bearer"})
-        return caller
-
-    Known = Annotated[Caller, Depends(known)]
+    Known = Annotated[Caller, Depends(tokens.require(None))]
     Permitted = Annotated[Caller, Depends(tokens.require("release"))]
     Key = Annotated[str, _KEY]
 

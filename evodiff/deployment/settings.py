@@ -55,7 +55,7 @@ class ServingSettings(BaseSettings):
 
     max_model_bytes: int = Field(default=2**30, ge=1, description="largest file of weights")
     load_seconds: float = Field(default=180.0, gt=0, description="for a version to load and pass its smoke test")
-    loading_niceness: int = Field(default=10, ge=0, le=19, description="of what loads beside a version that serves")
+    loading_niceness: int = Field(default=10, ge=0, le=19, description="of what loads, beyond a worker's own 5")
     max_memory_mb: float | None = Field(default=None, gt=0, description="10^6 bytes of a worker; None is no limit")
     max_kid_factor: float = Field(
         default=3.0, gt=0, description="of the candidate's recorded KID, that the smoke test allows beyond 5 errors"

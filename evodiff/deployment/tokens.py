@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 Scope = Literal["use", "release"]
 SCOPES: Final[tuple[Scope, ...]] = ("use", "release")
 TOKENS_FILE: Final = "tokens.json"
+LOOKING: Final = ("GET", "HEAD")  # methods that change nothing
 
 _SHORTEST = 16  # characters of a token
 _LONGEST_HEADER = 4096
-_LOOKING = ("GET", "HEAD")
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Tokens:
         To look (GET, HEAD) a token may also be the password of HTTP's basic authentication, which browsers ask for. Not
         to act: they send it along with what other sites make them send.
         """
-        token = _token((authorization or "")[:_LONGEST_HEADER], basic=method in _LOOKING)
+        token = _token((authorization or "")[:_LONGEST_HEADER], basic=method in LOOKING)
         if not token:
             return None
         given = _digest(token)
@@ -93,14 +93,17 @@ class Tokens:
                 found = caller
         return found
 
-    def require(self, scope: Scope) -> Callable[[Request], Awaitable[Caller]]:
-        """Return a dependency of FastAPI that lets callers of a scope pass: others get 401 or 403."""
+    def require(self, scope: Scope | None) -> Callable[[Request], Awaitable[Caller]]:
+        """Return a dependency of FastAPI that lets callers of a scope pass: others get 401 or 403.
+
+        None lets everybody pass who is known.
+        """
 
         async def permitted(request: Request) -> Caller:  # in the event loop: it waits for nothing
             caller = self.caller(request.headers.get("authorization"), request.method)
             if caller is None:
-                raise HTTPException(401, UNKNOWN, headers={"WWW-Authenticate": CHALLENGE})
-            if scope not in caller.scopes:
+                raise HTTPException(401, UNKNOWN, headers={"WWW-Authenticate": ", ".join(challenges(request.method))})
+            if scope is not None and scope not in caller.scopes:
                 raise HTTPException(
                     403, f"Expected a token of scope {scope!r}, found {sorted(caller.scopes)}. Use another token."
                 )
@@ -109,10 +112,17 @@ class Tokens:
         return permitted
 
 
-CHALLENGE: Final = 'Bearer, Basic realm="evodiff", charset="UTF-8"'
 UNKNOWN: Final = (
     "Expected the header `Authorization: Bearer TOKEN` with a known token. `evodiff serve` says where they are."
 )
+
+
+def challenges(method: str) -> tuple[str, ...]:
+    """Return the ways to show a token with a method, each for a header of its own.
+
+    Chromium reads a ``WWW-Authenticate`` header as one way: behind ``Bearer,`` it would find no password to ask for.
+    """
+    return ("Bearer", 'Basic realm="evodiff", charset="UTF-8"') if method in LOOKING else ("Bearer",)
 
 
 def _read(entry: dict[str, Any]) -> tuple[str, Caller]:

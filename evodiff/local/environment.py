@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
+import socket
 import sys
 from base64 import urlsafe_b64encode
 from dataclasses import dataclass
@@ -100,6 +102,15 @@ class Site:
     def log(self) -> Path:
         """What the services print."""
         return self.home / "services.log"
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports of the loopback interface that nothing listens on."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind((LOOPBACK, 0))
+        return [one.getsockname()[1] for one in sockets]
 
 
 def service_environment(site: Site, environment: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
 import subprocess
 import time
 from functools import partial
@@ -12,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import httpx
 from honcho.environ import parse_procfile  # type: ignore[import-untyped]  # it ships no types
 
-from evodiff.local.environment import LOOPBACK, PORTS, Site, service_environment
+from evodiff.local.environment import LOOPBACK, PORTS, Site, free_ports, service_environment
 from evodiff.local.impatience import hurry_prometheus
 from evodiff.local.monitoring import monitoring_programs, write_prometheus_config
 from evodiff.local.scheduler import Scheduler
@@ -154,15 +152,6 @@ class Stack:
         """Return the end of what each process printed."""
         files = sorted(self.site.home.glob("*.log"))
         return "\n".join(f"--- {file.name}\n{file.read_text(errors='replace')[-characters:]}" for file in files)
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports of the loopback interface that nothing listens on."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind((LOOPBACK, 0))
-        return [one.getsockname()[1] for one in sockets]
 
 
 def wait_for(what: str, condition: Callable[[], Any], seconds: float = PATIENCE_SECONDS, *, every: float = 0.5) -> Any:

@@ -17,6 +17,7 @@ from router_process import SIGNING_KEY, TOKENS, bearer
 from evodiff.deployment.app import create_app
 from evodiff.deployment.assignment import arm_of
 from evodiff.deployment.fleet import Fleet
+from evodiff.deployment.generation import Generated, GenerationRequest
 from evodiff.deployment.settings import ServingSettings
 from evodiff.deployment.signing import Signer
 from evodiff.deployment.tokens import Tokens
@@ -182,6 +183,39 @@ def test_a_deadline_runs_from_when_a_request_arrived_and_a_busy_router_says_so(
     answer = asyncio.run(answered())
     assert answer.status_code == status
     assert status == 504 or int(answer.headers["Retry-After"]) >= 1
+
+
+@pytest.mark.parametrize(
+    ("ago", "asked", "impatient"),
+    [(1.0, None, False), (20.0, None, True), (1.0, 50.0, True), (1.0, 120.0, False), (15.0, 120.0, False)],
+)
+def test_who_leaves_less_than_nine_tenths_of_the_usual_deadline_can_blame_no_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ago: float, asked: float | None, impatient: bool
+) -> None:
+    monkeypatch.setenv("EVODIFF_SERVE_DEADLINE_SECONDS", "100")
+    given: list[GenerationRequest] = []
+
+    async def answered() -> int:
+        fleet, app = app_of_nothing(tmp_path)
+        generate = fleet.generate
+
+        async def heard(request: GenerationRequest, client: str) -> Generated:
+            given.append(request)
+            return await generate(request, client)
+
+        monkeypatch.setattr(fleet, "generate", heard)
+
+        async def late(scope: Any, receive: Any, send: Any) -> None:
+            await app({**scope, "state": {"arrived": time.monotonic() - ago, "lag": 0.0}}, receive, send)
+
+        try:
+            async with httpx.AsyncClient(transport=httpx.ASGITransport(late), base_url=HERE) as client:
+                return (await client.post(GENERATE, json={"deadline_seconds": asked}, headers=bearer())).status_code
+        finally:
+            await fleet.close()
+
+    assert asyncio.run(answered()) == 503
+    assert [request.impatient for request in given] == [impatient]
 
 
 @pytest.mark.parametrize("deadline", ["0", "-1", "nan", "inf", "soon", "1e999"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,8 @@ from evodiff.deployment.offline_kid import offline_kid
 from evodiff.deployment.served_network import ServedNetwork
 from evodiff.errors import CandidateNotFound, LedgerError
 from evodiff.pipeline.run import Run
+from evodiff.pipeline.scratch import heirs_of_front, retrain_front, scratch_weights
+from evodiff.workers import Outcome, Task
 
 MOST = 10**8
 
@@ -35,6 +39,36 @@ def test_a_candidate_of_a_run_is_served_with_what_is_on_record(tmp_path: Path) -
     (run.ledger.weights_folder(row) / "weights.safetensors").write_bytes(b"damaged")
     with pytest.raises(LedgerError, match="published with digest"):
         fetch(entry, tmp_path / "again", runs_dir=tmp_path / "runs", tracking_uri=None, max_bytes=MOST)
+
+
+class RetrainingPool:
+    """Leaves the weights of the trial as if they were trained from scratch, and tells a worse KID."""
+
+    def __init__(self, run: Run) -> None:
+        self.run_at = run
+
+    def run(self, tasks: Sequence[Task], *, on_progress: object = None) -> Iterator[Outcome]:
+        for task in tasks:
+            row = task.payload["trial"]
+            weights = scratch_weights(self.run_at, row["candidate"])
+            shutil.copytree(self.run_at.ledger.weights_folder(row), weights)
+            told = {"objectives": {"kid": 0.75}, "weights": "0" * 64, "details": {"kid_standard_error": 0.02}}
+            yield Outcome(task.id, told, None, 0.0, 0)
+
+
+def test_an_heir_is_served_with_what_it_reached_from_scratch(tmp_path: Path) -> None:
+    run = told_run(tmp_path / "runs" / "told", weights=True, inherit=True)
+    heir, row = next(iter(heirs_of_front(run).items()))
+    seen = run.ledger.evaluation(row["generation"], row["id"])
+    entry = {"run": "told", "candidate": heir}
+    options = {"runs_dir": tmp_path / "runs", "tracking_uri": None, "max_bytes": MOST}
+    with pytest.raises(LedgerError, match="from scratch"):
+        fetch(entry, tmp_path / "early", **options)
+    retrain_front(run, RetrainingPool(run), only=[heir])
+    found = fetch(entry, tmp_path / "out", **options)
+    assert found["recorded"] == [0.75, 0.02]
+    assert seen is not None
+    assert seen.objectives["kid"] != 0.75
 
 
 def test_a_folder_is_checked_before_it_is_copied(tmp_path: Path) -> None:

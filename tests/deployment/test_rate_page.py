@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from pathlib import Path
+from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
@@ -146,6 +149,38 @@ def test_an_address_that_asks_too_often_is_asked_to_wait_and_others_are_not(
     assert vote(flooding, shown["comparison"]) == 429
     assert flooding.get("/rate").status_code == 200
     assert vote(other, show(other)["comparison"]) == 201
+
+
+def test_who_does_not_read_the_answer_keeps_nobody_out(store: FeedbackStore, galleries: Path) -> None:
+    app = create_app(store, galleries, champion="run/a", pace=Pace(at_once=1))
+    headers = [(b"host", b"testserver"), (b"content-type", b"application/json")]
+    scope = {"type": "http", "http_version": "1.1", "method": "POST", "scheme": "http", "path": "/rate/next"}
+    scope |= {"raw_path": b"/rate/next", "query_string": b"", "headers": headers, "client": ("198.51.100.7", 50000)}
+
+    async def story() -> int:
+        answering, never = asyncio.Event(), asyncio.Event()
+
+        async def receive() -> dict[str, Any]:
+            if answering.is_set():
+                await never.wait()
+            return {"type": "http.request", "body": b"{}", "more_body": False}
+
+        async def send(message: Any) -> None:
+            answering.set()
+            await never.wait()
+
+        unread = asyncio.create_task(app(scope, receive, send))
+        try:
+            async with asyncio.timeout(60):
+                await answering.wait()
+            transport = httpx.ASGITransport(app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
+                return (await client.post("/rate/next", json={})).status_code
+        finally:
+            unread.cancel()
+            await asyncio.gather(unread, return_exceptions=True)
+
+    assert asyncio.run(story()) == 200
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -15,11 +17,14 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from router_process import RELEASE, RouterProcess
+from router_process import RELEASE, USE, RouterProcess
 from served_models import write_model
 
+from evodiff.deployment.quality_advice import LEAST_IMAGES
 from evodiff.engine.layout import input_name
+from evodiff.errors import LedgerError
 from evodiff.pipeline.deployment import record_deployment
+from evodiff.pipeline.export import trained_folder
 from evodiff.pipeline.final import named_candidate
 from evodiff.pipeline.release import read_release, release_locked, write_release
 from evodiff.pipeline.run import Run
@@ -150,6 +155,98 @@ def test_the_online_kid_of_what_served_reaches_the_next_generation(
     production = json.loads(run.ledger.read(input_name(generation, "production.json")) or b"")
     found = {name: judged[name] for name in ("kid", "standard_error", "images")}
     assert production["versions"][best]["online_kid"] == found
+
+
+def two_that_can_serve(run: Run) -> list[str]:
+    """Return two candidates of a run whose weights are there."""
+    every = {row["candidate"] for generation in range(run.ledger.generations) for row in run.ledger.plan(generation)}
+    found = []
+    for name in sorted(every):
+        with contextlib.suppress(LedgerError):
+            trained_folder(run, name)
+            found.append(name)
+    return found[:2]
+
+
+@pytest.mark.slow
+def test_the_online_kid_of_both_arms_goes_along_with_a_whole_rollout(
+    finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run.open(shutil.copytree(finished_run, tmp_path / "router" / finished_run.name))
+    first, second = two_that_can_serve(run)
+    tokens = [{"subject": f"app {number}", "scopes": ["use"], "token": f"{USE} {number}"} for number in range(20)]
+    operator = {"subject": "operator", "scopes": ["release"], "token": RELEASE}
+    # A search of a few steps says little of what its candidates draw: none shall be refused for that.
+    router = ReleasedRouter(
+        tmp_path / "router",
+        tokens=json.dumps([*tokens, operator]),
+        kid_seconds=2,
+        kid_images=LEAST_IMAGES,
+        max_kid_factor=1000,
+    )
+    router.ask_for({"run": run.name, "candidate": first})
+
+    def wait_for_kid(arm: str) -> dict[str, Any]:
+        release = router.wait(
+            lambda release: release["quality"]["arms"].get(arm, {}).get("images", 0) >= LEAST_IMAGES, f"KID of {arm}"
+        )
+        judged: dict[str, Any] = release["quality"]["arms"][arm]
+        return judged
+
+    def advised(release: dict[str, Any]) -> bool:
+        return (release["evidence"] or {}).get("kid", {}).get("advice") in ("worse", "not worse")
+
+    def metric(name: str, arm: str) -> float:
+        text = httpx.get(f"{router.url}/metrics").raise_for_status().text
+        return float(re.search(rf'^{name}{{arm="{arm}"}} (\S+)$', text, re.MULTILINE)[1])  # type: ignore[index]
+
+    def promote() -> None:
+        with router.client(RELEASE) as client:
+            body = {"revision": client.get("/v1/release").json()["revision"]}
+            answer = client.post("/v1/release/promote", json=body, headers={"Idempotency-Key": str(body["revision"])})
+        answer.raise_for_status()
+
+    def ask_for_images() -> None:
+        """Have each version draw as many images as its sample takes, so that it is judged once when it is full."""
+        tried: set[str] = set()
+        for token in tokens:
+            with router.client(token["token"]) as client:
+                version = client.post("/v1/generate", json={}).raise_for_status().headers["x-model-version"]
+                for start in range(0, LEAST_IMAGES + 8, 52) if version not in tried else ():
+                    client.post("/v1/generate", json={"count": 52, "seed": start}).raise_for_status()
+            tried.add(version)
+        assert len(tried) == 2, "the rollout's id leaves an arm without clients"
+
+    with router:
+        router.wait(lambda release: "stable" in release["loaded"], "the first champion")
+        router.ask_for({"run": run.name, "candidate": second})
+        router.wait(running, "the rollout")
+        ask_for_images()
+        judged = {arm: wait_for_kid(arm) for arm in ("stable", "canary")}
+        advice = router.wait(advised, "advice")["evidence"]["kid"]
+        assert advice["images"] == {arm: judged[arm]["images"] for arm in judged}
+        assert advice["difference"] == pytest.approx(judged["canary"]["kid"] - judged["stable"]["kid"])
+        for arm, seen in judged.items():
+            assert metric("evodiff_online_kid", arm) == pytest.approx(seen["kid"])
+            assert metric("evodiff_online_kid_images", arm) == seen["images"]
+
+        promote()
+        whole = router.wait(lambda release: release["weight"] == 1 and advised(release), "all of the traffic")
+        assert whole["evidence"]["kid"] == advice
+        promote()
+        ended = router.wait(lambda release: release["rollout"] is None, "the end of the rollout")
+        assert ended["champion"]["candidate"] == second
+        taken_over = pytest.approx(judged["canary"]["kid"])
+        router.wait(lambda _: metric("evodiff_online_kid", "stable") == taken_over, "the KID in its new role")
+
+    monkeypatch.setenv("EVODIFF_FEEDBACK_STORE", str(router.votes))
+    monkeypatch.setenv("EVODIFF_RELEASE_FILE", str(router.file))
+    generation = run.ledger.closed
+    record_deployment(run, generation)
+    production = json.loads(run.ledger.read(input_name(generation, "production.json")) or b"")
+    for name, arm in ((first, "stable"), (second, "canary")):
+        found = {key: judged[arm][key] for key in ("kid", "standard_error", "images")}
+        assert production["versions"][name]["online_kid"] == found
 
 
 @pytest.mark.slow

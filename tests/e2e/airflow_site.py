@@ -11,10 +11,10 @@ from typing import Any
 
 import psutil
 
-from evodiff.local.environment import Site
+from evodiff.local.environment import Site, free_ports
 from evodiff.local.scheduler import SchedulerError
 from evodiff.local.services import ServiceError
-from evodiff.local.stack import AIRFLOW, EVOLVE, Stack, free_ports
+from evodiff.local.stack import AIRFLOW, EVOLVE, Stack
 from evodiff.local.stack import wait_for as wait
 from evodiff.pipeline.generation import has_weights, planned_trials, untold
 from evodiff.pipeline.run import Run

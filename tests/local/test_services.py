@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -25,20 +24,11 @@ from honcho.environ import parse_procfile
 
 from evodiff.errors import SettingsError
 from evodiff.local.demo import addresses
-from evodiff.local.environment import Site, service_environment
+from evodiff.local.environment import Site, free_ports, service_environment
 from evodiff.local.services import ServiceError, Started, down, end_sessions, members, started, up, watched
 
 PROJECT = Path(__file__).resolve().parents[2]
 SERVICE = Path(__file__).with_name("pretended_service.py")
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports of the loopback interface that nothing listens on."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 60.0) -> Any:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
-from evodiff.local.environment import Site, service_environment
+from evodiff.local.environment import Site, free_ports, service_environment
 from evodiff.local.impatience import hurry_prometheus
 from evodiff.local.monitoring import monitoring_programs, write_prometheus_config
 from evodiff.monitoring.alerts import Alert, Alertmanager
@@ -34,15 +33,6 @@ pytestmark = [
         reason="Prometheus and Alertmanager are not installed",
     ),
 ]
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports of the loopback interface that nothing listens on."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
 
 
 def wait_for(what: str, condition: Callable[[], Any], seconds: float = 120.0) -> Any:

@@ -180,7 +180,7 @@ def test_an_heir_is_trained_from_scratch_while_it_looks_better_than_all_that_are
     best = max(item.fitness_score or 0.0 for item in front_from_scratch(run))
     assert all((fitness or 0.0) <= best for fitness in waiting.values())
     assert choose(run, None).candidate is not None
-    if waiting:  # those that are known from scratch were rolled back: the next is worth a training
-        barred = {f"{run.name}/{item.id}" for item in front_from_scratch(run)}
-        assert choose(run, None, barred=barred).candidate is None
-        assert promising_heir(run, barred) == max(waiting, key=lambda name: (waiting[name] or 0.0, name))
+    assert waiting, "the seed of this test leaves nobody to wait"
+    barred = {f"{run.name}/{item.id}" for item in front_from_scratch(run)}  # rolled back: the next is worth a training
+    assert choose(run, None, barred=barred).candidate is None
+    assert promising_heir(run, barred) == max(waiting, key=lambda name: (waiting[name] or 0.0, name))

@@ -6,7 +6,7 @@ import fcntl
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +119,42 @@ def test_a_registration_waits_also_where_the_server_refuses_and_the_others_are_d
         track_run(run, SERVER)
     assert tried == [0, 1, 2]
     assert notes(run) == ["register-0000.json"]
+
+
+def test_a_wait_on_purpose_is_a_trouble_once_the_server_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = closed_run(tmp_path / "waiting", generations=1)
+    outbox.ask_registration(run, 0)
+    refused, inherited = False, True
+
+    def register(client: Any, experiment: str, run: Run, generation: int) -> list[Any]:
+        if refused:
+            raise TrackingError("The tracking server refuses (status 403).", remedy="Ask it.")
+        return []
+
+    def note() -> dict[str, Any]:
+        content: dict[str, Any] = json.loads((run.path / "outbox" / "register-0000.json").read_text())
+        return content
+
+    monkeypatch.setattr(delivery, "connected", lambda uri: nullcontext())
+    monkeypatch.setattr(delivery, "open_experiment", lambda client, run: "1")
+    monkeypatch.setattr(delivery, "_track", lambda *given: None)
+    monkeypatch.setattr(delivery, "register_new_members", register)
+    monkeypatch.setattr(delivery, "awaits_scratch", lambda run, candidate: inherited)
+    track_run(run, SERVER)
+    assert note()["on_purpose"] is True
+    refused = True
+    with pytest.raises(TrackingError, match="403"):
+        track_run(run, SERVER)
+    assert "on_purpose" not in note()
+    assert "403" in note()["reason"]
+    refused = False
+    track_run(run, SERVER)
+    assert note()["on_purpose"] is True
+    inherited = False
+    track_run(run, SERVER)
+    assert notes(run) == []
 
 
 def test_a_generation_that_is_open_is_not_registered_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
