@@ -25,6 +25,8 @@ from evodiff.deployment.release_state import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    Evidence = Mapping[str, Any]
+
 
 class StaleRevision(ReleaseConflict):
     """A command rests on a revision that is no longer the current one."""
@@ -55,8 +57,12 @@ class Command:
         return hashlib.sha256(content.encode()).hexdigest()
 
 
-def obey(state: ReleaseState, command: Command, now: float) -> tuple[ReleaseState, dict[str, Any]]:
+def obey(
+    state: ReleaseState, command: Command, now: float, evidence: Evidence | None = None
+) -> tuple[ReleaseState, dict[str, Any]]:
     """Return the state after a command, and the answer; a command that was done gets the answer that it got then.
+
+    The ``evidence`` that there was on the rollout is written beside what a person decided, whatever it said.
 
     Raises:
         StaleRevision: the release has moved on since the revision that the command rests on.
@@ -75,7 +81,7 @@ def obey(state: ReleaseState, command: Command, now: float) -> tuple[ReleaseStat
             f"The release is at revision {state.revision}, and the command rests on {command.revision}.",
             remedy="Look at it again (evodiff release status), and give the command for what stands there now.",
         )
-    done = _ACTIONS[command.action](state, command, now)
+    done = _ACTIONS[command.action](state, command, now, evidence or {})
     answer = {
         "revision": done.revision,
         "action": command.action,
@@ -86,7 +92,7 @@ def obey(state: ReleaseState, command: Command, now: float) -> tuple[ReleaseStat
     return replace(done, answers=(*state.answers, kept)[-ANSWERS:]), answer
 
 
-def _start(state: ReleaseState, command: Command, now: float) -> ReleaseState:
+def _start(state: ReleaseState, command: Command, now: float, evidence: Evidence) -> ReleaseState:
     entry, said = dict(command.fields["entry"]), command.fields
     name = version_name(entry)
     if same_version(state.champion, entry) or same_version(state.challenger, entry):
@@ -107,7 +113,7 @@ def _start(state: ReleaseState, command: Command, now: float) -> ReleaseState:
     return decide(state, now, "request", f"{name} {waits}", by=command.by, about=entry, **changes)
 
 
-def _promote(state: ReleaseState, command: Command, now: float) -> ReleaseState:
+def _promote(state: ReleaseState, command: Command, now: float, evidence: Evidence) -> ReleaseState:
     rollout = state.rollout
     if rollout is None or rollout.phase is not Phase.RUNNING:
         raise ReleaseConflict(
@@ -116,7 +122,7 @@ def _promote(state: ReleaseState, command: Command, now: float) -> ReleaseState:
             remedy="Start a rollout, or wait until its first step.",
         )
     reason = f"{command.by} said so" + (f", while it waited for {rollout.waits_for}" if rollout.waits_for else "")
-    return advance(_approved(state, rollout), now, reason, by=command.by)
+    return advance(_approved(state, rollout), now, reason, by=command.by, evidence=evidence)
 
 
 def _approved(state: ReleaseState, rollout: Rollout) -> ReleaseState:
@@ -124,11 +130,12 @@ def _approved(state: ReleaseState, rollout: Rollout) -> ReleaseState:
     return replace(state, rollout=replace(rollout, approved=rollout.approved or next_is_last))
 
 
-def _rollback(state: ReleaseState, command: Command, now: float) -> ReleaseState:
-    return roll_back(state, now, str(command.fields.get("reason") or f"{command.by} said so"), by=command.by)
+def _rollback(state: ReleaseState, command: Command, now: float, evidence: Evidence) -> ReleaseState:
+    reason = str(command.fields.get("reason") or f"{command.by} said so")
+    return roll_back(state, now, reason, by=command.by, evidence=evidence)
 
 
-def _pause(state: ReleaseState, command: Command, now: float) -> ReleaseState:
+def _pause(state: ReleaseState, command: Command, now: float, evidence: Evidence) -> ReleaseState:
     rollout, wanted = state.rollout, bool(command.fields.get("paused", True))
     if rollout is None:
         raise ReleaseConflict("There is nothing to pause: no rollout.", remedy="Start one: evodiff release start.")
@@ -136,7 +143,7 @@ def _pause(state: ReleaseState, command: Command, now: float) -> ReleaseState:
     return decide(state, now, action, reason, by=command.by, rollout=replace(rollout, paused=wanted))
 
 
-_ACTIONS: dict[str, Callable[[ReleaseState, Command, float], ReleaseState]] = {
+_ACTIONS: dict[str, Callable[[ReleaseState, Command, float, Evidence], ReleaseState]] = {
     "start": _start,
     "promote": _promote,
     "rollback": _rollback,

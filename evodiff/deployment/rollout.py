@@ -38,7 +38,7 @@ from evodiff.deployment.smoke_report import SmokeTestFailure
 from evodiff.errors import EvodiffError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from evodiff.deployment.contracts import Analyses, Decision, Fleet, Probe
     from evodiff.deployment.release_commands import Command
@@ -170,9 +170,11 @@ class RolloutController:
                 as soon as it can be.
         """
         answers: list[dict[str, Any]] = []
+        seen = self._seen()
 
         def transition(state: ReleaseState) -> ReleaseState:
-            done, answer = obey(state, command, self._clock())
+            at_hand = state.rollout.id if state.rollout is not None else ""
+            done, answer = obey(state, command, self._clock(), seen.get(at_hand))
             answers.append(answer)
             return done
 
@@ -181,6 +183,16 @@ class RolloutController:
         await self._watch.follow(self._state)
         self._awake.set()
         return answers[-1]
+
+    def _seen(self) -> dict[str, Mapping[str, Any]]:
+        """Return the evidence on the rollout at hand by its id, nothing where there is none: no command waits for it."""
+        rollout = self._state.rollout
+        try:
+            found = self.evidence() if rollout is not None else None
+        except Exception:
+            _LOG.exception("The evidence could not be looked at")
+            return {}
+        return {rollout.id: dict(found.evidence)} if rollout is not None and found is not None else {}
 
     async def _look(self) -> None:
         if self._unwritten is not None:

@@ -232,7 +232,7 @@ def test_the_online_kid_of_both_arms_goes_along_with_a_whole_rollout(
 
         promote()
         whole = router.wait(lambda release: release["weight"] == 1 and advised(release), "all of the traffic")
-        assert whole["evidence"]["kid"] == advice
+        assert whole["evidence"]["kid"] == whole["decisions"][-1]["evidence"]["kid"] == advice
         promote()
         ended = router.wait(lambda release: release["rollout"] is None, "the end of the rollout")
         assert ended["champion"]["candidate"] == second

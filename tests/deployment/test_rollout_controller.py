@@ -197,6 +197,28 @@ async def test_guards_go_on_while_a_person_thinks_and_a_pass_does_not_go_on_by_i
 
 
 @played
+async def test_what_a_person_decides_stands_beside_the_evidence_that_there_was(stage: Stage) -> None:
+    await stage.begin("second")
+    for seen, (command, action) in enumerate((("promote", "step"), ("rollback", "roll back")), start=1):
+        stage.fleet.answer("rollout-2")
+        await stage.ask(command)
+        decision = stage.state.decisions[-1]
+        assert (decision.action, decision.by, decision.evidence["total"]) == (action, "somebody", seen)
+
+
+@played
+async def test_no_command_waits_for_evidence_that_cannot_be_looked_at(stage: Stage) -> None:
+    await stage.begin("second")
+
+    def broken(now: float) -> Any:
+        raise ArithmeticError("no number")
+
+    stage.analyses.made[-1].decide = broken  # type: ignore[method-assign]
+    await stage.ask("rollback")
+    assert (stage.state.rollout, stage.state.decisions[-1].evidence) == (None, {})
+
+
+@played
 async def test_the_newest_waits_and_begins_without_what_the_one_before_has_shown(stage: Stage) -> None:
     await stage.begin("second")
     stage.wait_for(entry("third"))
