@@ -185,7 +185,7 @@ class RolloutController:
         return answers[-1]
 
     def _seen(self) -> dict[str, Mapping[str, Any]]:
-        """Return the evidence on the rollout at hand by its id, nothing where there is none: no command waits for it."""
+        """Return the evidence on the rollout at hand by its id; where there is none, no command waits for it."""
         rollout = self._state.rollout
         try:
             found = self.evidence() if rollout is not None else None
