@@ -25,10 +25,10 @@ from rich.progress import track
 from rich.table import Table
 from scipy.stats import binomtest
 
-from evodiff.deployment.analysis import RolloutAnalysis
-from evodiff.deployment.analysis_options import GuardLimits
-from evodiff.deployment.baseline_rules import FixedThresholds, RequestLevelTests
-from evodiff.deployment.simulation import Effect, Judgement, Stream, Traffic, judge, simulate
+from evodiff.deployment.analysis.baseline_rules import FixedThresholds, RequestLevelTests
+from evodiff.deployment.analysis.options import GuardLimits
+from evodiff.deployment.analysis.rollout_analysis import RolloutAnalysis
+from evodiff.deployment.analysis.simulation import Effect, Judgement, Stream, Traffic, judge, simulate
 
 PROGRESS = Console(stderr=True)
 STOP = threading.Event()

@@ -40,8 +40,8 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from evodiff.deployment.release_file import ReleaseFile
-from evodiff.deployment.release_state import version_name
+from evodiff.deployment.release.file import ReleaseFile
+from evodiff.deployment.release.state import version_name
 from evodiff.local.environment import free_ports
 from evodiff.pipeline.release import read_release, release_locked, write_release
 
@@ -325,11 +325,11 @@ async def pretended_router(folder):
     import uvicorn
     from fastapi import FastAPI
 
-    from evodiff.deployment.release_routes import add_release_routes
-    from evodiff.deployment.rollout import RolloutController
-    from evodiff.deployment.rollout_settings import load_rollout_settings
+    from evodiff.deployment.release.controller import RolloutController
+    from evodiff.deployment.release.rollout_settings import load_rollout_settings
+    from evodiff.deployment.release.routes import add_release_routes
     from evodiff.deployment.settings import load_serving_settings
-    from evodiff.deployment.tokens import Tokens
+    from evodiff.deployment.web.tokens import Tokens
 
     settings, rollouts = load_serving_settings({}), load_rollout_settings()
     fleet = PretendedFleet()
@@ -394,8 +394,8 @@ class PretendedFleet:
             self.answer(Arm.CANARY, f"probe {number}", rollout)
 
     async def answer_clients(self):
-        from evodiff.deployment.assignment import arm_of
         from evodiff.deployment.observation import Arm
+        from evodiff.deployment.release.assignment import arm_of
 
         began, answered = time.monotonic(), 0
         while True:

@@ -231,10 +231,10 @@ async def memory_over(router: RouterProcess, client: LightClient, count: int) ->
 
 async def exchanges(models: list[Path], folder: Path, count: int) -> str:
     """Exchange the versions of a fleet under load, and return what failed."""
-    from evodiff.deployment.assignment import arm_of
-    from evodiff.deployment.fleet import Fleet
     from evodiff.deployment.generation import GenerationRequest
     from evodiff.deployment.observation import Arm
+    from evodiff.deployment.release.assignment import arm_of
+    from evodiff.deployment.router.fleet import Fleet
     from evodiff.deployment.settings import ServingSettings
 
     fleet = Fleet(ServingSettings(cache_dir=folder / "cache"), arm_of, runs_dir=folder)

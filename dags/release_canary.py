@@ -47,7 +47,7 @@ def release_canary() -> None:
     def find() -> dict[str, Any]:
         from evodiff_airflow.connections import ROUTER, router
 
-        from evodiff.deployment.following import rollout_id
+        from evodiff.deployment.release.following import rollout_id
         from evodiff.errors import EvodiffError
 
         try:
@@ -68,8 +68,8 @@ def release_canary() -> None:
     def tell(found: dict[str, Any], followed: dict[str, Any], answered: dict[str, Any]) -> None:
         from evodiff_airflow.connections import ROUTER, router
 
-        from evodiff.deployment.following import has_moved
-        from evodiff.deployment.router_client import StaleCommand
+        from evodiff.deployment.release.following import has_moved
+        from evodiff.deployment.release.router_client import StaleCommand
 
         scheduling.say(f"{answered['by']}: {answered['answer']}")
         client = router(ROUTER)
@@ -91,7 +91,7 @@ def release_canary() -> None:
     def keep(found: dict[str, Any]) -> str | None:
         from evodiff_airflow.connections import ROUTER, router
 
-        from evodiff.deployment.following import keep_rollout, outcome
+        from evodiff.deployment.release.following import keep_rollout, outcome
         from evodiff.settings import load_settings
 
         client = router(ROUTER)

@@ -50,8 +50,8 @@ def check_before_search(dataset: ImageDataset, settings: Settings, say: Callable
 
 
 def check_feedback(lines: Sequence[str], *, known: Collection[str], out: Path) -> GateResult:
-    """As :func:`evodiff.deployment.feedback_gate.check_feedback`, with a page."""
-    from evodiff.deployment import feedback_gate
+    """As :func:`evodiff.deployment.feedback.gate.check_feedback`, with a page."""
+    from evodiff.deployment.feedback import gate as feedback_gate
 
     with _page_of_failure():
         return _with_page(feedback_gate.check_feedback(lines, known=known, out=out))

@@ -254,7 +254,7 @@ def _no_params(found: str) -> SettingsError:
 
 
 def _warn_of_unknown_variables() -> None:
-    from evodiff.deployment.rollout_settings import RolloutSettings
+    from evodiff.deployment.release.rollout_settings import RolloutSettings
     from evodiff.deployment.settings import ServingSettings
 
     known = {variable_name(name).removeprefix(PREFIX) for name in _all_settings()} | _ELSEWHERE

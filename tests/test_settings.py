@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from evodiff.deployment.rollout_settings import load_rollout_settings
+from evodiff.deployment.release.rollout_settings import load_rollout_settings
 from evodiff.deployment.settings import load_serving_settings
 from evodiff.errors import SettingsError
 from evodiff.settings import PREFIX, TrainingSettings, load_settings, settings_sources

@@ -20,8 +20,8 @@ def feedback(
     """Print a record of every released architecture that was voted on or measured, one JSON object a line."""
     import json
 
-    from evodiff.deployment.feedback_records import feedback_records
-    from evodiff.deployment.feedback_store import FeedbackStore
+    from evodiff.deployment.feedback.records import feedback_records
+    from evodiff.deployment.feedback.store import FeedbackStore
     from evodiff.errors import SettingsError
     from evodiff.settings import load_settings
 

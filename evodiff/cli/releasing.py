@@ -10,7 +10,7 @@ import typer
 from evodiff.cli.common import print_tables
 
 if TYPE_CHECKING:
-    from evodiff.deployment.router_client import RouterClient
+    from evodiff.deployment.release.router_client import RouterClient
 
 UrlOption = Annotated[str | None, typer.Option("--url", help="Address of the router.  [default: this machine's]")]
 RevisionOption = Annotated[
@@ -36,7 +36,7 @@ def start(
     url: UrlOption = None,
 ) -> None:
     """Start the rollout of a version, or have it wait for the one that goes on to end."""
-    from evodiff.deployment.release_state import entry_named
+    from evodiff.deployment.release.state import entry_named
 
     fields: dict[str, Any] = {} if approval is None else {"approval": approval}
     entry = entry_named(version)
@@ -87,7 +87,7 @@ def _show(router: RouterClient) -> None:
 
 
 def _router(url: str | None) -> RouterClient:
-    from evodiff.deployment.router_client import RouterClient
+    from evodiff.deployment.release.router_client import RouterClient
 
     router = RouterClient.of_this_machine()
     if url is not None:

@@ -26,10 +26,10 @@ def serve(
     tracking_uri: TrackingOption = None,
 ) -> None:
     """Answer requests for images by HTTP, until Ctrl-C."""
-    from evodiff.deployment.entries import entry_of
-    from evodiff.deployment.release_serving import ReleaseService
-    from evodiff.deployment.rollout_settings import load_rollout_settings
-    from evodiff.deployment.serving import serve as run
+    from evodiff.deployment.release.entries import entry_of
+    from evodiff.deployment.release.rollout_settings import load_rollout_settings
+    from evodiff.deployment.router.release_serving import ReleaseService
+    from evodiff.deployment.router.serving import serve as run
     from evodiff.deployment.settings import load_serving_settings
     from evodiff.errors import SettingsError
 

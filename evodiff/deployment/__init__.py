@@ -1,5 +1,5 @@
 """What comes back from the deployment of a released architecture."""
 
-from evodiff.deployment.feedback import DeploymentFeedback
+from evodiff.deployment.feedback.deployment_feedback import DeploymentFeedback
 
 __all__ = ["DeploymentFeedback"]

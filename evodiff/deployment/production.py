@@ -14,7 +14,7 @@ from evodiff.deployment.observation import Outcome
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from evodiff.deployment.feedback_store import FeedbackStore
+    from evodiff.deployment.feedback.store import FeedbackStore
     from evodiff.deployment.observation import RequestObservation, WorkerObservation
 
 KEPT: Final = 2000  # of the last requests of a version at each shape

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import httpx
 
-from evodiff.deployment.secret_files import secret_file
+from evodiff.deployment.web.secret_files import secret_file
 from evodiff.errors import EvodiffError
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import psutil
 
-from evodiff.deployment.router_client import RouterClient
+from evodiff.deployment.release.router_client import RouterClient
 from evodiff.local.load import Load, make_tokens
 from evodiff.local.neighbours import noisy_neighbours
 from evodiff.local.stack import EVOLVE, wait_for

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 
-from evodiff.deployment.http_options import client_options
+from evodiff.deployment.web.client_options import client_options
 from evodiff.errors import EvodiffError, SettingsError
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ def record_deployment(run: Run, generation: int) -> None:
     settings = load_settings({})
     if not settings.feedback_store.exists():
         return
-    from evodiff.deployment.feedback_store import FeedbackStore
-    from evodiff.deployment.snapshot import snapshot_deployment
+    from evodiff.deployment.feedback.snapshot import snapshot_deployment
+    from evodiff.deployment.feedback.store import FeedbackStore
 
     try:
         champion = read_release(settings.release_file)["champion"]

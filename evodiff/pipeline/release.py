@@ -2,7 +2,7 @@
 
 All that write it share its format and its lock. The pipeline writes ``pending``, where the newest wins, and ``asked``,
 the last word of a run on what it would like to see in traffic; all else is decided by whoever routes the traffic
-(:mod:`evodiff.deployment.release_state`).
+(:mod:`evodiff.deployment.release.state`).
 """
 
 from __future__ import annotations

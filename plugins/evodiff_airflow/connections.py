@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from evodiff.deployment.router_client import RouterClient
+    from evodiff.deployment.release.router_client import RouterClient
     from evodiff.monitoring.alerts import Alertmanager
 
 ALERTMANAGER = "evodiff_alertmanager"
@@ -63,7 +63,7 @@ def _alertmanager(connection: Any) -> Alertmanager:
 def _router(connection: Any | None) -> RouterClient:
     from evodiff_notifications import address
 
-    from evodiff.deployment.router_client import RouterClient
+    from evodiff.deployment.release.router_client import RouterClient
 
     if connection is None:
         return RouterClient.of_this_machine()

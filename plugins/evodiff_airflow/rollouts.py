@@ -62,7 +62,7 @@ class RolloutTrigger(BaseTrigger):
             await asyncio.sleep(self.poll_interval)
 
     def _found(self, release: dict[str, Any]) -> str | None:
-        from evodiff.deployment.following import Stage, has_moved, stage
+        from evodiff.deployment.release.following import Stage, has_moved, stage
 
         if self.revision is not None:
             return MOVED if has_moved(release, self.rollout, self.revision) else None
@@ -107,7 +107,7 @@ class AskToPromote(HITLOperator):
 
     def execute(self, context: Context) -> Any:
         """Ask, then wait for the answer, for the release to move on, or for the time to be up."""
-        from evodiff.deployment.following import has_moved, question
+        from evodiff.deployment.release.following import has_moved, question
 
         release = router(self.conn_id).release()
         rollout, revision = str(self.rollout), int(self.revision)

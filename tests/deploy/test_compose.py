@@ -226,8 +226,8 @@ def test_the_router_starts_with_its_variables_and_lets_in_who_has_the_token(tmp_
 READ_SETTINGS = """
 import json
 from evodiff.deployment.settings import load_serving_settings
-from evodiff.deployment.signing import Signer
-from evodiff.deployment.tokens import Tokens
+from evodiff.deployment.web.signing import Signer
+from evodiff.deployment.web.tokens import Tokens
 
 settings = load_serving_settings({})
 Signer.from_settings(settings)

@@ -11,12 +11,12 @@ import numpy as np
 from fastapi import FastAPI, HTTPException, Request
 from itsdangerous import BadData, URLSafeSerializer
 
-from evodiff.deployment.feedback_routes import add_feedback_routes
-from evodiff.deployment.feedback_store import FeedbackStore
-from evodiff.deployment.gallery import write_gallery
+from evodiff.deployment.feedback.gallery import write_gallery
+from evodiff.deployment.feedback.rate_page import add_rate_page
+from evodiff.deployment.feedback.routes import add_feedback_routes
+from evodiff.deployment.feedback.store import FeedbackStore
 from evodiff.deployment.observation import RatingObservation
-from evodiff.deployment.pace import Pace
-from evodiff.deployment.rate_page import add_rate_page
+from evodiff.deployment.web.pace import Pace
 
 KEY = "k" * 32
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from evodiff.deployment.observation import Arm, Outcome, RequestObservation, WorkerObservation
-from evodiff.deployment.release_state import version_name
+from evodiff.deployment.release.state import version_name
 from evodiff.deployment.smoke_report import SmokeTestFailure
 
 

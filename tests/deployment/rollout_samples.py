@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import count
 from typing import Any
 
-from evodiff.deployment.analysis import RolloutAnalysis
+from evodiff.deployment.analysis.rollout_analysis import RolloutAnalysis
 from evodiff.deployment.observation import Arm, Outcome, RatingObservation, RequestObservation, WorkerObservation
 
 _numbers = count()

@@ -14,13 +14,13 @@ import pytest
 from fastapi import FastAPI
 from router_process import SIGNING_KEY, TOKENS, bearer
 
-from evodiff.deployment.app import create_app
-from evodiff.deployment.assignment import arm_of
-from evodiff.deployment.fleet import Fleet
 from evodiff.deployment.generation import Generated, GenerationRequest
+from evodiff.deployment.release.assignment import arm_of
+from evodiff.deployment.router.app import create_app
+from evodiff.deployment.router.fleet import Fleet
 from evodiff.deployment.settings import ServingSettings
-from evodiff.deployment.signing import Signer
-from evodiff.deployment.tokens import Tokens
+from evodiff.deployment.web.signing import Signer
+from evodiff.deployment.web.tokens import Tokens
 
 GENERATE = "/v1/generate"
 HERE = "http://127.0.0.1:8090"

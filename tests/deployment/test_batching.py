@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evodiff.deployment.admission import Admission, QueueFull
-from evodiff.deployment.batching import Batcher, Job
+from evodiff.deployment.router.admission import Admission, QueueFull
+from evodiff.deployment.worker.batching import Batcher, Job
 
 
 def job(name: str, count: int = 1, *, steps: int = 2, guidance: float = 1.0, deadline: float = 10.0) -> Job:

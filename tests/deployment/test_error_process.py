@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evodiff.deployment.error_process import ErrorProcess
+from evodiff.deployment.analysis.error_process import ErrorProcess
 from evodiff.deployment.observation import Arm
 
 # A client's share of the key space: on the canary from 20 percent on, from 50 on, or never.

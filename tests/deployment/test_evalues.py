@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evodiff.deployment.evalues import Capital, log_bounded_mean, log_mixture, log_symmetry, share_of_events
+from evodiff.deployment.analysis.evalues import Capital, log_bounded_mean, log_mixture, log_symmetry, share_of_events
 
 finite = st.floats(-50.0, 50.0)
 

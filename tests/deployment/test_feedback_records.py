@@ -10,11 +10,11 @@ from typer.testing import CliRunner
 
 from evodiff.cli import app
 from evodiff.deployment import DeploymentFeedback
-from evodiff.deployment.feedback_records import LAST_ERRORS, feedback_records
-from evodiff.deployment.feedback_store import FeedbackStore
+from evodiff.deployment.feedback.records import LAST_ERRORS, feedback_records
+from evodiff.deployment.feedback.store import FeedbackStore
+from evodiff.deployment.feedback.votes import Vote, VoteKind
 from evodiff.deployment.observation import Arm, Outcome, RequestObservation, WorkerObservation
 from evodiff.deployment.production import KEPT, SHAPES, VERSIONS, ProductionRecorder
-from evodiff.deployment.votes import Vote, VoteKind
 from evodiff.errors import SettingsError
 
 A, B, C = "run/aaaa", "run/bbbb", "run/cccc"

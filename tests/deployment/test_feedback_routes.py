@@ -9,9 +9,9 @@ import pytest
 from fastapi.testclient import TestClient
 from feedback_app import TextSigner, create_app, signed
 
-from evodiff.deployment.feedback_store import FeedbackStore, StoreLimits
+from evodiff.deployment.feedback.store import FeedbackStore, StoreLimits
+from evodiff.deployment.feedback.votes import VoteKind
 from evodiff.deployment.observation import Arm, RatingObservation
-from evodiff.deployment.votes import VoteKind
 
 USE = {"Authorization": "Bearer for-use"}
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from evodiff.deployment.feedback_store import (
+from evodiff.deployment.feedback.store import (
     AlreadyVoted,
     Comparison,
     FeedbackStore,
@@ -19,7 +19,7 @@ from evodiff.deployment.feedback_store import (
     TooManyVotes,
     UnknownComparison,
 )
-from evodiff.deployment.votes import Vote, VoteKind
+from evodiff.deployment.feedback.votes import Vote, VoteKind
 from evodiff.errors import EvodiffError, SettingsError
 
 
@@ -135,8 +135,8 @@ def test_votes_of_several_threads_are_all_kept_and_twins_are_one(store: Feedback
 def test_votes_of_several_processes_are_all_kept(store: FeedbackStore) -> None:
     program = """
 import sys
-from evodiff.deployment.feedback_store import FeedbackStore
-from evodiff.deployment.votes import Vote, VoteKind
+from evodiff.deployment.feedback.store import FeedbackStore
+from evodiff.deployment.feedback.votes import Vote, VoteKind
 store = FeedbackStore(sys.argv[1])
 for number in range(100):
     store.add(Vote(sys.argv[2], sys.argv[2], f"r{number}", VoteKind.RATING, "run/a", 1000.0, 3.0))

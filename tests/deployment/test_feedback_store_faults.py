@@ -16,15 +16,15 @@ from fastapi.testclient import TestClient
 from router_process import SIGNING_KEY, TOKENS, bearer
 from test_feedback_store import rating, shown
 
-from evodiff.deployment.app import create_app
-from evodiff.deployment.assignment import arm_of
-from evodiff.deployment.feedback_routes import add_feedback_routes
-from evodiff.deployment.feedback_store import FeedbackStore, StoreUnavailable
-from evodiff.deployment.fleet import Fleet
+from evodiff.deployment.feedback.routes import add_feedback_routes
+from evodiff.deployment.feedback.store import FeedbackStore, StoreUnavailable
+from evodiff.deployment.feedback.votes import VoteKind
+from evodiff.deployment.release.assignment import arm_of
+from evodiff.deployment.router.app import create_app
+from evodiff.deployment.router.fleet import Fleet
 from evodiff.deployment.settings import ServingSettings
-from evodiff.deployment.signing import Signer
-from evodiff.deployment.tokens import Tokens
-from evodiff.deployment.votes import VoteKind
+from evodiff.deployment.web.signing import Signer
+from evodiff.deployment.web.tokens import Tokens
 
 WAIT_SECONDS = 0.1
 

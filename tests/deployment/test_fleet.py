@@ -15,11 +15,11 @@ import psutil
 import pytest
 from served_models import write_blank_model, write_model
 
-from evodiff.deployment.admission import QueueFull
-from evodiff.deployment.assignment import arm_of
-from evodiff.deployment.fleet import Fleet
 from evodiff.deployment.generation import DeadlineExceeded, GenerationRequest, NotServing, RequestRefused
 from evodiff.deployment.observation import Arm, Outcome, RequestObservation
+from evodiff.deployment.release.assignment import arm_of
+from evodiff.deployment.router.admission import QueueFull
+from evodiff.deployment.router.fleet import Fleet
 from evodiff.deployment.settings import ServingSettings
 from evodiff.deployment.smoke_report import LoadingFailed, SmokeTestFailure
 

@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from evodiff.deployment.following import Stage, has_moved, keep_rollout, outcome, question, rollout_id, stage
-from evodiff.deployment.router_client import RouterClient, RouterError, StaleCommand
+from evodiff.deployment.release.following import Stage, has_moved, keep_rollout, outcome, question, rollout_id, stage
+from evodiff.deployment.release.router_client import RouterClient, RouterError, StaleCommand
 from evodiff.errors import LedgerError, SettingsError
 
 CANARY = {"run": "digits", "candidate": "feedfeedfeedfeed", "generation": 4}

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evodiff.deployment.frames import (
+from evodiff.deployment.worker.frames import (
     MAX_BODY_BYTES,
     MAX_HEADER_BYTES,
     Frame,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evodiff.deployment.gallery import gallery_of, read_galleries, read_gallery, write_gallery
+from evodiff.deployment.feedback.gallery import gallery_of, read_galleries, read_gallery, write_gallery
 from evodiff.errors import EvodiffError
 
 ENTRY = {"run": "digits", "candidate": "0123456789abcdef", "generation": 3}

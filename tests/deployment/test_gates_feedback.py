@@ -10,7 +10,7 @@ import pytest
 
 from evodiff.data.gate_result import GateResult
 from evodiff.deployment import DeploymentFeedback
-from evodiff.deployment.feedback_gate import accepted_feedback, check_feedback
+from evodiff.deployment.feedback.gate import accepted_feedback, check_feedback
 from evodiff.errors import GateFailed
 
 KNOWN = {"run/0123456789abcdef", "run/fedcba9876543210"}

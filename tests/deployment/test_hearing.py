@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from evodiff.deployment.feedback_store import FeedbackStore
-from evodiff.deployment.gallery import gallery_of
-from evodiff.deployment.hearing import PICTURES, Hearing
+from evodiff.deployment.analysis.quality_advice import QualityObservation
+from evodiff.deployment.feedback.gallery import gallery_of
+from evodiff.deployment.feedback.store import FeedbackStore
 from evodiff.deployment.metrics import Metrics
 from evodiff.deployment.observation import Arm, Outcome, RatingObservation, RequestObservation, WorkerObservation
-from evodiff.deployment.quality_advice import QualityObservation
-from evodiff.deployment.release_state import ReleaseState, decide
+from evodiff.deployment.release.state import ReleaseState, decide
+from evodiff.deployment.router.hearing import PICTURES, Hearing
 from evodiff.deployment.smoke_report import Gallery
 
 ENTRY = {"run": "digits", "candidate": "feed", "generation": 1}

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from evodiff.data.png import encode_png
-from evodiff.deployment.image_sample import ImageSample
-from evodiff.deployment.sheets import decode_images, sheet
+from evodiff.deployment.router.image_sample import ImageSample
+from evodiff.deployment.worker.sheets import decode_images, sheet
 
 Offers = list[tuple[int, int]]
 

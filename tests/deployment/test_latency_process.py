@@ -11,7 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evodiff.deployment.latency_process import BatchKind, LatencyProcess, expected_score, rank_information, rank_score
+from evodiff.deployment.analysis.latency_process import (
+    BatchKind,
+    LatencyProcess,
+    expected_score,
+    rank_information,
+    rank_score,
+)
 from evodiff.deployment.observation import Arm
 
 KIND = BatchKind(1, 20, False)

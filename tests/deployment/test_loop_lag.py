@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from evodiff.deployment.loop_lag import PERIOD_SECONDS, LoopLag
+from evodiff.deployment.web.loop_lag import PERIOD_SECONDS, LoopLag
 
 
 def test_what_keeps_the_loop_shows_and_is_forgotten() -> None:

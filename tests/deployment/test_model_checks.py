@@ -13,9 +13,9 @@ import pytest
 from served_models import SHAPE, write_model
 
 from evodiff.architecture.genome import ImageShape
-from evodiff.deployment.entries import check_entry, entry_of, version_name
-from evodiff.deployment.model_checks import ModelRefused, check_model_folder
-from evodiff.deployment.served_network import ServedNetwork
+from evodiff.deployment.release.entries import check_entry, entry_of, version_name
+from evodiff.deployment.worker.model_checks import ModelRefused, check_model_folder
+from evodiff.deployment.worker.served_network import ServedNetwork
 from evodiff.errors import CandidateNotFound
 
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"

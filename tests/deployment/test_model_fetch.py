@@ -12,11 +12,11 @@ import pytest
 from served_models import write_model
 from tracked_runs import told_run
 
-from evodiff.deployment.entries import entry_of
-from evodiff.deployment.fetch import fetch
-from evodiff.deployment.model_checks import ModelRefused, check_model_folder
-from evodiff.deployment.offline_kid import offline_kid
-from evodiff.deployment.served_network import ServedNetwork
+from evodiff.deployment.release.entries import entry_of
+from evodiff.deployment.router.fetch import fetch
+from evodiff.deployment.router.offline_kid import offline_kid
+from evodiff.deployment.worker.model_checks import ModelRefused, check_model_folder
+from evodiff.deployment.worker.served_network import ServedNetwork
 from evodiff.errors import CandidateNotFound, LedgerError
 from evodiff.pipeline.run import Run
 from evodiff.pipeline.scratch import heirs_of_front, retrain_front, scratch_weights

@@ -14,16 +14,16 @@ import pytest
 from numpy.typing import NDArray
 
 from evodiff.data.png import encode_png
-from evodiff.deployment import online_kid
-from evodiff.deployment.analysis import RolloutAnalysis
+from evodiff.deployment.analysis.quality_advice import LEAST_IMAGES, QualityObservation
+from evodiff.deployment.analysis.rollout_analysis import RolloutAnalysis
 from evodiff.deployment.generation import Generated, GenerationRequest, Routing
 from evodiff.deployment.observation import Arm
-from evodiff.deployment.offline_kid import offline_kid
-from evodiff.deployment.online_kid import OnlineKid
-from evodiff.deployment.quality_advice import LEAST_IMAGES, QualityObservation
+from evodiff.deployment.router import online_kid
+from evodiff.deployment.router.offline_kid import offline_kid
+from evodiff.deployment.router.online_kid import OnlineKid
+from evodiff.deployment.router.subprocesses import run_module
 from evodiff.deployment.settings import ServingSettings
-from evodiff.deployment.sheets import sheet
-from evodiff.deployment.subprocesses import run_module
+from evodiff.deployment.worker.sheets import sheet
 from evodiff.pipeline.run import Run
 
 CLASSES = 10
@@ -61,7 +61,7 @@ class Arms:
 
 async def judged_here(module: str, request: Mapping[str, Any], *, seconds: float, given: bytes) -> Any:
     """Judge by the real feature net and reference, without a process of its own."""
-    assert module == "evodiff.deployment.offline_kid"
+    assert module == "evodiff.deployment.router.offline_kid"
     return offline_kid(Path(request["run_folder"]), np.frombuffer(given, np.uint8).reshape(request["shape"]))
 
 

@@ -13,19 +13,19 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from router_process import SIGNING_KEY, TOKENS, bearer
 
-from evodiff.deployment.app import create_app
-from evodiff.deployment.assignment import arm_of
-from evodiff.deployment.feedback_store import FeedbackStore
-from evodiff.deployment.fleet import Fleet
-from evodiff.deployment.hearing import Hearing
+from evodiff.deployment.feedback.store import FeedbackStore
 from evodiff.deployment.metrics import Metrics
-from evodiff.deployment.release_file import ReleaseFile
-from evodiff.deployment.release_routes import add_release_routes
-from evodiff.deployment.rollout import RolloutController
-from evodiff.deployment.rollout_settings import RolloutSettings
+from evodiff.deployment.release.assignment import arm_of
+from evodiff.deployment.release.controller import RolloutController
+from evodiff.deployment.release.file import ReleaseFile
+from evodiff.deployment.release.rollout_settings import RolloutSettings
+from evodiff.deployment.release.routes import add_release_routes
+from evodiff.deployment.router.app import create_app
+from evodiff.deployment.router.fleet import Fleet
+from evodiff.deployment.router.hearing import Hearing
 from evodiff.deployment.settings import ServingSettings
-from evodiff.deployment.signing import Signer
-from evodiff.deployment.tokens import Tokens
+from evodiff.deployment.web.signing import Signer
+from evodiff.deployment.web.tokens import Tokens
 
 HERE = "http://127.0.0.1:8090"
 STRANGER = "token-of-who-may-do-nothing"

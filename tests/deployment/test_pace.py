@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evodiff.deployment.pace import Pace, TooFast
+from evodiff.deployment.web.pace import Pace, TooFast
 
 
 class Clock:

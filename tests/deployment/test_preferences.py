@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.stats import t
 
-from evodiff.deployment.preferences import bradley_terry, preferences, shrunk_ratings
-from evodiff.deployment.votes import Vote, VoteKind
+from evodiff.deployment.feedback.preferences import bradley_terry, preferences, shrunk_ratings
+from evodiff.deployment.feedback.votes import Vote, VoteKind
 
 
 def compared(first: str, second: str, share: float, source: object, subject: object = 0) -> Vote:

@@ -13,10 +13,10 @@ import pytest
 from fastapi.testclient import TestClient
 from feedback_app import TextSigner, create_app, draw_gallery
 
-from evodiff.deployment.feedback_store import FeedbackStore, StoreLimits
-from evodiff.deployment.gallery import read_galleries
-from evodiff.deployment.pace import Pace
-from evodiff.deployment.rate_page import COOKIE, draw_pair
+from evodiff.deployment.feedback.gallery import read_galleries
+from evodiff.deployment.feedback.rate_page import COOKIE, draw_pair
+from evodiff.deployment.feedback.store import FeedbackStore, StoreLimits
+from evodiff.deployment.web.pace import Pace
 
 
 @pytest.fixture

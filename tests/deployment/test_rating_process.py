@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evodiff.deployment.analysis.rating_process import RatingProcess
 from evodiff.deployment.observation import Arm
-from evodiff.deployment.rating_process import RatingProcess
 
 arms = st.lists(st.sampled_from([Arm.CANARY, Arm.STABLE]), min_size=1, max_size=6)
 

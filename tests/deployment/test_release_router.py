@@ -20,7 +20,7 @@ import pytest
 from router_process import RELEASE, USE, RouterProcess
 from served_models import write_model
 
-from evodiff.deployment.quality_advice import LEAST_IMAGES
+from evodiff.deployment.analysis.quality_advice import LEAST_IMAGES
 from evodiff.engine.layout import input_name
 from evodiff.errors import LedgerError
 from evodiff.pipeline.deployment import record_deployment

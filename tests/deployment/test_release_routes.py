@@ -16,11 +16,11 @@ from pretended_fleet import Clock, PretendedFleet, ToldAnalyses
 from rich.console import Console
 
 from evodiff.deployment.observation import Arm
-from evodiff.deployment.release_file import ReleaseFile
-from evodiff.deployment.release_routes import add_release_routes
-from evodiff.deployment.rollout import RolloutController
-from evodiff.deployment.rollout_options import RolloutOptions
-from evodiff.deployment.tokens import Tokens
+from evodiff.deployment.release.controller import RolloutController
+from evodiff.deployment.release.file import ReleaseFile
+from evodiff.deployment.release.rollout_options import RolloutOptions
+from evodiff.deployment.release.routes import add_release_routes
+from evodiff.deployment.web.tokens import Tokens
 from evodiff.errors import LedgerError
 from evodiff.reporting.release import release_tables
 

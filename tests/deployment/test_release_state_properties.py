@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from pretended_fleet import entry
 
-from evodiff.deployment.assignment import STEPS, arm_of, parse_steps, position
 from evodiff.deployment.observation import Arm
-from evodiff.deployment.release_commands import Command, StaleRevision, obey
-from evodiff.deployment.release_state import (
+from evodiff.deployment.release.assignment import STEPS, arm_of, parse_steps, position
+from evodiff.deployment.release.commands import Command, StaleRevision, obey
+from evodiff.deployment.release.rollout_options import RolloutOptions
+from evodiff.deployment.release.state import (
     Phase,
     ReleaseConflict,
     ReleaseState,
@@ -29,7 +30,6 @@ from evodiff.deployment.release_state import (
     version_name,
     withdraw,
 )
-from evodiff.deployment.rollout_options import RolloutOptions
 from evodiff.errors import SettingsError
 
 CANDIDATES = st.sampled_from("abcd")

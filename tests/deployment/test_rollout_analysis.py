@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rollout_samples import analysis, rating, request, worker
 
-from evodiff.deployment.analysis import Observation, RolloutAnalysis, Verdict
-from evodiff.deployment.analysis_options import AnalysisOptions, GuardLimits
+from evodiff.deployment.analysis.options import AnalysisOptions, GuardLimits
+from evodiff.deployment.analysis.quality_advice import QualityObservation
+from evodiff.deployment.analysis.rollout_analysis import Observation, RolloutAnalysis, Verdict
 from evodiff.deployment.observation import Arm, Outcome
-from evodiff.deployment.quality_advice import QualityObservation
 from evodiff.errors import SettingsError
 
 STEPS = (1, 5, 20, 50, 100)

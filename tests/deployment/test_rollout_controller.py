@@ -12,11 +12,11 @@ import pytest
 from pretended_fleet import Clock, PretendedFleet, ToldAnalyses, entry
 
 from evodiff.deployment.observation import Arm, Outcome
-from evodiff.deployment.release_commands import Command, StaleRevision
-from evodiff.deployment.release_file import ReleaseFile
-from evodiff.deployment.release_state import Phase, ReleaseConflict, ReleaseState, Wait
-from evodiff.deployment.rollout import RolloutController
-from evodiff.deployment.rollout_options import RolloutOptions
+from evodiff.deployment.release.commands import Command, StaleRevision
+from evodiff.deployment.release.controller import RolloutController
+from evodiff.deployment.release.file import ReleaseFile
+from evodiff.deployment.release.rollout_options import RolloutOptions
+from evodiff.deployment.release.state import Phase, ReleaseConflict, ReleaseState, Wait
 from evodiff.deployment.smoke_report import SmokeTestFailure
 from evodiff.errors import LedgerError
 from evodiff.pipeline.release import EMPTY, read_release, release_locked, write_release

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from pretended_fleet import Clock, PretendedFleet, ToldAnalyses, entry
 
-from evodiff.deployment import release_file
 from evodiff.deployment.observation import Arm
-from evodiff.deployment.release_commands import Command
-from evodiff.deployment.release_file import ReleaseFile
-from evodiff.deployment.release_state import Phase, ReleaseState, version_name
-from evodiff.deployment.rollout import RolloutController
-from evodiff.deployment.rollout_options import RolloutOptions
+from evodiff.deployment.release import file as release_file
+from evodiff.deployment.release.commands import Command
+from evodiff.deployment.release.controller import RolloutController
+from evodiff.deployment.release.file import ReleaseFile
+from evodiff.deployment.release.rollout_options import RolloutOptions
+from evodiff.deployment.release.state import Phase, ReleaseState, version_name
 from evodiff.pipeline import release
 
 OPTIONS = RolloutOptions(steps=(0.05, 0.5, 1.0), bake_seconds=60.0, retry_seconds=0.0)

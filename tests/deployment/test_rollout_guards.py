@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rollout_samples import request, worker
 
-from evodiff.deployment.analysis_options import GuardLimits
-from evodiff.deployment.guards import Guards
+from evodiff.deployment.analysis.guards import Guards
+from evodiff.deployment.analysis.options import GuardLimits
 from evodiff.deployment.observation import Outcome, RequestObservation
 
 LIMITS = GuardLimits(error_ratio=0.02, p99_seconds=1.0, rss_factor=1.5)

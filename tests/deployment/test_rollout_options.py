@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evodiff.deployment.analysis_options import AnalysisOptions, GuardLimits, check_steps
+from evodiff.deployment.analysis.options import AnalysisOptions, GuardLimits, check_steps
 from evodiff.errors import SettingsError
 
 

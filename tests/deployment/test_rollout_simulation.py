@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evodiff.deployment.analysis import RolloutAnalysis
-from evodiff.deployment.analysis_options import GuardLimits
-from evodiff.deployment.baseline_rules import FixedThresholds, RequestLevelTests
+from evodiff.deployment.analysis.baseline_rules import FixedThresholds, RequestLevelTests
+from evodiff.deployment.analysis.options import GuardLimits
+from evodiff.deployment.analysis.rollout_analysis import RolloutAnalysis
+from evodiff.deployment.analysis.simulation import Effect, Judgement, Stream, Traffic, judge, simulate
 from evodiff.deployment.observation import Arm
-from evodiff.deployment.simulation import Effect, Judgement, Stream, Traffic, judge, simulate
 
 PHASES = ((5, 200), (20, 1600), (50, 1600), (100, 100))
 ROLLOUTS = 24

@@ -17,10 +17,10 @@ from PIL import Image
 from router_process import SIGNING_KEY, USE, RouterProcess, bearer
 from served_models import write_model
 
-from evodiff.deployment.model_checks import check_model_folder
-from evodiff.deployment.pixels import to_bytes
-from evodiff.deployment.served_network import ServedNetwork
-from evodiff.deployment.signing import REQUEST_FIELDS, Signer
+from evodiff.deployment.web.signing import REQUEST_FIELDS, Signer
+from evodiff.deployment.worker.model_checks import check_model_folder
+from evodiff.deployment.worker.pixels import to_bytes
+from evodiff.deployment.worker.served_network import ServedNetwork
 
 pytestmark = pytest.mark.e2e
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from served_models import write_model
 
-from evodiff.deployment.answers import answer, compute
-from evodiff.deployment.batching import Batcher, Job
-from evodiff.deployment.model_checks import check_model_folder
-from evodiff.deployment.pixels import blank, finite, to_bytes
-from evodiff.deployment.served_network import ServedNetwork
+from evodiff.deployment.worker.answers import answer, compute
+from evodiff.deployment.worker.batching import Batcher, Job
+from evodiff.deployment.worker.model_checks import check_model_folder
+from evodiff.deployment.worker.pixels import blank, finite, to_bytes
+from evodiff.deployment.worker.served_network import ServedNetwork
 
 LARGEST_DIFFERENCE = 1e-4
 

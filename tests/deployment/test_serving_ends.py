@@ -12,7 +12,7 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request
 
-from evodiff.deployment.serving import bind, listen, run_app
+from evodiff.deployment.router.serving import bind, listen, run_app
 from evodiff.deployment.settings import ServingSettings
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from fastapi import HTTPException, Request
 
-from evodiff.deployment.secret_files import secret_file
 from evodiff.deployment.settings import ServingSettings, load_serving_settings
-from evodiff.deployment.signing import BadSignature, Signer
-from evodiff.deployment.tokens import Tokens
+from evodiff.deployment.web.secret_files import secret_file
+from evodiff.deployment.web.signing import BadSignature, Signer
+from evodiff.deployment.web.tokens import Tokens
 from evodiff.errors import SettingsError
 
 USE, RELEASE = "u" * 20, "r" * 20

@@ -19,8 +19,8 @@ import pytest
 from mlflow_server import ENVIRONMENT, MlflowServer
 from tracked_runs import close_generation, told_run
 
-from evodiff.deployment.fetch import fetch
-from evodiff.deployment.model_checks import ModelRefused, check_model_folder
+from evodiff.deployment.router.fetch import fetch
+from evodiff.deployment.worker.model_checks import ModelRefused, check_model_folder
 from evodiff.errors import CandidateNotFound, LedgerError
 from evodiff.pipeline.export import export_candidate, load_pipeline, sample_folder
 from evodiff.pipeline.run import Run

@@ -23,9 +23,9 @@ from websockets.sync.client import ClientConnection, connect
 sys.path.insert(0, str(Path(__file__).parents[1] / "deployment"))
 from feedback_app import create_app
 
-from evodiff.deployment.feedback_store import FeedbackStore
-from evodiff.deployment.gallery import write_gallery
-from evodiff.deployment.votes import VoteKind
+from evodiff.deployment.feedback.gallery import write_gallery
+from evodiff.deployment.feedback.store import FeedbackStore
+from evodiff.deployment.feedback.votes import VoteKind
 
 pytestmark = pytest.mark.e2e
 

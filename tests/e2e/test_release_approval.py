@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from evodiff.architecture.zoo import ddpm_unet, tiny
-from evodiff.deployment.router_client import RouterClient
+from evodiff.deployment.release.router_client import RouterClient
 from evodiff.local.load import Load, make_tokens
 from evodiff.local.stack import Stack, wait_for
 from evodiff.local.story_models import train_models

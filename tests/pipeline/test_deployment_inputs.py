@@ -14,11 +14,11 @@ from told_runs import TellingPool, new_run
 
 from evodiff.architecture.cost import operations
 from evodiff.architecture.graph import resolve
-from evodiff.deployment.feedback_store import FeedbackStore
+from evodiff.deployment.feedback.snapshot import GATES_KEPT, snapshot_deployment
+from evodiff.deployment.feedback.store import FeedbackStore
+from evodiff.deployment.feedback.votes import Vote, VoteKind
 from evodiff.deployment.observation import Arm, Outcome, RequestObservation, WorkerObservation
 from evodiff.deployment.production import ProductionRecorder
-from evodiff.deployment.snapshot import GATES_KEPT, snapshot_deployment
-from evodiff.deployment.votes import Vote, VoteKind
 from evodiff.engine.layout import input_name, plan_name, result_name
 from evodiff.engine.ratings import joined_ratings
 from evodiff.errors import SettingsError

@@ -1,0 +1,1 @@
+"""What people say of versions, and what follows from it."""

@@ -1,0 +1,1 @@
+"""What serves, what is on its way to, and who decides."""
