@@ -169,33 +169,22 @@ class LayerGene:
 
 @dataclass(frozen=True, eq=False)
 class LayerKind:
-    """A layer without its key: the names and values it has ``chosen``, by name. Equal to itself alone.
+    """A layer without its key: the ``settings`` it has ``chosen``, by name. Equal to itself alone.
 
-    Hashing it is free, so that what depends on a layer's kind is looked up in no time.
+    Hashing it is free, so that what depends on a layer's kind is looked up in no time. ``hash_of_values`` is what kinds
+    of equal genes share, though they may differ by types. ``modulated`` says whether the layer hears the time step.
     """
 
     component: ArchitectureComponent
     chosen: tuple[tuple[str, Setting], ...]
-
-    @cached_property
-    def settings(self) -> Mapping[str, Setting]:
-        """The same as a mapping."""
-        return MappingProxyType(dict(self.chosen))
-
-    @cached_property
-    def hash_of_values(self) -> int:
-        """The hash of what equal genes share, whose kinds may differ by types."""
-        return hash((self.component, self.chosen))
+    settings: Mapping[str, Setting]
+    hash_of_values: int
+    modulated: bool
 
     @cached_property
     def channels(self) -> int | None:
         """The channels of its output in units of the width; None where it keeps those of its input."""
         return int(self.settings["channels"]) if "channels" in self.settings else None
-
-    @cached_property
-    def modulated(self) -> bool:
-        """Whether the layer hears the time step."""
-        return self.settings.get("modulation", "none") != "none"
 
     @cached_property
     def canonical(self) -> str:
@@ -206,7 +195,14 @@ class LayerKind:
 @lru_cache(maxsize=65536)
 def _kind(component: str, chosen: tuple[tuple[str, Setting], ...], _types: tuple[type, ...]) -> LayerKind:
     """Return the object of a kind; types are told apart, for 1, 1.0 and True are equal, and are not written alike."""
-    return LayerKind(ArchitectureComponent(component), chosen)
+    settings = dict(chosen)
+    return LayerKind(
+        ArchitectureComponent(component),
+        chosen,
+        MappingProxyType(settings),
+        hash((component, chosen)),
+        modulated=settings.get("modulation", "none") != "none",
+    )
 
 
 def layer(key: str, component: ArchitectureComponent | str, **settings: Setting) -> LayerGene:
@@ -278,10 +274,10 @@ class ArchitectureGenome:
     @cached_property
     def _canonical(self) -> str:
         position = {STEM: -1} | {gene.key: index for index, gene in enumerate(self.layers)}
-        connections = sorted([position[e.source], position[e.target], e.merge] for e in self.connections)
+        ends = sorted([(position[edge.source], position[edge.target], edge.merge) for edge in self.connections])
+        connections = ",".join([f"[{source},{target},{_compact(merge)}]" for source, target, merge in ends])
         layers = ",".join([gene.kind.canonical for gene in self.layers])
-        parameters = self.parameters.canonical
-        return f'{{"connections":{_compact(connections)},"layers":[{layers}],"parameters":{parameters}}}'
+        return f'{{"connections":[{connections}],"layers":[{layers}],"parameters":{self.parameters.canonical}}}'
 
     @cached_property
     def _hash(self) -> int:
