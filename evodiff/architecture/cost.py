@@ -10,7 +10,6 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-from evodiff.architecture.graph import WIDENING, ResolvedGenome, ResolvedLayer
 from evodiff.architecture.layer_cost import layer_cost
 from evodiff.architecture.tape import PartCost, Tape
 from evodiff.hardware import operation as op
@@ -19,6 +18,7 @@ from evodiff.hardware.operation import FLOAT_BYTES, Operation
 
 if TYPE_CHECKING:
     from evodiff.architecture.genome import ImageShape
+    from evodiff.architecture.graph import ResolvedGenome, ResolvedLayer
     from evodiff.hardware.calibration import Calibration
 
 MEGABYTE: Final = 1e6
@@ -81,7 +81,7 @@ def peak_activation_elements(resolved: ResolvedGenome, batch: int) -> int:
 def _totals(resolved: ResolvedGenome) -> tuple[int, float]:
     """Return the parameters, and the multiply-adds of one image."""
     parts = _parts(resolved, 1)
-    return sum(part.parameters for part in parts), sum(part.flops for part in parts)
+    return sum([part.parameters for part in parts]), sum([part.flops for part in parts])
 
 
 @lru_cache(maxsize=8192)
@@ -129,32 +129,22 @@ def _parts(resolved: ResolvedGenome, batch: int) -> tuple[PartCost, ...]:
         _embedding(batch, parameters.width, embedding, shape.classes),
         _stem(batch, shape, parameters.width, parameters.patch, parameters.positional, channels_last),
     ]
-    formats = {-1: channels_last}  # position -> memory format of its output
+    formats = [channels_last]  # of the outputs of the stem and of each layer
     for layer in resolved.layers:
-        channels_last = formats[layer.position - 1]
+        kind = layer.gene.kind
         if layer.edges:
-            edges = tuple((edge.channels, edge.merge, formats[edge.source]) for edge in layer.edges)
-            widening = layer.gene.component in WIDENING
+            edges = tuple([(edge.channels, edge.merge, formats[edge.source + 1]) for edge in layer.edges])
+            widening = kind.channels is not None
             parts.append(_junction(batch, layer.trunk_channels, edges, layer.in_size, widening, channels_last))
             channels_last = parts[-1].channels_last
-        parts.append(_operation(batch, layer, embedding, channels_last))
-        formats[layer.position] = parts[-1].channels_last
-    parts.append(
-        _output(
-            batch,
-            resolved.out_channels,
-            resolved.stem_size,
-            shape.channels,
-            parameters.patch,
-            formats[len(resolved.layers) - 1],
-        )
-    )
+        shapes = (layer.in_channels, layer.out_channels, layer.in_size)
+        operation = layer_cost(batch, kind, *shapes, embedding, channels_last)
+        channels_last = operation.channels_last
+        formats.append(channels_last)
+        parts.append(operation)
+    output = (resolved.out_channels, resolved.stem_size, shape.channels, parameters.patch)
+    parts.append(_output(batch, *output, channels_last))
     return tuple(parts)
-
-
-def _operation(batch: int, layer: ResolvedLayer, embedding: int, channels_last: bool) -> PartCost:
-    shapes = (layer.in_channels, layer.out_channels, layer.in_size, embedding)
-    return layer_cost(batch, layer.gene.kind, *shapes, channels_last)
 
 
 @lru_cache(maxsize=4096)

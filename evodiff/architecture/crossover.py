@@ -126,10 +126,9 @@ def _mixed_genes(first: LayerGene, second: LayerGene, rng: np.random.Generator) 
         return (first, second) if rng.random() < 0.5 else (second, first)
     if first.kind is second.kind or first.settings == second.settings:
         return first, second
-    swap = rng.random(len(first.settings)) < 0.5
     one, other = dict(first.settings), dict(second.settings)
-    for name, swapped in zip(first.settings, swap, strict=True):
-        if swapped:
+    for name, drawn in zip(first.settings, rng.random(len(one)).tolist(), strict=True):
+        if drawn < 0.5:
             one[name], other[name] = other[name], one[name]
     return LayerGene(first.key, first.component, one), LayerGene(first.key, first.component, other)
 

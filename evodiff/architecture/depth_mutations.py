@@ -12,8 +12,9 @@ from evodiff.architecture.genome import (
     LayerGene,
     layer,
 )
+from evodiff.architecture.graph import RESAMPLING
 from evodiff.architecture.layer_mutations import copies
-from evodiff.architecture.mutation import RESAMPLING, key_before, mutation, pick
+from evodiff.architecture.mutation import key_before, mutation, pick
 from evodiff.architecture.repair import fresh_key, sizes
 
 if TYPE_CHECKING:

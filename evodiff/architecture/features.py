@@ -84,20 +84,26 @@ def features_many(networks: Sequence[ResolvedGenome]) -> Floats:
 
 
 class _Layers:
-    """The layers of ``count`` networks one after the other; each array, (m,), has an entry for each layer."""
+    """The layers of ``count`` networks one after the other; each array, (m, ...), has an entry for each layer.
+
+    But ``lengths`` and ``starts``, (n,), say how many layers each network has, and where they begin.
+    """
 
     def __init__(self, networks: Sequence[ResolvedGenome]) -> None:
         self.count = len(networks)
         flat = list(chain.from_iterable(network.layers for network in networks))
-        self.kinds = [layer.gene.kind for layer in flat]
         lengths = np.array([len(network.layers) for network in networks])
         self.lengths = lengths
+        self.starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
         self.network = np.repeat(np.arange(self.count), lengths)
         self.stem_size = np.repeat(np.array([network.stem_size for network in networks]), lengths)
         self.in_size = np.array([layer.in_size for layer in flat])
         self.out_size = np.array([layer.out_size for layer in flat])
         self.out_channels = np.array([layer.out_channels for layer in flat])
-        traits = np.array([_traits(kind) for kind in self.kinds])
+        numbers: dict[LayerKind, int] = {}  # of the kinds, of which there are far fewer than layers
+        number = np.array([numbers.setdefault(layer.gene.kind, len(numbers)) for layer in flat])
+        self.choices = np.array([_choices(kind) for kind in numbers])[number]
+        traits = np.array([_traits(kind) for kind in numbers])[number]
         self.modulated, self.attends_fully, self.without_shortcut, self.attention, self.widening = traits.T
 
     def counted(self, chosen: NDArray[np.bool_]) -> Floats:
@@ -121,7 +127,6 @@ def _traits(kind: LayerKind) -> tuple[bool, bool, bool, bool, bool]:
 def _global_features(networks: Sequence[ResolvedGenome], layers: _Layers) -> Floats:
     attended = np.ones(layers.count, dtype=np.int64)
     np.maximum.at(attended, layers.network[layers.attends_fully], layers.in_size[layers.attends_fully] ** 2)
-    starts = np.concatenate([[0], np.cumsum(layers.lengths)[:-1]])
     sizes = [_sizes_of(network) for network in networks]
     return np.column_stack(
         [
@@ -130,7 +135,7 @@ def _global_features(networks: Sequence[ResolvedGenome], layers: _Layers) -> Flo
             layers.counted(layers.modulated),
             [_log(value) for value in attended.tolist()],
             layers.counted(layers.without_shortcut),
-            np.minimum.reduceat(layers.out_size, starts),
+            np.minimum.reduceat(layers.out_size, layers.starts),
         ]
     )
 
@@ -149,20 +154,18 @@ def _sizes_of(resolved: ResolvedGenome) -> list[float]:
 
 
 def _setting_features(layers: _Layers) -> Floats:
-    width = len(_COMPONENTS) + len(_CHOICES)
-    places = [_places(kind) for kind in layers.kinds]
-    rows = np.repeat(layers.network, [len(found) for found in places])
-    flat = np.bincount(rows * width + np.array(list(chain.from_iterable(places))), minlength=layers.count * width)
-    found = flat.reshape(layers.count, width)
+    found = np.add.reduceat(layers.choices, layers.starts)
     counts, values = found[:, : len(_COMPONENTS)], found[:, len(_COMPONENTS) :]
     return np.hstack([counts, values / np.maximum(counts, 1)[:, _COMPONENT_OF_CHOICE]])
 
 
 @lru_cache(maxsize=65536)
-def _places(kind: LayerKind) -> tuple[int, ...]:
-    """Return where a layer counts: under its component, and under each of its choices behind those."""
-    chosen = (_PLACES[kind.component, name, repr(value)] for name, value in kind.chosen)
-    return _COMPONENTS.index(kind.component), *(len(_COMPONENTS) + place for place in chosen)
+def _choices(kind: LayerKind) -> NDArray[np.int64]:
+    """Return 1 where a layer counts, else 0: under its component, and under each of its choices behind those."""
+    row = np.zeros(len(_COMPONENTS) + len(_CHOICES), dtype=np.int64)
+    row[_COMPONENTS.index(kind.component)] = 1
+    row[[len(_COMPONENTS) + _PLACES[kind.component, name, repr(value)] for name, value in kind.chosen]] = 1
+    return row
 
 
 def _connection_features(resolved: ResolvedGenome) -> list[float]:

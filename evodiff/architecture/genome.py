@@ -27,7 +27,7 @@ by ``concat`` or ``add``. ``channels`` is counted in units of the global ``width
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from functools import cached_property, lru_cache
 from types import MappingProxyType
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 STEM: Final = "stem"
 
 Setting = int | str | bool
+
+_compact: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 
 class ArchitectureComponent(StrEnum):
@@ -109,6 +111,11 @@ class GlobalParameters:
     time_embedding: int = 4
     positional: bool = False
 
+    @cached_property
+    def canonical(self) -> str:
+        """Their part of a genome's canonical string."""
+        return _compact({name: getattr(self, name) for name in GLOBALS})
+
 
 # The values that each global parameter may take; the first value is the default.
 GLOBALS: Final[Mapping[str, tuple[Setting, ...]]] = MappingProxyType(
@@ -140,21 +147,17 @@ class LayerGene:
     key: str
     component: ArchitectureComponent
     settings: Mapping[str, Setting]
+    # What the layer is, whatever its key; equal layers nearly always share one object.
+    kind: LayerKind = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "settings", MappingProxyType(dict(sorted(self.settings.items()))))
-
-    @cached_property
-    def kind(self) -> LayerKind:
-        """What the layer is, whatever its key; equal layers nearly always share one object."""
-        return _kind(self.component.value, tuple(self.settings.items()), tuple(map(type, self.settings.values())))
-
-    @cached_property
-    def _hash(self) -> int:
-        return hash((self.key, self.kind.component, self.kind.chosen))
+        chosen = tuple(sorted(self.settings.items()))
+        kind = _kind(self.component, chosen, tuple([type(value) for _, value in chosen]))
+        object.__setattr__(self, "kind", kind)
+        object.__setattr__(self, "settings", kind.settings)
 
     def __hash__(self) -> int:
-        return self._hash
+        return hash((self.key, self.kind.hash_of_values))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return LayerGene, (self.key, self.component, dict(self.settings))  # a mapping proxy cannot cross processes
@@ -166,23 +169,22 @@ class LayerGene:
 
 @dataclass(frozen=True, eq=False)
 class LayerKind:
-    """A layer without its key: the names and values it has ``chosen``, by name. Equal to itself alone.
+    """A layer without its key: the ``settings`` it has ``chosen``, by name. Equal to itself alone.
 
-    Hashing it is free, so that what depends on a layer's kind is looked up in no time.
+    Hashing it is free, so that what depends on a layer's kind is looked up in no time. ``hash_of_values`` is what kinds
+    of equal genes share, though they may differ by types. ``modulated`` says whether the layer hears the time step.
     """
 
     component: ArchitectureComponent
     chosen: tuple[tuple[str, Setting], ...]
+    settings: Mapping[str, Setting]
+    hash_of_values: int
+    modulated: bool
 
     @cached_property
-    def settings(self) -> Mapping[str, Setting]:
-        """The same as a mapping."""
-        return MappingProxyType(dict(self.chosen))
-
-    @cached_property
-    def modulated(self) -> bool:
-        """Whether the layer hears the time step."""
-        return self.settings.get("modulation", "none") != "none"
+    def channels(self) -> int | None:
+        """The channels of its output in units of the width; None where it keeps those of its input."""
+        return int(self.settings["channels"]) if "channels" in self.settings else None
 
     @cached_property
     def canonical(self) -> str:
@@ -193,11 +195,14 @@ class LayerKind:
 @lru_cache(maxsize=65536)
 def _kind(component: str, chosen: tuple[tuple[str, Setting], ...], _types: tuple[type, ...]) -> LayerKind:
     """Return the object of a kind; types are told apart, for 1, 1.0 and True are equal, and are not written alike."""
-    return LayerKind(ArchitectureComponent(component), chosen)
-
-
-def _compact(content: object) -> str:
-    return json.dumps(content, sort_keys=True, separators=(",", ":"))
+    settings = dict(chosen)
+    return LayerKind(
+        ArchitectureComponent(component),
+        chosen,
+        MappingProxyType(settings),
+        hash((component, chosen)),
+        modulated=settings.get("modulation", "none") != "none",
+    )
 
 
 def layer(key: str, component: ArchitectureComponent | str, **settings: Setting) -> LayerGene:
@@ -235,7 +240,7 @@ class ArchitectureGenome:
             "connections": [
                 {"source": edge.source, "target": edge.target, "merge": edge.merge} for edge in self.connections
             ],
-            "parameters": {field.name: getattr(self.parameters, field.name) for field in fields(GlobalParameters)},
+            "parameters": {item.name: getattr(self.parameters, item.name) for item in fields(GlobalParameters)},
         }
 
     @classmethod
@@ -269,10 +274,10 @@ class ArchitectureGenome:
     @cached_property
     def _canonical(self) -> str:
         position = {STEM: -1} | {gene.key: index for index, gene in enumerate(self.layers)}
-        connections = sorted([position[e.source], position[e.target], e.merge] for e in self.connections)
-        layers = ",".join(gene.kind.canonical for gene in self.layers)
-        parameters = _compact({name: getattr(self.parameters, name) for name in GLOBALS})
-        return f'{{"connections":{_compact(connections)},"layers":[{layers}],"parameters":{parameters}}}'
+        ends = sorted([(position[edge.source], position[edge.target], edge.merge) for edge in self.connections])
+        connections = ",".join([f"[{source},{target},{_compact(merge)}]" for source, target, merge in ends])
+        layers = ",".join([gene.kind.canonical for gene in self.layers])
+        return f'{{"connections":[{connections}],"layers":[{layers}],"parameters":{self.parameters.canonical}}}'
 
     @cached_property
     def _hash(self) -> int:

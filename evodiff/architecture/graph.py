@@ -25,7 +25,7 @@ from evodiff.errors import InvalidGenome
 # Keys become names of modules and of tensors in a safetensors file, where a dot separates levels.
 KEY_PATTERN = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 WIDENING = frozenset({ArchitectureComponent.CONV, ArchitectureComponent.RESIDUAL})
-_DOWNSAMPLE, _UPSAMPLE = ArchitectureComponent.DOWNSAMPLE, ArchitectureComponent.UPSAMPLE
+RESAMPLING = frozenset({ArchitectureComponent.DOWNSAMPLE, ArchitectureComponent.UPSAMPLE})
 
 
 class Edge(NamedTuple):
@@ -84,27 +84,27 @@ def resolve(genome: ArchitectureGenome, shape: ImageShape) -> ResolvedGenome:
     Raises:
         InvalidGenome: the genome makes no network for this shape; the message names the gene and the remedy.
     """
-    _check_keys(genome)
+    position = _positions(genome)
     stem_size = _stem_size(genome, shape)
     width = genome.parameters.width
-    position = {STEM: -1} | {gene.key: index for index, gene in enumerate(genome.layers)}
-    outputs: dict[int, tuple[int, int]] = {-1: (width, stem_size)}  # position -> (channels, size)
-    incoming = _incoming(genome, position)
+    incoming = _incoming(genome, position) if genome.connections else {}
+    outputs = [(width, stem_size)]  # channels and size, of the stem and of each layer
     resolved: list[ResolvedLayer] = []
     trunk_channels, in_size = width, stem_size
     for index, gene in enumerate(genome.layers):
         edges: tuple[Edge, ...] = ()
         if index in incoming:
             arriving = sorted(incoming[index], key=itemgetter(0, 1))
-            edges = tuple(_edge(edge, source, outputs, in_size) for source, _, edge in arriving)
+            edges = tuple([_edge(edge, source, outputs[source + 1], in_size) for source, _, edge in arriving])
         in_channels = out_channels = trunk_channels
-        if "channels" in gene.settings:
-            in_channels += sum(edge.channels for edge in edges if edge.merge == "concat")
-            out_channels = int(gene.settings["channels"]) * width
-        out_size = _out_size(gene, in_size, stem_size)
+        if gene.kind.channels is not None:
+            in_channels += sum([edge.channels for edge in edges if edge.merge == "concat"])
+            out_channels = gene.kind.channels * width
+        out_size = _out_size(gene, in_size, stem_size) if gene.component in RESAMPLING else in_size
         shapes = (trunk_channels, in_channels, out_channels, in_size, out_size)
         resolved.append(ResolvedLayer(index, gene, edges, *shapes))
-        trunk_channels, in_size = outputs[index] = out_channels, out_size
+        trunk_channels, in_size = out_channels, out_size
+        outputs.append((out_channels, out_size))
     if in_size != stem_size:
         raise InvalidGenome(
             "Resolution not restored",
@@ -116,7 +116,8 @@ def resolve(genome: ArchitectureGenome, shape: ImageShape) -> ResolvedGenome:
     return ResolvedGenome(genome, shape, tuple(resolved), stem_size, width * genome.parameters.time_embedding)
 
 
-def _check_keys(genome: ArchitectureGenome) -> None:
+def _positions(genome: ArchitectureGenome) -> dict[str, int]:
+    """Return the position of each layer by its key, that of the stem being -1."""
     if not 1 <= len(genome.layers) <= MAX_LAYERS:
         raise InvalidGenome(
             "Number of layers",
@@ -125,7 +126,7 @@ def _check_keys(genome: ArchitectureGenome) -> None:
             found=len(genome.layers),
             remedy="Add or remove layers.",
         )
-    seen = {STEM}
+    position = {STEM: -1}
     for index, gene in enumerate(genome.layers):
         if not _can_name_a_layer(gene.key):
             raise InvalidGenome(
@@ -135,7 +136,7 @@ def _check_keys(genome: ArchitectureGenome) -> None:
                 found=repr(gene.key)[:80],
                 remedy="Rename it, also in the connections.",
             )
-        if gene.key in seen:
+        if gene.key in position:
             raise InvalidGenome(
                 "Key used twice",
                 where=f"layers[{index}].key",
@@ -143,7 +144,7 @@ def _check_keys(genome: ArchitectureGenome) -> None:
                 found=repr(gene.key),
                 remedy=f"Rename it; {STEM!r} is taken by the stem.",
             )
-        seen.add(gene.key)
+        position[gene.key] = index
     if not any(gene.kind.modulated for gene in genome.layers):
         raise InvalidGenome(
             "No layer hears the time step",
@@ -152,6 +153,7 @@ def _check_keys(genome: ArchitectureGenome) -> None:
             found="'none' everywhere",
             remedy="Set modulation of a residual, conv or attention layer to add, scale_shift or gated.",
         )
+    return position
 
 
 @lru_cache(maxsize=8192)
@@ -209,8 +211,8 @@ def _incoming(genome: ArchitectureGenome, position: dict[str, int]) -> dict[int,
     return incoming
 
 
-def _edge(edge: Connection, source: int, outputs: dict[int, tuple[int, int]], in_size: int) -> Edge:
-    channels, size = outputs[source]
+def _edge(edge: Connection, source: int, output: tuple[int, int], in_size: int) -> Edge:
+    channels, size = output
     if size != in_size:
         raise InvalidGenome(
             "Resolutions differ",
@@ -223,7 +225,8 @@ def _edge(edge: Connection, source: int, outputs: dict[int, tuple[int, int]], in
 
 
 def _out_size(gene: LayerGene, in_size: int, stem_size: int) -> int:
-    if gene.component is _DOWNSAMPLE:
+    """Return the resolution behind a layer that resamples."""
+    if gene.component is ArchitectureComponent.DOWNSAMPLE:
         if in_size % 2 or in_size < 4:
             raise InvalidGenome(
                 "Cannot downsample",
@@ -233,14 +236,12 @@ def _out_size(gene: LayerGene, in_size: int, stem_size: int) -> int:
                 remedy="Remove this layer, or move it before another downsample.",
             )
         return in_size // 2
-    if gene.component is _UPSAMPLE:
-        if in_size * 2 > stem_size:
-            raise InvalidGenome(
-                "Cannot upsample",
-                where=f"layer {gene.key}",
-                expected=f"less than {stem_size} positions",
-                found=in_size,
-                remedy="Put a downsample layer before it, or remove it.",
-            )
-        return in_size * 2
-    return in_size
+    if in_size * 2 > stem_size:
+        raise InvalidGenome(
+            "Cannot upsample",
+            where=f"layer {gene.key}",
+            expected=f"less than {stem_size} positions",
+            found=in_size,
+            remedy="Put a downsample layer before it, or remove it.",
+        )
+    return in_size * 2

@@ -14,9 +14,9 @@ from statistics import median
 from typing import TYPE_CHECKING, Final
 
 from evodiff.architecture.genome import GENES, ArchitectureComponent
-from evodiff.architecture.graph import WIDENING
+from evodiff.architecture.graph import RESAMPLING, WIDENING
 from evodiff.architecture.layer_mutations import another_component, block, copies, inserted, positions, removed
-from evodiff.architecture.mutation import RESAMPLING, mutation, random_layer, replaced
+from evodiff.architecture.mutation import mutation, random_layer, replaced
 from evodiff.architecture.operators import mutate
 
 if TYPE_CHECKING:

@@ -11,9 +11,8 @@ from evodiff.architecture.genome import (
     Connection,
     LayerGene,
 )
-from evodiff.architecture.graph import WIDENING
+from evodiff.architecture.graph import RESAMPLING, WIDENING
 from evodiff.architecture.mutation import (
-    RESAMPLING,
     key_before,
     mutation,
     pick,

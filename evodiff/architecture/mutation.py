@@ -27,7 +27,6 @@ Mutation = Callable[[ArchitectureGenome, np.random.Generator, Limits], Architect
 Proposal = Callable[[ArchitectureGenome, np.random.Generator, Limits], ArchitectureGenome | None]
 
 ATTEMPTS = 4
-RESAMPLING = frozenset({ArchitectureComponent.DOWNSAMPLE, ArchitectureComponent.UPSAMPLE})
 
 # How often a new layer is of each component.
 COMPONENT_SHARES = {

@@ -113,9 +113,9 @@ def _distinct(layers: Iterable[LayerGene]) -> list[LayerGene]:
 
 
 def _modulated(layers: list[LayerGene]) -> list[LayerGene]:
-    able = [index for index, gene in enumerate(layers) if "modulation" in gene.settings]
-    if any(layers[index].settings["modulation"] != "none" for index in able):
+    if any(gene.kind.modulated for gene in layers):
         return layers
+    able = [index for index, gene in enumerate(layers) if "modulation" in gene.settings]
     if able:
         layers[able[0]] = layers[able[0]].with_settings(modulation="add")
         return layers
@@ -123,7 +123,9 @@ def _modulated(layers: list[LayerGene]) -> list[LayerGene]:
     return [layer(key, ArchitectureComponent.RESIDUAL), *layers[: MAX_LAYERS - 1]]
 
 
-def _feasible(connections: Iterable[Connection], layers: list[LayerGene], stem_size: int) -> tuple[Connection, ...]:
+def _feasible(connections: tuple[Connection, ...], layers: list[LayerGene], stem_size: int) -> tuple[Connection, ...]:
+    if not connections:
+        return ()
     position = {STEM: -1} | {gene.key: index for index, gene in enumerate(layers)}
     size = sizes(layers, stem_size)
     seen: set[tuple[str, str]] = set()

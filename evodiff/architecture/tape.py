@@ -30,10 +30,10 @@ GROUPS = 8
 
 
 class Tape:
-    """Operations, ``parameters``, and the elements held now (``live``) and at most (``peak``), inputs left out.
+    """Operations, their ``flops`` and ``parameters``, the elements held now (``live``) and at most (``peak``).
 
-    Every call holds its output until :meth:`free` gives it back. ``channels_last`` is the memory format that the tensor
-    worked on has on a CPU; torch hands it on from input to output.
+    Inputs are not counted. Every call holds its output until :meth:`free` gives it back. ``channels_last`` is the
+    memory format that the tensor worked on has on a CPU; torch hands it on from input to output.
     """
 
     def __init__(self, batch: int, *, channels_last: bool = False) -> None:
@@ -41,12 +41,14 @@ class Tape:
         self.channels_last = channels_last
         self.operations: list[Operation] = []
         self.parameters = 0
+        self.flops = 0.0
         self.live = 0
         self.peak = 0
 
     def call(self, operation: Operation, *, output: int, scratch: int = 0) -> None:
         """Record one operation with the elements of its output, and those it holds only while it runs."""
         self.operations.append(operation)
+        self.flops += operation.flops
         self.live += output
         if self.live + scratch > self.peak:
             self.peak = self.live + scratch
@@ -111,5 +113,4 @@ class Tape:
 
     def finish(self, kept: int) -> PartCost:
         """Return the cost of all that was recorded; ``kept`` elements are the output."""
-        total = sum(item.flops for item in self.operations)
-        return PartCost(tuple(self.operations), self.parameters, total, self.peak, kept, self.channels_last)
+        return PartCost(tuple(self.operations), self.parameters, self.flops, self.peak, kept, self.channels_last)

@@ -65,22 +65,46 @@ def pick_batch(
     ``noises`` are the variances of one more evaluation. Gains shrink as the batch grows, as good as always, so that
     after a pick only the leaders need a new look (Minoux 1978).
     """
-    batch = _Batch(mean, {objective: covariance.copy() for objective, covariance in covariances.items()}, front)
+    errors = {index: _Errors(covariance, noises[index]) for index, covariance in covariances.items()}
+    batch = _Batch(mean, errors, front)
     while len(batch.picked) < min(size, len(mean)):
         best = batch.leader()
         if batch.gains[best] <= 0:
             break
-        batch.take(best, noises)
+        batch.take(best)
     return batch.picked
+
+
+class _Errors:
+    """How far predictions of one objective may be off, as picks become known.
+
+    Of the covariance, (n, n), only the diagonal is kept up to date, and a column when it is needed: O(n k) each for k
+    picks.
+    """
+
+    def __init__(self, covariance: Floats, noise: float) -> None:
+        self.variances = np.diag(covariance).copy()
+        self._covariance = covariance
+        self._noise = noise
+        self._known: list[tuple[Floats, Floats]] = []
+
+    def learn(self, index: int) -> None:
+        """Take in that the place ``index`` is known."""
+        column = self._covariance[:, index].copy()
+        for earlier, weights in self._known:
+            column -= earlier * weights[index]
+        weights = column / max(float(column[index]) + self._noise, 1e-12)
+        self.variances -= column * weights
+        self._known.append((column, weights))
 
 
 class _Batch:
     """A batch that grows; ``gains`` may be those of a smaller batch, too large but never too small."""
 
-    def __init__(self, mean: Floats, covariances: dict[int, Floats], front: Floats) -> None:
+    def __init__(self, mean: Floats, errors: Mapping[int, _Errors], front: Floats) -> None:
         self.picked: list[int] = []
         self._mean = mean
-        self._covariances = covariances
+        self._errors = errors
         self._front = front
         self.gains = self._expected(np.arange(len(mean)))
 
@@ -96,19 +120,17 @@ class _Batch:
             self.gains[leaders] = self._expected(leaders)
             fresh[leaders] = True
 
-    def take(self, index: int, noises: Mapping[int, float]) -> None:
+    def take(self, index: int) -> None:
         """Pick a candidate."""
         self.picked.append(index)
         self.gains[index] = -1.0
         self._front = np.vstack([self._front, self._mean[index]])
-        for objective, covariance in self._covariances.items():
-            column = covariance[:, index].copy()
-            covariance -= np.outer(column, column / max(float(column[index]) + noises[objective], 1e-12))
+        for errors in self._errors.values():
+            errors.learn(index)
 
     def _expected(self, indices: NDArray[np.int64]) -> Floats:
         deviations = {
-            objective: np.sqrt(np.maximum(np.diag(covariance)[indices], 0))
-            for objective, covariance in self._covariances.items()
+            objective: np.sqrt(np.maximum(errors.variances[indices], 0)) for objective, errors in self._errors.items()
         }
         return expected_improvements(self._mean[indices], deviations, self._front)
 

@@ -114,7 +114,8 @@ class Geometry:
         self._linear = max(float(norms.mean()), 1e-12)
         self._square = max(float((norms**2).mean()) / self._linear**2, 1e-12)
         distance = l1_distances(self._rows, self._rows)
-        self._median = max(float(np.median(distance[np.triu_indices(len(distance), 1)])), 1e-12)
+        pairs = ~np.tri(len(distance), dtype=np.bool_)
+        self._median = max(float(np.median(distance[pairs])), 1e-12)
         self.own = Parts(self._rows @ self._rows.T / self._linear, distance / self._median)
 
     def place(self, features: Floats) -> Place:
@@ -167,11 +168,13 @@ def geometries(features: Floats) -> list[Geometry]:
     A gene in steps may be an amount, of which neighbours are alike, or a choice that was numbered, of which they are
     not (each step of DTLZ1 goes from a hill into a valley). One-hot features are choices as they are.
     """
-    levels = [np.unique(column) for column in features.T]
-    most = max((len(values) for values in levels), default=0)
+    ordered = np.sort(features, axis=0)
+    first = np.vstack([np.ones_like(ordered[:1], dtype=np.bool_), ordered[1:] != ordered[:-1]])
+    most = int(first.sum(axis=0).max(initial=0))
     plain = Geometry(features)
-    stepped = 2 < most <= min(MOST_LEVELS, len(features) // 2)
-    return [plain, Geometry(features, levels)] if stepped else [plain]
+    if not 2 < most <= min(MOST_LEVELS, len(features) // 2):
+        return [plain]
+    return [plain, Geometry(features, [column[new] for column, new in zip(ordered.T, first.T, strict=True)])]
 
 
 class Surrogate:
@@ -274,9 +277,15 @@ class Warp:
 
 def rank_correlation(first: Floats, second: Floats) -> float:
     """Return Kendall's tau-b of two samples, (n,) each; 0 where one of them is constant. O(n^2)."""
-    one, other = np.sign(first[:, None] - first), np.sign(second[:, None] - second)
-    size = float(np.sqrt((one**2).sum() * (other**2).sum()))
+    one, other = _signs(first), _signs(second)
+    size = float(np.sqrt(float(np.count_nonzero(one)) * np.count_nonzero(other)))
     return float((one * other).sum()) / size if size else 0.0
+
+
+def _signs(values: Floats) -> NDArray[np.int8]:
+    """Return an (n, n) array: whether each value is larger (1) or smaller (-1) than each other one."""
+    larger: NDArray[np.int8] = (values[:, None] > values).view(np.int8)
+    return larger - larger.T
 
 
 def chance(count: int) -> float:
