@@ -101,6 +101,7 @@ class Router:
             "port": self.port,
             "secrets_dir": str(self.folder / "secrets"),
             "cache_dir": str(self.folder / "cache"),
+            "galleries": str(self.folder / "galleries"),
             "tokens": json.dumps(tokens),
         }
         environment = {
@@ -108,6 +109,7 @@ class Router:
             "OMP_NUM_THREADS": "1",
             "EVODIFF_RELEASE_FILE": str(self.file),
             "EVODIFF_RUNS_DIR": str(self.folder),
+            "EVODIFF_FEEDBACK_STORE": str(self.folder / "feedback.sqlite"),
             **{f"EVODIFF_ROLLOUT_{name.upper()}": text_of(value) for name, value in rollout.items()},
             **{f"EVODIFF_SERVE_{name.upper()}": text_of(value) for name, value in serve.items()},
         }

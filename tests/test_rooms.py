@@ -25,15 +25,28 @@ def imported_at_loading(node: ast.AST) -> Iterator[str]:
         yield from imported_at_loading(child)
 
 
-def test_no_room_imports_one_that_imports_it() -> None:
+def rooms_of(package: Path, name: str) -> dict[str, set[str]]:
+    """Return which rooms the modules of each room of a package import; a module beside them is one by itself."""
     rooms: dict[str, set[str]] = defaultdict(set)
-    for file in PACKAGE.rglob("*.py"):
-        room = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
-        for name in imported_at_loading(ast.parse(file.read_text(encoding="utf-8"))):
-            package, _, inner = name.partition(".")
-            if package == "evodiff" and inner.split(".")[0] != room:
-                rooms[room].add(inner.split(".")[0])
+    for file in package.rglob("*.py"):
+        room = file.relative_to(package).parts[0].removesuffix(".py")
+        for imported in imported_at_loading(ast.parse(file.read_text(encoding="utf-8"))):
+            inner = imported.removeprefix(f"{name}.").split(".")[0]
+            if imported.startswith(f"{name}.") and inner != room:
+                rooms[room].add(inner)
+    return rooms
+
+
+def test_no_room_imports_one_that_imports_it() -> None:
+    rooms = rooms_of(PACKAGE, "evodiff")
     del rooms["gates"]  # no room: a door to the checks of several
     assert rooms["deployment"] > {"pipeline", "errors"}  # what is looked for is found
     order = list(TopologicalSorter(rooms).static_order())  # a CycleError names the rooms of a cycle
     assert order.index("deployment") > order.index("pipeline")
+
+
+def test_no_room_of_the_deployment_imports_one_that_imports_it() -> None:
+    rooms = rooms_of(PACKAGE / "deployment", "evodiff.deployment")
+    assert rooms["router"] > {"release", "web", "worker"}
+    order = list(TopologicalSorter(rooms).static_order())
+    assert order.index("router") > order.index("release") > order.index("analysis")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from evodiff.settings import settings_errors
@@ -67,6 +68,13 @@ class ServingSettings(BaseSettings):
     hang_seconds: float = Field(default=60.0, gt=0, description="a worker silent so long, with work, is ended")
     backoff_seconds: float = Field(default=0.5, gt=0, description="before a dead worker's first restart; doubles")
     max_backoff_seconds: float = Field(default=30.0, gt=0)
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for text in given:
+            ip_network(text, strict=False)  # its error says what is wrong
+        return given
 
     @classmethod
     def settings_customise_sources(

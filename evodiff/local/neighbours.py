@@ -48,7 +48,7 @@ def noisy_neighbours(process_ids: Sequence[int], *, count: int, seconds: float) 
         [sys.executable, "-S", "-c", _BURN, str(many), str(seconds)], start_new_session=True
     )
     try:
-        for process in (burning.pid, *cores):
+        for process in (burning.pid, *cores) if cores else ():
             _keep_on(process, {min(set.intersection(*cores.values()))})
         yield
     finally:

@@ -13,6 +13,8 @@ import httpx
 import psutil
 
 from evodiff.deployment.release.router_client import RouterClient
+from evodiff.deployment.worker.process import BOOTSTRAP
+from evodiff.errors import EvodiffError
 from evodiff.local.load import Load, make_tokens
 from evodiff.local.neighbours import noisy_neighbours
 from evodiff.local.stack import EVOLVE, wait_for
@@ -202,7 +204,10 @@ class Stage:
     def workers(self) -> list[int]:
         """Return the process ids of the router's model workers."""
         family = psutil.Process(self.stack.process_id("router")).children(recursive=True)
-        return [process.pid for process in family if "worker_process" in " ".join(process.cmdline())]
+        found = [process.pid for process in family if BOOTSTRAP in process.cmdline()]
+        if not found:
+            raise EvodiffError("Expected model workers below the router, found none.", remedy="Read the router's log.")
+        return found
 
 
 def _aliases(mlflow_url: str) -> dict[str, str]:

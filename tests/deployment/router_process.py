@@ -44,6 +44,7 @@ class RouterProcess:
         ours = {
             "secrets_dir": folder / "secrets",
             "cache_dir": folder / "cache",
+            "galleries": folder / "galleries",
             "tokens": json.dumps(TOKENS),
             "signing_key": SIGNING_KEY,
             **settings,

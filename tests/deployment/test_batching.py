@@ -101,6 +101,18 @@ def test_an_idle_worker_takes_what_seems_too_much() -> None:
     admission().enter("a", 1, 1000, 1)  # else a slow start would keep everyone out for ever
 
 
+def test_only_what_no_worker_of_its_kind_could_do_in_time_is_hopeless() -> None:
+    queue = admission(speed=10)
+    assert queue.hopeless(work=81, seconds=10)
+    assert not queue.hopeless(work=79, seconds=10)
+    for _ in range(50):
+        queue.learn(work=10, seconds=10)
+    assert not queue.hopeless(work=79, seconds=10)  # it was faster
+    for _ in range(50):
+        queue.learn(work=1000, seconds=10)
+    assert not queue.hopeless(work=790, seconds=10)
+
+
 def test_the_speed_is_learned() -> None:
     queue = admission(speed=1)
     for _ in range(50):

@@ -22,6 +22,7 @@ from evodiff.deployment.router.admission import QueueFull
 from evodiff.deployment.router.fleet import Fleet
 from evodiff.deployment.settings import ServingSettings
 from evodiff.deployment.smoke_report import LoadingFailed, SmokeTestFailure
+from evodiff.deployment.worker.process import BOOTSTRAP
 
 pytestmark = pytest.mark.e2e
 
@@ -179,12 +180,14 @@ def test_what_is_asked_in_vain_is_refused_and_takes_no_place(models: Path, tmp_p
         with pytest.raises(asyncio.CancelledError):
             await holding
         assert (version.admission.images, version.handle.holds) == (0, 0)
-        for impatient in (True, False):
+        for impatient, speed in ((True, 1e9), (False, 1.0), (False, 1e9)):  # haste; too much; a version grown slow
+            version.admission._first_speed = speed
             with pytest.raises(DeadlineExceeded):
                 await fleet.generate(GenerationRequest(count=16, steps=100, seconds=0.01, impatient=impatient), "a")
         assert version.admission.images == 0
         outcomes = [item.outcome for item in seen]
-        assert outcomes == [Outcome.REFUSED] * 4 + [Outcome.FAILED]
+        assert outcomes == [Outcome.REFUSED] * 5 + [Outcome.FAILED]
+        assert BOOTSTRAP in psutil.Process(version.handle.pid).cmdline()  # by which others find workers
 
     with_fleet(tmp_path, story, max_queue=32)
 

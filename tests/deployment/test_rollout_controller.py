@@ -199,7 +199,8 @@ async def test_guards_go_on_while_a_person_thinks_and_a_pass_does_not_go_on_by_i
 @played
 async def test_what_a_person_decides_stands_beside_the_evidence_that_there_was(stage: Stage) -> None:
     await stage.begin("second")
-    for seen, (command, action) in enumerate((("promote", "step"), ("rollback", "roll back")), start=1):
+    told = (("promote", "step"), ("pause", "pause"), ("rollback", "roll back"))
+    for seen, (command, action) in enumerate(told, start=1):
         stage.fleet.answer("rollout-2")
         await stage.ask(command)
         decision = stage.state.decisions[-1]

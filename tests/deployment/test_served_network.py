@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import socket
+
 import numpy as np
 import pytest
 import torch
 from served_models import write_model
 
+from evodiff.deployment.worker import process
 from evodiff.deployment.worker.answers import answer, compute
 from evodiff.deployment.worker.batching import Batcher, Job
+from evodiff.deployment.worker.frames import receive_frame
 from evodiff.deployment.worker.model_checks import check_model_folder
 from evodiff.deployment.worker.pixels import blank, finite, to_bytes
+from evodiff.deployment.worker.process import ModelWorker
 from evodiff.deployment.worker.served_network import ServedNetwork
 
 LARGEST_DIFFERENCE = 1e-4
@@ -50,6 +55,19 @@ def test_the_images_of_a_request_are_those_of_its_seeds_whatever_shares_its_batc
         torch.testing.assert_close(torch.from_numpy(np.stack(job.images)), expected, rtol=0, atol=LARGEST_DIFFERENCE)
         assert 0 < job.last_seconds <= job.compute_seconds
     assert [len(answer(job).header["sizes"]) for job in jobs] == [1, 6, 1]
+
+
+def test_a_worker_says_while_it_computes_that_it_is_alive(
+    network: ServedNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        worker = ModelWorker(theirs)
+        monkeypatch.setattr(worker, "_network", network)
+        monkeypatch.setattr(process, "_ALIVE_SECONDS", 0.0)
+        worker._answer([(Job("a", 1, 100, 5, 1.0, 7, True, 0.0, 1e9), 0)])
+        kinds = [receive_frame(ours).header["kind"] for _ in range(6)]  # type: ignore[union-attr]
+    assert kinds == ["alive"] * 5 + ["done"]
 
 
 def test_broken_and_blank_images_are_told_apart() -> None:

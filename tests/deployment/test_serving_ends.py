@@ -13,7 +13,8 @@ import pytest
 from fastapi import FastAPI, Request
 
 from evodiff.deployment.router.serving import bind, listen, run_app
-from evodiff.deployment.settings import ServingSettings
+from evodiff.deployment.settings import ServingSettings, load_serving_settings
+from evodiff.errors import SettingsError
 
 
 def test_who_wants_to_hear_of_the_end_does_while_the_last_requests_are_answered(tmp_path: Path) -> None:
@@ -88,3 +89,28 @@ def test_connections_over_the_bound_are_told_when_to_come_again(tmp_path: Path) 
                 assert (await first.get("/")).json() == "hello"
 
     asyncio.run(running(app, ServingSettings(port=0, secrets_dir=tmp_path, max_connections=1), ask))
+
+
+@pytest.mark.parametrize("rest", [b"\r\n", b"x"])
+def test_who_was_answered_and_then_sends_what_is_no_request_is_not_waited_for(tmp_path: Path, rest: bytes) -> None:
+    app = FastAPI()
+
+    @app.get("/")
+    async def hello() -> str:
+        return "hello"
+
+    async def ask(url: str) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rsplit(":", 1)[1]))
+        writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert b"hello" in await reader.readuntil(b'"hello"')
+        writer.write(rest)
+        await asyncio.wait_for(reader.read(), 60)  # the end of the connection
+        writer.close()
+
+    asyncio.run(running(app, ServingSettings(port=0, secrets_dir=tmp_path, header_seconds=0.2), ask))
+
+
+@pytest.mark.parametrize("address", ["*", "nonsense", "10.0.0.1/33"])
+def test_a_proxy_that_is_no_address_is_refused(address: str) -> None:
+    with pytest.raises(SettingsError, match="trusted_proxies"):
+        load_serving_settings({"trusted_proxies": (address,)})

@@ -108,7 +108,7 @@ def _start(state: ReleaseState, command: Command, now: float, evidence: Evidence
             item for item in state.quarantine if item.version != name and item.digest != (held.digest or "")
         )
     if state.rollout is not None and said.get("replace"):
-        state = withdraw(state, now, f"replaced by {name}", by=command.by)
+        state = withdraw(state, now, f"replaced by {name}", by=command.by, evidence=evidence)
     waits = "waits for the rollout to end" if state.rollout is not None else "is next"
     return decide(state, now, "request", f"{name} {waits}", by=command.by, about=entry, **changes)
 
@@ -140,7 +140,8 @@ def _pause(state: ReleaseState, command: Command, now: float, evidence: Evidence
     if rollout is None:
         raise ReleaseConflict("There is nothing to pause: no rollout.", remedy="Start one: evodiff release start.")
     action, reason = ("pause", "guards go on") if wanted else ("go on", f"{command.by} said so")
-    return decide(state, now, action, reason, by=command.by, rollout=replace(rollout, paused=wanted))
+    moved = replace(rollout, paused=wanted)
+    return decide(state, now, action, reason, by=command.by, evidence=evidence, rollout=moved)
 
 
 _ACTIONS: dict[str, Callable[[ReleaseState, Command, float, Evidence], ReleaseState]] = {

@@ -34,7 +34,7 @@ class Admission:
     def __init__(self, *, max_images: int, client_share: float, work_per_second: float) -> None:
         self.max_images = max_images
         self._share = max(1, math.floor(max_images * client_share))
-        self._speed = work_per_second
+        self._speed = self._first_speed = work_per_second
         self._stretch = 1.0
         self._images = 0
         self._work = 0.0
@@ -48,6 +48,14 @@ class Admission:
     def estimated_seconds(self, work: float) -> float:
         """Return how long more ``work`` would take, behind what is there."""
         return self._stretch * (self._work + work) / self._speed
+
+    def hopeless(self, work: float, seconds: float) -> bool:
+        """Tell whether a request asks for more than could be done in its time even alone: its client's affair.
+
+        By the speed at which the version began, or has come to since if that is faster; so one that grows slow is not
+        excused by it.
+        """
+        return work > _SAFE * seconds * max(self._first_speed, self._speed)
 
     def enter(self, client: str, images: int, work: float, seconds: float) -> float:
         """Take in a request of a client that has ``seconds`` left; return those that its work and what is before it

@@ -91,7 +91,8 @@ class Attempt:
 
     @property
     def _lateness(self) -> Outcome:
-        return Outcome.REFUSED if self._request.impatient else Outcome.FAILED
+        hopeless = self._version.admission.hopeless(self._request.work, self._seconds)
+        return Outcome.REFUSED if self._request.impatient or hopeless else Outcome.FAILED
 
     def _header(self) -> dict[str, Any]:
         names = ("count", "seed", "steps", "label", "guidance", "png")

@@ -184,6 +184,8 @@ class WorkerHandle:
 
     def _take(self, frame: Frame) -> None:
         self.heard_at = time.monotonic()
+        if frame.header["kind"] == "alive":
+            return
         if frame.header["kind"] != "done":
             if self._loaded is not None and not self._loaded.done():
                 self._loaded.set_result(frame)

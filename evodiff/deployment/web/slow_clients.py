@@ -54,6 +54,8 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._refuse(b"431 Request Header Fields Too Large")
                 return
         super().data_received(data)
+        if self._owes_a_request():
+            self._expect_headers()
 
     def on_message_begin(self) -> None:
         """Begin to wait for the headers of the next request on this connection."""
@@ -68,6 +70,12 @@ class BoundedProtocol(HttpToolsProtocol):
         if len(self.connections) > self.most_connections:
             self.app = _overfull
         super().on_headers_complete()
+
+    def _owes_a_request(self) -> bool:
+        """Tell whether something came that is no request, so that nobody would end the connection any more."""
+        timed = self._timer is not None or self.timeout_keep_alive_task is not None
+        answered = self.cycle is None or self.cycle.response_complete
+        return not timed and answered and not self.transport.is_closing()
 
     def _expect_headers(self) -> None:
         self._received = 0

@@ -13,19 +13,23 @@ from evodiff.deployment.worker.pixels import blank, finite, to_bytes
 from evodiff.deployment.worker.sheets import label_of, sheet
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from evodiff.deployment.worker.batching import Job
     from evodiff.deployment.worker.served_network import ServedNetwork
 
 
-def compute(network: ServedNetwork, batch: list[tuple[Job, int]]) -> None:
-    """Generate the images of a batch, and hand them, with the seconds it took, to their requests."""
+def compute(network: ServedNetwork, batch: list[tuple[Job, int]], alive: Callable[[], None] = lambda: None) -> None:
+    """Generate the images of a batch, and hand them, with the seconds it took, to their requests; meanwhile call
+    ``alive`` at each step.
+    """
     started = time.perf_counter()
     steps, guidance = batch[0][0].key
     seeds = [job.seed + index for job, index in batch]
     labels = (
         [label_of(job.label, job.seed + index, network.classes) for job, index in batch] if network.classes else None
     )
-    images = network.sample(seeds, labels, steps=steps, guidance=guidance).numpy()
+    images = network.sample(seeds, labels, steps=steps, guidance=guidance, alive=alive).numpy()
     seconds = time.perf_counter() - started
     for (job, _), image in zip(batch, images, strict=True):
         job.images.append(image)

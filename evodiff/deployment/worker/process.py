@@ -34,6 +34,7 @@ BOOTSTRAP = (
 
 _PARENT_CHECK_SECONDS = 2.0
 _NICENESS = 5  # beside the router's own
+_ALIVE_SECONDS = 1.0  # between two words of being alive
 
 
 def main(descriptor: int, parent: int) -> None:
@@ -63,6 +64,7 @@ class ModelWorker:
         self._waiting = threading.Condition()
         self._batcher = Batcher(1)
         self._network: ServedNetwork | None = None
+        self._told = 0.0
 
     def run(self) -> None:
         """Read frames until the router is gone."""
@@ -129,7 +131,7 @@ class ModelWorker:
         assert self._network is not None
         jobs, answered = {job.id: job for job, _ in batch}, set[str]()
         try:
-            compute(self._network, batch)
+            compute(self._network, batch, self._tell_alive)
             for job in jobs.values():
                 if len(job.images) == job.count:
                     self._send(answer(job))  # at once: the next one is encoded while this one is on its way
@@ -142,6 +144,12 @@ class ModelWorker:
             detail = f"{type(error).__name__}: {error}"[:300]
             for identifier in failed:
                 self._send(Frame({"kind": "done", "id": identifier, "status": "failed", "detail": detail}))
+
+    def _tell_alive(self) -> None:
+        """Have the router know that something is being computed, however long it takes."""
+        if time.monotonic() - self._told > _ALIVE_SECONDS:
+            self._told = time.monotonic()
+            self._send(Frame({"kind": "alive"}))
 
     def _send(self, frame: Frame) -> None:
         with self._writing:

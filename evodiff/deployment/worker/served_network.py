@@ -14,7 +14,7 @@ from evodiff.deployment.worker.model_checks import ModelRefused
 from evodiff.sampling import NoiseSchedule, denoiser, dpm_solver_pp_2m, scoring_timesteps
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from evodiff.deployment.worker.model_checks import CheckedModel
     from evodiff.settings import Prediction
@@ -60,8 +60,18 @@ class ServedNetwork:
         return cls(network.eval().requires_grad_(False), NoiseSchedule.named(model.noise_schedule), model.prediction)
 
     @torch.inference_mode()
-    def sample(self, seeds: Sequence[int], labels: Sequence[int] | None, *, steps: int, guidance: float) -> Tensor:
+    def sample(
+        self,
+        seeds: Sequence[int],
+        labels: Sequence[int] | None,
+        *,
+        steps: int,
+        guidance: float,
+        alive: Callable[[], None] = lambda: None,
+    ) -> Tensor:
         """Generate one image a seed: (n, channels, size, size) float32, not clamped, where [-1, 1] is black to white.
+
+        ``alive`` is called before each evaluation of the network.
 
         An image depends on its own seed and label alone; in another batch it differs by float32 rounding.
         """
@@ -74,4 +84,9 @@ class ServedNetwork:
         )
         given = None if labels is None else torch.tensor(labels, dtype=torch.long)
         denoise = denoiser(self.network, self.schedule, self.prediction, given, guidance=guidance)
-        return dpm_solver_pp_2m(denoise, noise, self.schedule, scoring_timesteps(self.schedule, steps))
+
+        def heard(noisy: Tensor, timestep: Tensor) -> Tensor:
+            alive()
+            return denoise(noisy, timestep)
+
+        return dpm_solver_pp_2m(heard, noise, self.schedule, scoring_timesteps(self.schedule, steps))
