@@ -256,6 +256,8 @@ def main() -> int:
     """Tell the story on a terminal; return 0 where it came out as it should."""
     import os
     import shutil
+    import signal
+    import sys
     import tempfile
     from pathlib import Path
 
@@ -267,6 +269,7 @@ def main() -> int:
         for name, value in os.environ.items()
         if not name.startswith("EVODIFF_") or name == "EVODIFF_CACHE_DIR"
     }
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("it was asked to end"))  # the services end with it
     folder, chronicle = Path(tempfile.mkdtemp(prefix="evodiff-story-")), Chronicle()
     with Stack.below(folder, Path.cwd(), {**environment, **ENVIRONMENT}, hurry=HURRY) as stack:
         try:
