@@ -40,8 +40,8 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from evodiff.deployment.release.entries import version_name
 from evodiff.deployment.release.file import ReleaseFile
-from evodiff.deployment.release.state import version_name
 from evodiff.local.environment import free_ports
 from evodiff.pipeline.release import read_release, release_locked, write_release
 

@@ -73,15 +73,14 @@ def release_canary() -> None:
 
         scheduling.say(f"{answered['by']}: {answered['answer']}")
         client = router(ROUTER)
-        # A rollback needs no revision: without this look, a late word could end the next rollout.
         if answered["answer"] == MOVED or has_moved(client.release(), found["rollout"], followed["revision"]):
             scheduling.say("the release has moved on")
             return
         promoted = answered["answer"] == PROMOTE
         key = f"{found['rollout']}-{followed['revision']}-{answered['answer']}".lower()
-        said = {"revision": followed["revision"]} if promoted else {"reason": f"rejected by {answered['by']}"}
+        said = {} if promoted else {"reason": f"rejected by {answered['by']}"}
         try:
-            done = client.command("promote" if promoted else "rollback", key=key, **said)
+            done = client.command("promote" if promoted else "rollback", key=key, revision=followed["revision"], **said)
         except StaleCommand as error:
             scheduling.say(f"too late: {error}")
         else:

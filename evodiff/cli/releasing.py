@@ -36,7 +36,7 @@ def start(
     url: UrlOption = None,
 ) -> None:
     """Start the rollout of a version, or have it wait for the one that goes on to end."""
-    from evodiff.deployment.release.state import entry_named
+    from evodiff.deployment.release.entries import entry_named
 
     fields: dict[str, Any] = {} if approval is None else {"approval": approval}
     entry = entry_named(version)

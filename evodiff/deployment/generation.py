@@ -29,8 +29,11 @@ class RequestRefused(EvodiffError, ValueError):  # noqa: N818 - the fact
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """What a client asks for; ``png`` is one sheet, else one PNG an image. ``seconds`` are left to answer, of
-    ``allowed_seconds`` where that is more, and ``impatient`` says that the client chose fewer than are usual."""
+    """What a client asks for; ``png`` is one sheet, else one PNG an image.
+
+    ``seconds`` are left to answer, of ``allowed_seconds`` where that is more. ``impatient`` says that the client chose
+    fewer than are usual, a ``patience`` above 1 that it allowed so many times the usual deadline.
+    """
 
     count: int = 1
     seed: int = 0
@@ -41,6 +44,7 @@ class GenerationRequest:
     seconds: float = 30.0
     impatient: bool = False
     allowed_seconds: float = 0.0
+    patience: float = 1.0
 
     @property
     def work(self) -> float:

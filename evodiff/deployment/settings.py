@@ -41,6 +41,7 @@ class ServingSettings(BaseSettings):
     max_body_bytes: int = Field(default=65536, ge=1)
     header_seconds: float = Field(default=10.0, gt=0, description="for a client to send all headers")
     body_seconds: float = Field(default=10.0, gt=0, description="for a client to send the whole body")
+    answer_seconds: float = Field(default=60.0, gt=0, description="for a client to take an answer that was sent")
     max_connections: int = Field(default=1024, ge=1, description="more than the queues hold, so that they say no")
 
     max_count: int = Field(default=64, ge=1, description="images of one request")

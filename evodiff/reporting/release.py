@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 from rich.markup import escape
 from rich.table import Table
 
+from evodiff.deployment.release.entries import version_name
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -33,7 +35,7 @@ def _rows(release: Mapping[str, Any], now: float) -> Iterator[tuple[str, str]]:
     held = {version: arm for arm, version in (release.get("loaded") or {}).items()}
     for role in _ROLES:
         entry = release.get(role)
-        name = "-" if entry is None else _name(entry)
+        name = "-" if entry is None else version_name(entry)
         yield role, f"{name} (loaded as {held[name]})" if name in held else name
     rollout = release.get("rollout")
     if rollout is None:
@@ -83,12 +85,6 @@ def _decisions(release: Mapping[str, Any]) -> Table:
             *(escape(item[name]) for name in ("by", "reason")),
         )
     return table
-
-
-def _name(entry: Mapping[str, Any]) -> str:
-    if entry.get("model") is not None:
-        return f"models:/{entry['model']}/{entry['version']}"
-    return f"{entry['run']}/{entry['candidate']}"
 
 
 def _ago(seconds: float) -> str:

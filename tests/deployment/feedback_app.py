@@ -33,6 +33,7 @@ class KnownTokens:
     callers: ClassVar = {
         "Bearer for-use": Caller("ann", {"use"}),
         "Bearer for-bob": Caller("bob", {"use"}),
+        "Bearer for-others": Caller("app", {"use", "clients"}),
         "Bearer for-release": Caller("carl", {"release"}),
     }
 

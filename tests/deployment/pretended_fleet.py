@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from evodiff.deployment.observation import Arm, Outcome, RequestObservation, WorkerObservation
-from evodiff.deployment.release.state import version_name
+from evodiff.deployment.release.entries import version_name
 from evodiff.deployment.smoke_report import SmokeTestFailure
 
 
@@ -54,7 +54,8 @@ class PretendedFleet:
         if entry.get("digest") not in (None, digest):
             raise SmokeTestFailure(f"Expected {entry['digest']}, found {digest}.")
         self.arms[arm] = name
-        return Smoke(digest, name)
+        registered = entry.get("model") is not None
+        return Smoke(digest, f"{entry['model']}/found{entry['version']}" if registered else name)
 
     async def swap(self) -> None:
         self.log.append("swap")

@@ -16,9 +16,11 @@ from typing import Self
 import httpx
 
 USE, RELEASE = "use-token-of-the-tests", "release-token-of-the-tests"
+FOR_OTHERS = "token-of-an-application-with-clients"
 TOKENS = [
     {"subject": "app", "scopes": ["use"], "token": USE},
     {"subject": "other", "scopes": ["use"], "token": f"{USE}-2"},
+    {"subject": "application", "scopes": ["use", "clients"], "token": FOR_OTHERS},
     {"subject": "operator", "scopes": ["release"], "token": RELEASE},
 ]
 SIGNING_KEY = "signing key of the tests, long enough"

@@ -44,6 +44,16 @@ def test_a_rating_is_kept_and_the_rollout_hears_of_it(
     assert heard == [RatingObservation(vote.source, Arm.CANARY, "run/b", 4.0, vote.at, "o1")]
 
 
+def test_clients_that_an_application_names_rate_one_by_one(client: TestClient, store: FeedbackStore) -> None:
+    def rate(token: str, name: str) -> int:
+        headers = {"Authorization": f"Bearer {token}", "X-Client-Id": name}
+        return client.post("/v1/feedback", json={"request": signed("r0"), "rating": 4}, headers=headers).status_code
+
+    found = [rate("for-others", "ann"), rate("for-others", "bob"), rate("for-others", "bob"), rate("for-use", "bob")]
+    assert found == [201, 201, 409, 403]
+    assert len({vote.rater for vote in store.votes()}) == 2
+
+
 def test_which_of_two_is_better_and_errors_are_kept(client: TestClient, store: FeedbackStore) -> None:
     bodies: list[dict[str, Any]] = [
         {"request": signed("r0"), "other": signed("r1", "run/b"), "better": "other"},

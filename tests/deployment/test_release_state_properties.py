@@ -14,6 +14,7 @@ from pretended_fleet import entry
 from evodiff.deployment.observation import Arm
 from evodiff.deployment.release.assignment import STEPS, arm_of, parse_steps, position
 from evodiff.deployment.release.commands import Command, StaleRevision, obey
+from evodiff.deployment.release.entries import version_name
 from evodiff.deployment.release.rollout_options import RolloutOptions
 from evodiff.deployment.release.state import (
     Phase,
@@ -27,7 +28,6 @@ from evodiff.deployment.release.state import (
     quarantined,
     roll_back,
     take_pending,
-    version_name,
     withdraw,
 )
 from evodiff.errors import SettingsError
@@ -134,12 +134,13 @@ class Release(RuleBasedStateMachine):
     def command(self, action: str, key: str, candidate: str, stale: bool, freely: bool) -> None:
         fields = {"entry": entry(candidate), "despite_quarantine": freely} if action == "start" else {}
         revision = self.state.revision - 1 if stale else self.state.revision
+        if action == "rollback" and freely:
+            revision = None
         before = self.state
         try:
             after, answer = obey(before, Command(action, key, "somebody", revision, fields), self.now)
         except StaleRevision:
             assert stale
-            assert action != "rollback"
             return
         except ReleaseConflict:
             return
@@ -148,6 +149,7 @@ class Release(RuleBasedStateMachine):
             assert answer == self.answers[key]
             return
         self.answers[key] = answer
+        assert not stale or (action == "rollback" and revision is None)
         if freely and action == "start":
             assert quarantined(after, entry(candidate)) is None
         if action == "rollback":

@@ -14,6 +14,7 @@ from pretended_fleet import Clock, PretendedFleet, ToldAnalyses, entry
 from evodiff.deployment.observation import Arm, Outcome
 from evodiff.deployment.release.commands import Command, StaleRevision
 from evodiff.deployment.release.controller import RolloutController
+from evodiff.deployment.release.entries import served_as, version_name
 from evodiff.deployment.release.file import ReleaseFile
 from evodiff.deployment.release.rollout_options import RolloutOptions
 from evodiff.deployment.release.state import Phase, ReleaseConflict, ReleaseState, Wait
@@ -55,10 +56,9 @@ class Stage:
         return self.state
 
     async def ask(self, action: str, key: str = "", **fields: Any) -> dict[str, Any]:
-        revision = fields.pop("revision", self.state.revision)
-        return await self.controller.command(
-            Command(action, key or f"{action} {revision}", "somebody", revision, fields)
-        )
+        now = self.state.revision
+        revision = fields.pop("revision", None if action == "rollback" else now)
+        return await self.controller.command(Command(action, key or f"{action} {now}", "somebody", revision, fields))
 
     async def crown(self, candidate: str = "first") -> None:
         """Have a first champion serve."""
@@ -208,6 +208,48 @@ async def test_what_a_person_decides_stands_beside_the_evidence_that_there_was(s
 
 
 @played
+async def test_of_a_registered_model_the_release_says_which_candidate_it_was_found_to_be(stage: Stage) -> None:
+    await stage.crown()
+    state = await stage.look_for({"model": "digits", "version": "3"})
+    assert state.challenger is not None
+    assert (state.challenger["run"], state.challenger["candidate"]) == ("digits", "found3")
+    assert stage.fleet.routed[1] == 0.05
+    assert stage.fleet.log.count("load models:/digits/3 as canary") == 1
+    await stage.ask("rollback")
+    await stage.look()
+    assert {item.version for item in stage.state.quarantine} == {"models:/digits/3", "digits/found3"}
+    decisions = [item.action for item in stage.state.decisions]
+    await stage.look_for({"run": "digits", "candidate": "found3"})
+    assert [item.action for item in stage.state.decisions] == [*decisions, "refuse"]
+
+
+@played
+async def test_a_registered_champion_is_known_by_its_candidate_and_loaded_as_such_again(stage: Stage) -> None:
+    state = await stage.look_for({"model": "digits", "version": "3"})
+    assert state.champion is not None
+    assert served_as(state.champion) == "digits/found3"
+    assert version_name(state.champion) == "models:/digits/3"
+    again = Stage(stage.path.parent)
+    await again.look()
+    assert again.fleet.arms == {Arm.STABLE: "models:/digits/3"}
+    assert again.state.revision == state.revision
+
+
+@played
+async def test_a_rollback_that_rests_on_a_revision_comes_too_late_after_another_word(stage: Stage) -> None:
+    await stage.begin("second")
+    revision = stage.state.revision
+    await stage.promote()
+    with pytest.raises(StaleRevision):
+        await stage.ask("rollback", revision=revision)
+    state = stage.state
+    assert state.champion is not None
+    assert state.champion["candidate"] == "second"
+    await stage.ask("rollback")
+    assert (await stage.look()).champion["candidate"] == "first"  # type: ignore[index]
+
+
+@played
 async def test_no_command_waits_for_evidence_that_cannot_be_looked_at(stage: Stage) -> None:
     await stage.begin("second")
 
@@ -248,6 +290,7 @@ async def test_without_traffic_it_holds_until_it_has_taken_too_long_and_nothing_
     stage.clock.now += 25 * 3600
     state = await stage.look()
     assert (state.rollout, state.quarantine) == (None, ())
+    assert (state.decisions[-1].action, state.decisions[-1].evidence["total"]) == ("withdraw", 0)
     assert stage.fleet.routed == ("", 0.0)
 
 

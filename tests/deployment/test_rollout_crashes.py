@@ -13,9 +13,10 @@ from evodiff.deployment.observation import Arm
 from evodiff.deployment.release import file as release_file
 from evodiff.deployment.release.commands import Command
 from evodiff.deployment.release.controller import RolloutController
+from evodiff.deployment.release.entries import version_name
 from evodiff.deployment.release.file import ReleaseFile
 from evodiff.deployment.release.rollout_options import RolloutOptions
-from evodiff.deployment.release.state import Phase, ReleaseState, version_name
+from evodiff.deployment.release.state import Phase, ReleaseState
 from evodiff.pipeline import release
 
 OPTIONS = RolloutOptions(steps=(0.05, 0.5, 1.0), bake_seconds=60.0, retry_seconds=0.0)

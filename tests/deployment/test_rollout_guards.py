@@ -102,6 +102,20 @@ def test_requests_in_flight_count_by_their_age(ages: tuple[float, ...], expected
     assert tripped(seen) == expected
 
 
+def test_who_allows_four_times_as_long_may_be_answered_so_late() -> None:
+    seen = guards()
+    for _ in range(50):
+        seen.observe_request(request(total_seconds=3.9, patience=4.0))
+    seen.observe_worker(worker(at=5.0, in_flight_seconds=(3.9,) * 20, in_flight_patience=(4.0,) * 20))
+    assert tripped(seen) is None
+    for _ in range(8):
+        seen.observe_request(request(total_seconds=4.1, patience=4.0))
+    assert tripped(seen) == "latency"
+    late = guards()
+    late.observe_worker(worker(at=5.0, in_flight_seconds=(4.1,) * 8, in_flight_patience=(4.0,) * 8))
+    assert tripped(late) == "latency"
+
+
 def test_slow_requests_in_flight_count_with_those_that_ended() -> None:
     seen = guards()
     for _ in range(6):

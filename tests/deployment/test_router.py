@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 from PIL import Image
-from router_process import SIGNING_KEY, USE, RouterProcess, bearer
+from router_process import FOR_OTHERS, SIGNING_KEY, USE, RouterProcess, bearer
 from served_models import write_model
 
 from evodiff.deployment.web.signing import REQUEST_FIELDS, Signer
@@ -98,6 +98,26 @@ def test_headers_say_who_answered_under_a_signature(router: RouterProcess) -> No
     assert len({fields["request"] for fields in signed}) == 3
     assert len({(fields["arm"], fields["client"]) for fields in signed}) == 1  # a client stays in its arm
     assert USE not in str(signed)
+
+
+def test_clients_that_an_application_names_are_clients_of_their_own(router: RouterProcess) -> None:
+    with router.client() as client:
+
+        def ask(token: str, name: str) -> httpx.Response:
+            headers = {**bearer(token), "X-Client-Id": name}
+            return client.post(GENERATE, json={"steps": 2}, headers=headers)
+
+        answers = {name: ask(FOR_OTHERS, name) for name in (f"user-{number}" for number in range(16))}
+        again = ask(FOR_OTHERS, "user-0")
+        refused = [ask(USE, "user-0"), *(ask(FOR_OTHERS, name) for name in ("", "a b", "x" * 129))]
+    assert [answer.status_code for answer in refused] == [403, 422, 422, 422]
+    assert "scope 'clients'" in refused[0].text
+    verify = Signer(SIGNING_KEY).verify
+    found = {name: verify(answer.headers["x-request-id"]) for name, answer in answers.items()}
+    assert len({fields["client"] for fields in found.values()}) == 16
+    assert {fields["arm"] for fields in found.values()} == {"stable", "canary"}  # one client in 2^15 times is not so
+    same = verify(again.headers["x-request-id"])
+    assert (same["client"], same["arm"]) == (found["user-0"]["client"], found["user-0"]["arm"])
 
 
 def test_guidance_changes_images_and_asks_for_classes_that_are_there(router: RouterProcess) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
+import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import httpx
 import pytest
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 
 from evodiff.deployment.router.serving import bind, listen, run_app
 from evodiff.deployment.settings import ServingSettings, load_serving_settings
@@ -108,6 +110,31 @@ def test_who_was_answered_and_then_sends_what_is_no_request_is_not_waited_for(tm
         writer.close()
 
     asyncio.run(running(app, ServingSettings(port=0, secrets_dir=tmp_path, header_seconds=0.2), ask))
+
+
+@pytest.mark.parametrize("wait", [0.3, 60.0])
+def test_who_does_not_take_an_answer_loses_it(tmp_path: Path, wait: float) -> None:
+    app, size = FastAPI(), 1 << 24
+
+    @app.get("/")
+    async def much() -> Response:
+        return Response(b"x" * size)
+
+    async def ask(url: str) -> None:
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(client, ("127.0.0.1", int(url.rsplit(":", 1)[1])))
+            await loop.sock_sendall(client, b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            await asyncio.sleep(2 * 0.3)
+            taken = 0
+            with contextlib.suppress(ConnectionResetError):
+                while part := await loop.sock_recv(client, 1 << 16):
+                    taken += len(part)
+            assert (taken >= size) is (wait > 1)
+
+    asyncio.run(running(app, ServingSettings(port=0, secrets_dir=tmp_path, answer_seconds=wait), ask))
 
 
 @pytest.mark.parametrize("address", ["*", "nonsense", "10.0.0.1/33"])

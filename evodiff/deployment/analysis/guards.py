@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import asdict, dataclass, field
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Final
 
 from evodiff.deployment.observation import Outcome
@@ -40,8 +41,9 @@ class Guards:
 
     1. ``errors``: more than ``error_ratio`` of the last 1,000 requests failed, from 3 errors and 100 requests on.
     2. ``failures_in_a_row``: 3.
-    3. ``latency``: 8 of the last 100 took more than ``p99_seconds``. Requests in flight that are older count, so that
-       a worker that hangs is found while it hangs. With 1 % over the limit 8 of 100 come once in a million windows.
+    3. ``latency``: 8 of the last 100 took more than ``p99_seconds``, times the patience of who allowed more than the
+       usual deadline: they asked for much. Requests in flight that are older count, so that a worker that hangs is
+       found while it hangs. With 1 % over the limit 8 of 100 come once in a million windows.
     4. ``not_finite``: one image with NaN or infinity.
     5. ``blank``: blank images in two distinct requests.
     6. ``memory``: resident memory over ``rss_factor`` times the smoke test's peak.
@@ -71,7 +73,7 @@ class Guards:
         if failed:
             self._judge_failure(seen)
         if self.limits.p99_seconds is not None:
-            slow = seen.total_seconds > self.limits.p99_seconds
+            slow = seen.total_seconds > self.limits.p99_seconds * seen.patience
             self._slow.append(slow)
             if slow:
                 self._judge_latency(self.limits.p99_seconds)
@@ -83,7 +85,8 @@ class Guards:
         self._judge_memory(seen.rss_bytes)
         if self.limits.p99_seconds is not None:
             limit = self.limits.p99_seconds
-            self._slow_in_flight = sum(age > limit for age in seen.in_flight_seconds)
+            ages = zip_longest(seen.in_flight_seconds, seen.in_flight_patience, fillvalue=1.0)
+            self._slow_in_flight = sum(age > limit * patience for age, patience in ages)
             self._looked_at = seen.at
             self._judge_latency(limit)
 
@@ -92,7 +95,7 @@ class Guards:
         limit = self.limits.p99_seconds
         if limit is None or not self._slow_in_flight or seen.at < self._looked_at:
             return
-        if self._looked_at - (seen.at - seen.total_seconds) > limit:
+        if self._looked_at - (seen.at - seen.total_seconds) > limit * seen.patience:
             self._slow_in_flight -= 1
 
     def _count_error(self, failed: bool) -> None:

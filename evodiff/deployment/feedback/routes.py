@@ -20,6 +20,7 @@ from evodiff.deployment.feedback.deployment_feedback import HIGHEST_RATING, LOWE
 from evodiff.deployment.feedback.store import AlreadyVoted, TooManyVotes
 from evodiff.deployment.feedback.votes import LONGEST_TEXT, Vote, VoteKind
 from evodiff.deployment.observation import Arm, RatingObservation
+from evodiff.deployment.web.clients import CLIENT_PARAMETER, client_name
 from evodiff.deployment.web.json_body import body_schema, read_json
 from evodiff.errors import SettingsError
 
@@ -51,7 +52,7 @@ class CallerTokens(Protocol):
     """Knows who may call."""
 
     def require(self, scope: Literal["use", "release"]) -> Callable[..., Any]:
-        """Return a dependency of FastAPI that gives the caller, who has a ``subject``."""
+        """Return a dependency of FastAPI that gives the caller, who has a ``subject`` and ``scopes``."""
         ...
 
 
@@ -91,32 +92,32 @@ def add_feedback_routes(
 ) -> None:
     """Add ``POST /v1/feedback`` to an app.
 
-    A vote counts for the caller's token, whoever its users are. ``on_rating`` hears of every rating that was kept, in
-    the order in which they were; ``clock`` gives UNIX seconds.
+    A vote counts for the caller's token, or for the client that it names in ``X-Client-Id``. ``on_rating`` hears of
+    every rating that was kept, in the order in which they were; ``clock`` gives UNIX seconds.
     """
 
     @app.post(
         "/v1/feedback",
         status_code=201,
         response_model=FeedbackAnswer,
-        openapi_extra=dict(body_schema(FeedbackBody)),
+        openapi_extra={**body_schema(FeedbackBody), "parameters": [dict(CLIENT_PARAMETER)]},
         responses={
             code: {"description": text}
             for code, text in {
                 401: "No known token.",
-                403: "The token has another scope, or this service did not sign the request id.",
+                403: "The token has another scope or may not name clients, or the request id was not signed here.",
                 409: "A vote on this request is there already.",
                 413: "The body is too long.",
                 415: "The body is not JSON.",
                 422: "The body says nothing that can be kept.",
-                429: "This token has had its votes of the day.",
+                429: "This rater has had its votes of the day.",
                 503: "Votes cannot be kept now.",
             }.items()
         },
     )
     async def feedback(request: Request, caller: Any = Depends(tokens.require("use"))) -> FeedbackAnswer:  # noqa: B008
         body = await read_json(request, FeedbackBody)
-        vote = _vote(body, store.pseudonym(f"token:{caller.subject}"), signer, clock())
+        vote = _vote(body, store.pseudonym(client_name(request, caller)), signer, clock())
         try:
             await run_in_threadpool(store.add, vote)
         except AlreadyVoted as error:

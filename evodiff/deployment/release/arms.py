@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from evodiff.deployment.observation import Arm
-from evodiff.deployment.release.state import Phase, same_version, version_name
+from evodiff.deployment.release.entries import version_name
+from evodiff.deployment.release.state import Phase, same_version
 from evodiff.deployment.smoke_report import SmokeTestFailure
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from evodiff.deployment.release.entries import version_name
 from evodiff.deployment.release.state import (
     ANSWERS,
     Phase,
@@ -18,7 +19,6 @@ from evodiff.deployment.release.state import (
     quarantined,
     roll_back,
     same_version,
-    version_name,
     withdraw,
 )
 
@@ -40,7 +40,7 @@ class Quarantine(ReleaseConflict):
 class Command:
     """A command: ``action`` with its ``fields``, the ``revision`` that it rests on, an idempotency ``key``, by whom.
 
-    ``rollback`` needs no revision.
+    ``rollback`` needs no revision; one that is given counts.
     """
 
     action: str
@@ -52,8 +52,7 @@ class Command:
     @property
     def digest(self) -> str:
         """Digest of what is asked for, by which a key used for something else is found."""
-        revision = None if self.action == "rollback" else self.revision
-        content = json.dumps([self.action, revision, dict(self.fields)], sort_keys=True)
+        content = json.dumps([self.action, self.revision, dict(self.fields)], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
 
 
@@ -76,7 +75,8 @@ def obey(
                 f"The idempotency key {command.key!r} was used for another command.", remedy="Give a new key."
             )
         return state, dict(known["answer"])
-    if command.action != "rollback" and command.revision != state.revision:
+    bound = command.action != "rollback" or command.revision is not None
+    if bound and command.revision != state.revision:
         raise StaleRevision(
             f"The release is at revision {state.revision}, and the command rests on {command.revision}.",
             remedy="Look at it again (evodiff release status), and give the command for what stands there now.",

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from evodiff.deployment.observation import Arm, Outcome
 from evodiff.deployment.release.arms import Arms
 from evodiff.deployment.release.commands import obey
+from evodiff.deployment.release.entries import version_name
 from evodiff.deployment.release.rollout_options import RolloutOptions
 from evodiff.deployment.release.state import (
     Phase,
@@ -30,7 +31,6 @@ from evodiff.deployment.release.state import (
     roll_back,
     same_version,
     take_pending,
-    version_name,
     withdraw,
 )
 from evodiff.deployment.release.watch import ReleaseWatch
@@ -262,7 +262,7 @@ class RolloutController:
             if state.rollout is None or state.rollout.phase is not Phase.LOADING:
                 return state
             now = self._clock()
-            after = loaded(state, now, smoke.digest, smoke.to_json())
+            after = loaded(state, now, smoke.digest, smoke.to_json(), version=smoke.version)
             if after.rollout is None or after.rollout.phase is not Phase.RUNNING:
                 return after
             return proceed(after, now, "its first step", {})
@@ -287,11 +287,11 @@ class RolloutController:
         def transition(state: ReleaseState) -> ReleaseState:
             if state.rollout is None or state.rollout != rollout:  # somebody has spoken meanwhile: look again
                 return state
-            after = state
+            after, evidence = state, {} if found is None else dict(found.evidence)
             if found is not None:
-                after = judge(state, now, str(found.verdict), found.reason, self.options, evidence=dict(found.evidence))
+                after = judge(state, now, str(found.verdict), found.reason, self.options, evidence=evidence)
                 after = self._proven(state, now, found) if after is state and proven else after
-            return overdue(after, now, self.options) if after is state else after
+            return overdue(after, now, self.options, evidence=evidence) if after is state else after
 
         await self._change(transition, urgent=found is not None and str(found.verdict) == "fail")
         if self._state.weight < self.arms.weight:

@@ -74,6 +74,33 @@ def entry_of(text: str) -> dict[str, str]:
     raise CandidateNotFound(f"Nothing to serve is called {text!r}.", remedy=_REMEDY)
 
 
-def version_name(entry: Mapping[str, Any]) -> str:
-    """Return RUN/ID, as texts and headers call an entry that was resolved."""
+def version_name(entry: Mapping[str, Any] | None) -> str:
+    """Return what an entry of a release is called: RUN/ID, or models:/NAME/VERSION where it was asked for so."""
+    if not entry:
+        return "nothing"
+    if entry.get("model") is not None:
+        return f"models:/{entry['model']}/{entry['version']}"
     return f"{entry['run']}/{entry['candidate']}"
+
+
+def served_as(entry: Mapping[str, Any]) -> str | None:
+    """Return what a version that was loaded is called where it serves, in metrics, votes and galleries: RUN/ID."""
+    known = "run" in entry and "candidate" in entry
+    return f"{entry['run']}/{entry['candidate']}" if known else None
+
+
+def entry_named(text: str) -> dict[str, Any]:
+    """Return the entry that :func:`version_name` names so.
+
+    Raises:
+        CandidateNotFound: it is no such name.
+    """
+    model, slash, version = text.removeprefix("models:/").rpartition("/")
+    if not slash or not model or not version:
+        raise CandidateNotFound(
+            f"Expected RUN/ID or models:/NAME/VERSION, found {text[:200]!r}.",
+            remedy="`evodiff trials RUN` lists candidates.",
+        )
+    if text.startswith("models:/"):
+        return {"model": model, "version": version}
+    return {"run": model, "candidate": version}

@@ -9,6 +9,7 @@ import json
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
+from evodiff.deployment.release.entries import version_name
 from evodiff.errors import LedgerError
 
 if TYPE_CHECKING:
@@ -48,21 +49,12 @@ def has_moved(release: Mapping[str, Any], rollout: str, revision: int) -> bool:
     return stage(release, rollout) is not Stage.WAITING or int(release["revision"]) != revision
 
 
-def version_of(entry: Mapping[str, Any] | None) -> str:
-    """Return what an entry is called in texts."""
-    if not entry:
-        return "nothing"
-    if entry.get("model") is not None:
-        return f"models:/{entry['model']}/{entry['version']}"
-    return f"{entry.get('run')}/{entry.get('candidate')}"
-
-
 def question(release: Mapping[str, Any]) -> str:
     """Return what a person is asked about a rollout that waits: who replaces whom, why it waits, what is known."""
     rollout = release["rollout"]
     decisions = [item for item in release.get("decisions", ()) if item.get("rollout") == rollout["id"]]
     lines = [
-        f"**{version_of(release.get('challenger'))}** is to replace **{version_of(release.get('champion'))}**.",
+        f"**{version_name(release.get('challenger'))}** is to replace **{version_name(release.get('champion'))}**.",
         f"It waits for {rollout['waits_for']} with {float(rollout.get('weight', 0)):.0%} of the clients, "
         f"at revision {release['revision']}. Its guards go on meanwhile.",
         *(f"* {item.get('action')}: {item.get('reason')}" for item in decisions[-5:]),

@@ -55,9 +55,9 @@ class Promote(Body):
 
 
 class Rollback(Body):
-    """End the rollout, or go back to the version before; it needs no revision."""
+    """End the rollout, or go back to the version before, whatever the revision is; or only at the one that is given."""
 
-    revision: int | None = Field(default=None, ge=0, description="is not looked at")
+    revision: int | None = Field(default=None, ge=0, description="409 where the release has moved on from it")
     reason: str | None = Field(default=None, min_length=1, max_length=_LONGEST)
 
 
@@ -125,7 +125,8 @@ def add_release_routes(
     @app.post("/v1/release/rollback", summary="Roll back", responses=_ERRORS)
     async def rollback(body: Rollback, caller: Permitted, key: Annotated[str | None, _KEY] = None) -> Answer:
         fields = {} if body.reason is None else {"reason": f"{caller.subject}: {body.reason}"}
-        return await _obey(controller, Command("rollback", key or secrets.token_hex(16), caller.subject, fields=fields))
+        key = key or secrets.token_hex(16)
+        return await _obey(controller, Command("rollback", key, caller.subject, body.revision, fields))
 
     @app.post("/v1/release/pause", summary="Hold a rollout, or let it go on", responses=_ERRORS)
     async def pause(body: Pause, caller: Permitted, key: Key) -> Answer:

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
 
-from evodiff.errors import CandidateNotFound, EvodiffError, LedgerError
+from evodiff.deployment.release.entries import entry_named, served_as, version_name
+from evodiff.errors import EvodiffError, LedgerError
 from evodiff.pipeline.release import EMPTY, FORMAT
 
 if TYPE_CHECKING:
@@ -176,30 +177,6 @@ class ReleaseState:
 _READER = TypeAdapter(ReleaseState)
 
 
-def version_name(entry: Entry) -> str:
-    """Return the name of an entry in texts and headers: RUN/ID, or models:/NAME/VERSION of a registered one."""
-    if entry.get("model") is not None:
-        return f"models:/{entry['model']}/{entry['version']}"
-    return f"{entry['run']}/{entry['candidate']}"
-
-
-def entry_named(text: str) -> dict[str, Any]:
-    """Return the entry that :func:`version_name` names so.
-
-    Raises:
-        CandidateNotFound: it is no such name.
-    """
-    model, slash, version = text.removeprefix("models:/").rpartition("/")
-    if not slash or not model or not version:
-        raise CandidateNotFound(
-            f"Expected RUN/ID or models:/NAME/VERSION, found {text[:200]!r}.",
-            remedy="`evodiff trials RUN` lists candidates.",
-        )
-    if text.startswith("models:/"):
-        return {"model": model, "version": version}
-    return {"run": model, "candidate": version}
-
-
 def same_version(first: Entry | None, second: Entry | None) -> bool:
     """Return whether two entries are one version: by name, and by the weights' digest where both are known."""
     if first is None or second is None:
@@ -270,12 +247,20 @@ def take_pending(state: ReleaseState, now: float, options: RolloutOptions, rollo
     )
 
 
-def loaded(state: ReleaseState, now: float, digest: str | None, evidence: Mapping[str, Any]) -> ReleaseState:
-    """Go on from a challenger that is loaded and has passed its smoke test; ``digest`` is that of its weights."""
+def loaded(
+    state: ReleaseState, now: float, digest: str | None, evidence: Mapping[str, Any], *, version: str | None = None
+) -> ReleaseState:
+    """Go on from a challenger that is loaded and has passed its smoke test.
+
+    ``digest`` is that of its weights, ``version`` the RUN/ID that it was found to be: of a registered model, the
+    release says both from then on.
+    """
     rollout = _rollout(state)
     if rollout.phase is not Phase.LOADING:
         return state
     entry = {**(state.challenger or {}), **({} if digest is None else {"digest": digest})}
+    if version is not None and served_as(entry) is None:
+        entry |= entry_named(version)
     held = quarantined(state, entry)
     if held is not None:
         return withdraw(state, now, f"these weights were rolled back before: {held.reason}")
@@ -329,8 +314,9 @@ def roll_back(
             "There is nothing to roll back: no rollout, and no previous version that is loaded.",
             remedy="Start the version that should serve: evodiff release start RUN/ID.",
         )
-    item = Quarantined(version_name(bad), now, reason, bad.get("digest"))
-    quarantine = (*state.quarantine, item)[-QUARANTINE:]
+    names = sorted({version_name(bad), served_as(bad) or version_name(bad)})
+    items = [Quarantined(name, now, reason, bad.get("digest")) for name in names]
+    quarantine = (*state.quarantine, *items)[-QUARANTINE:]
     if state.rollout is not None:
         back: dict[str, Any] = {"challenger": None, "rollout": None}
     else:
@@ -366,13 +352,15 @@ def reload_champion(state: ReleaseState, now: float, entry: Entry, digest: str) 
     return decide(state, now, "reload", reason, by="controller", about=champion, champion=champion)
 
 
-def overdue(state: ReleaseState, now: float, options: RolloutOptions) -> ReleaseState:
-    """Withdraw a rollout that has taken longer than one may."""
+def overdue(
+    state: ReleaseState, now: float, options: RolloutOptions, *, evidence: Mapping[str, Any] | None = None
+) -> ReleaseState:
+    """Withdraw a rollout that has taken longer than one may, with what is known of it by then."""
     rollout = state.rollout
     if rollout is None or now - rollout.started_at <= options.max_rollout_seconds:
         return state
     hours = options.max_rollout_seconds / 3600
-    return withdraw(state, now, f"no verdict in {hours:g} h at weight {rollout.weight:g}")
+    return withdraw(state, now, f"no verdict in {hours:g} h at weight {rollout.weight:g}", evidence=evidence)
 
 
 def judge(

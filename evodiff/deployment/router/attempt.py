@@ -55,7 +55,7 @@ class Attempt:
             raise
         try:
             async with asyncio.timeout(self._seconds):
-                frame = await self._version.handle.generate(self.id, self._header())
+                frame = await self._version.handle.generate(self.id, self._header(), request.patience)
             admission.learn_wait(expected, time.monotonic() - self._started)
         except TimeoutError as error:
             admission.learn_wait(expected, time.monotonic() - self._started)
@@ -86,6 +86,7 @@ class Attempt:
                 guided=self._request.guidance != 1,
                 rollout=self._routing.rollout,
                 weight=self._routing.weight,
+                patience=self._request.patience,
             )
         )
 

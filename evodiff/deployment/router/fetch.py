@@ -30,7 +30,8 @@ def fetch(
 ) -> dict[str, Any]:
     """Copy the pipeline folder of an entry to the new folder ``out``; see the module for what comes back.
 
-    A candidate comes from its run where that is on this machine and has its weights, else from the registry.
+    A candidate comes from its run where that is on this machine and has its weights, else from the registry; a
+    registered model from there, whatever run and candidate it was found to be before.
 
     Raises:
         CandidateNotFound: there is no such model.
@@ -39,7 +40,8 @@ def fetch(
     """
     if "folder" in entry:
         return _from_folder(Path(entry["folder"]), entry.get("candidate"), out, max_bytes)
-    named = check_entry(entry)
+    aside = ("run", "candidate") if entry.get("model") is not None else ()
+    named = check_entry({name: value for name, value in entry.items() if name not in aside})
     if "run" in named and (runs_dir / named["run"] / "experiment.json").is_file():
         try:
             return _from_run(runs_dir / named["run"], named["candidate"], out)
@@ -52,7 +54,13 @@ def fetch(
             f"{named.get('run') or named.get('model')} is no run in {runs_dir}, and no registry is named.",
             remedy="Set EVODIFF_RUNS_DIR or EVODIFF_TRACKING_URI.",
         )
-    return _from_registry(named, out, tracking_uri, max_bytes)
+    tags = _from_registry(named, out, tracking_uri, max_bytes)
+    generation = tags.get("evodiff.entered_front")
+    found = {"run": tags["evodiff.run"], "candidate": tags["evodiff.candidate"]}
+    return {
+        "entry": {**found, "generation": None if generation is None else int(generation)},
+        **_known_here(found, tags, runs_dir),
+    }
 
 
 def _from_folder(folder: Path, candidate: str | None, out: Path, max_bytes: int) -> dict[str, Any]:
@@ -82,13 +90,27 @@ def _from_run(folder: Path, candidate: str, out: Path) -> dict[str, Any]:
     return {"entry": entry, "run_folder": str(run.path.resolve()), "recorded": recorded}
 
 
-def _from_registry(named: Mapping[str, str], out: Path, tracking_uri: str, max_bytes: int) -> dict[str, Any]:
+def _known_here(found: Mapping[str, str], tags: Mapping[str, str], runs_dir: Path) -> dict[str, Any]:
+    """Return what a smoke test may use of the run of a registered version, where that is on this machine."""
+    try:
+        folder = runs_dir / check_entry(found)["run"]
+    except CandidateNotFound:  # registered by hand
+        return {}
+    if not (folder / "experiment.json").is_file():
+        return {}
+    objectives = json.loads(tags.get("evodiff.objectives", "{}"))
+    judged = tags.get("evodiff.weights") == tags.get("evodiff.evaluated_weights") and "kid" in objectives
+    return {"run_folder": str(folder.resolve()), "recorded": [objectives["kid"], 0.0] if judged else None}
+
+
+def _from_registry(named: Mapping[str, str], out: Path, tracking_uri: str, max_bytes: int) -> dict[str, str]:
+    """Copy a registered version, and return its tags; one of another's making is run and candidate by its own name."""
     from evodiff.tracking.model_folder import PIPELINE
     from evodiff.tracking.server import connected
 
     with connected(tracking_uri) as client:
         version = _version(client, named)
-        tags = version.tags
+        tags = dict(version.tags)
         path = f"{version.source.rpartition('/')[2]}/artifacts/{PIPELINE}"
         files = list(_files(client, version.run_id, path))
         size = sum(int(file.file_size or 0) for file in files)
@@ -102,12 +124,7 @@ def _from_registry(named: Mapping[str, str], out: Path, tracking_uri: str, max_b
         scratch.mkdir()
         shutil.move(client.download_artifacts(version.run_id, path, str(scratch)), out)
         shutil.rmtree(scratch)
-    entry = {
-        "run": tags.get("evodiff.run", version.name),
-        "candidate": tags.get("evodiff.candidate", str(version.version)),
-        "generation": int(tags["evodiff.entered_front"]) if "evodiff.entered_front" in tags else None,
-    }
-    return {"entry": entry}
+    return {"evodiff.run": version.name, "evodiff.candidate": str(version.version), **tags}
 
 
 def _version(client: Any, named: Mapping[str, str]) -> Any:

@@ -129,6 +129,7 @@ class Fleet:
                 rss_bytes=version.handle.rss_bytes(),
                 deaths=version.deaths,
                 in_flight_seconds=version.handle.in_flight_seconds(),
+                in_flight_patience=version.handle.in_flight_patience(),
             )
             for arm, version in self._arms.items()
         ]

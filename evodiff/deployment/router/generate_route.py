@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from evodiff.deployment.generation import GenerationRequest, RequestRefused
 from evodiff.deployment.router.admission import LONGEST_WAIT, QueueFull
 from evodiff.deployment.router.fleet import Fleet
-from evodiff.deployment.web.clients import client_key
+from evodiff.deployment.web.clients import CLIENT_PARAMETER, client_name, hashed_key
 from evodiff.deployment.web.json_body import body_schema, read_json
 from evodiff.deployment.web.slow_clients import lagged, waited
 from evodiff.deployment.web.tokens import Tokens
@@ -32,7 +32,7 @@ FAIR_SHARE = 0.9
 
 _ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"content": {PNG: {}}, "description": "Images as JSON, or all in one PNG, as Accept says."},
-    403: {"description": "The token has another scope."},
+    403: {"description": "The token has another scope, or may not name clients."},
     415: {"description": "The body is not JSON."},
     422: {"description": "Body or deadline ask for what cannot be."},
     429: {"description": "This would wait too long, or the client has its share of the queue."},
@@ -78,11 +78,11 @@ def add_generate_route(
         summary="Generate images",
         response_model=Images,
         responses=_ANSWERS,
-        openapi_extra={**body_schema(body_model), "parameters": [_DEADLINE_PARAMETER]},
+        openapi_extra={**body_schema(body_model), "parameters": [_DEADLINE_PARAMETER, dict(CLIENT_PARAMETER)]},
     )
     async def generate(request: Request) -> Response:
         _check_lag(request, settings)
-        await permitted(request)
+        client = client_name(request, await permitted(request))
         wanted: Any = await read_json(request, body_model)
         usual, most = settings.deadline_seconds, settings.max_deadline_seconds
         asked = [value for value in (wanted.deadline_seconds, _deadline(request)) if value is not None]
@@ -100,8 +100,9 @@ def add_generate_route(
             seconds=left,
             impatient=seconds < usual or left < FAIR_SHARE * usual,
             allowed_seconds=seconds,
+            patience=max(1.0, seconds / usual),
         )
-        key = client_key(request, signer)
+        key = hashed_key(client)
         found = await _unless_gone(request, fleet.generate(generation, key))
         if found is None:
             return Response(status_code=499)  # nobody reads it

@@ -12,7 +12,7 @@ from evodiff.deployment.feedback.rate_page import add_rate_page
 from evodiff.deployment.feedback.routes import add_feedback_routes
 from evodiff.deployment.observation import Arm
 from evodiff.deployment.production import ProductionRecorder
-from evodiff.deployment.release.state import version_name
+from evodiff.deployment.release.entries import served_as
 from evodiff.deployment.smoke_report import SMOKE_STEPS
 from evodiff.errors import EvodiffError
 from evodiff.hardware.processor import processor_name
@@ -126,7 +126,7 @@ class Hearing:
 
     def _champion(self) -> str | None:
         champion = self._controller.state.champion
-        return None if champion is None else version_name(champion)
+        return None if champion is None else served_as(champion)
 
     def _show_release(self, state: ReleaseState) -> None:
         changed_at = state.decisions[-1].at if state.decisions else 0.0

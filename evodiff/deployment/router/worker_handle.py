@@ -40,6 +40,7 @@ class WorkerDied(Exception):  # noqa: N818 - the fact; whoever waited tries else
 class _Pending:
     answer: asyncio.Future[Frame]
     since: float
+    patience: float
 
 
 class WorkerHandle:
@@ -95,6 +96,10 @@ class WorkerHandle:
         now = time.monotonic()
         return tuple(now - pending.since for pending in self._pending.values())
 
+    def in_flight_patience(self) -> tuple[float, ...]:
+        """Return the patience of the client of each request that it holds."""
+        return tuple(pending.patience for pending in self._pending.values())
+
     def rss_bytes(self) -> int:
         """Return the process's resident memory, 0 where it is gone."""
         try:
@@ -129,15 +134,15 @@ class WorkerHandle:
         self.ready = True
         return answer
 
-    async def generate(self, identifier: str, header: Mapping[str, Any]) -> Frame:
-        """Have images generated; cancelling this call takes the request back.
+    async def generate(self, identifier: str, header: Mapping[str, Any], patience: float = 1.0) -> Frame:
+        """Have images generated, for a client of a patience; cancelling this call takes the request back.
 
         Raises:
             WorkerDied: the process ended before it answered.
         """
         if self.died.is_set():
             raise WorkerDied("it had ended before")
-        pending = _Pending(asyncio.get_running_loop().create_future(), time.monotonic())
+        pending = _Pending(asyncio.get_running_loop().create_future(), time.monotonic(), patience)
         if not self._pending:
             self.heard_at = pending.since
         self._pending[identifier] = pending

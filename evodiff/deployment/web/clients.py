@@ -1,48 +1,55 @@
-"""Who asks, as far as an arm, a share of the queue and a vote are concerned: a hashed key."""
+"""Who asks, as far as an arm, a share of the queue and a vote are concerned: a token, or one of those it speaks for."""
 
 from __future__ import annotations
 
 import hashlib
-import secrets
-from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+import re
+from typing import TYPE_CHECKING, Any, Final
 
-from evodiff.deployment.web.signing import BadSignature
+from fastapi import HTTPException
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from starlette.requests import Request
-    from starlette.responses import Response
 
-    from evodiff.deployment.web.signing import Signer
+    from evodiff.deployment.web.tokens import Caller
 
-COOKIE: Final = "evodiff_client"
+CLIENT_HEADER: Final = "X-Client-Id"
 
-_YEAR_SECONDS = 365 * 86400
+CLIENT_PARAMETER: Final[Mapping[str, Any]] = {
+    "name": CLIENT_HEADER,
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "pattern": "^[!-~]{1,128}$"},
+    "description": "which of its own clients an application asks for; its token needs the scope clients",
+}
+
+_ID: Final = re.compile(r"[!-~]{1,128}")
 
 
-def client_key(request: Request, signer: Signer) -> str:
-    """Return the key of a client: by the subject of its token, else by a cookie of purpose ``client`` that ``signer``
-    signed (``{"client": ID}``), else by its address. It is hashed, so that it may be stored and shown.
+def client_name(request: Request, caller: Caller) -> str:
+    """Return the name of a client: the subject of its token, with ``X-Client-Id`` where it sends one.
+
+    Who decides on arms and votes must not be who made them up, so that takes a token of scope ``clients``.
+
+    Raises:
+        HTTPException: 403 where the token does not have it, 422 where the id is none.
     """
-    caller = request.scope.get("state", {}).get("caller")
-    if caller is not None:
-        return hashed_key("subject", caller.subject)
-    with suppress(BadSignature, KeyError):
-        return hashed_key("cookie", str(signer.for_purpose("client").verify(request.cookies[COOKIE])["client"]))
-    return hashed_key("peer", request.client.host if request.client is not None else "")
+    given = request.headers.get(CLIENT_HEADER)
+    if given is None:
+        return f"token:{caller.subject}"
+    if "clients" not in caller.scopes:
+        raise HTTPException(
+            403, f"{CLIENT_HEADER}: expected a token of scope 'clients', found {sorted(caller.scopes)}. Leave it out."
+        )
+    if not _ID.fullmatch(given):
+        raise HTTPException(
+            422, f"{CLIENT_HEADER}: expected 1 to 128 visible ASCII characters, found {given[:40]!r}. Correct it."
+        )
+    return f"client:{given} {caller.subject}"  # an id holds no space, so no two clients have one name
 
 
-def set_client_cookie(response: Response, signer: Signer) -> None:
-    """Give a browser that has no token a signed cookie, by which :func:`client_key` knows it again for a year."""
-    response.set_cookie(
-        COOKIE,
-        signer.for_purpose("client").sign({"client": secrets.token_hex(16)}),
-        max_age=_YEAR_SECONDS,
-        httponly=True,
-        samesite="strict",
-    )
-
-
-def hashed_key(kind: str, name: str) -> str:
-    """Return 24 hex digits that stand for a client."""
-    return hashlib.sha256(f"{kind}:{name}".encode(errors="surrogatepass")).hexdigest()[:24]
+def hashed_key(name: str) -> str:
+    """Return 24 hex digits that stand for a client, so that they may be stored and shown."""
+    return hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:24]

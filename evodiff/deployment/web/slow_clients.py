@@ -1,4 +1,4 @@
-"""HTTP connections on which a client must say what it wants in bounded time and space, and its time is taken."""
+"""HTTP connections on which a client must ask and take its answer in bounded time and space."""
 
 from __future__ import annotations
 
@@ -25,26 +25,42 @@ _ROUNDS = 3
 class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's protocol with bounds on headers: 408 after ``header_seconds``, 431 over 32 KiB and what a body may be.
 
-    uvicorn itself has neither: it bounds only how long a connection may idle between requests. Its own bound on
+    Who has not taken an answer ``answer_seconds`` after it was sent loses the connection, and the answer its memory.
+    uvicorn itself has none of these: it bounds only how long a connection may idle between requests. Its own bound on
     connections does not say when to come again; here those over ``most_connections`` get 503 with Retry-After. When a
     request arrived, and the ``lag`` of the loop then, stand in the state of its scope, for :func:`waited`.
     """
 
     lag: ClassVar[LoopLag] = LoopLag()
     header_seconds: ClassVar[float] = 10.0
+    answer_seconds: ClassVar[float] = 60.0
     most_bytes: ClassVar[int] = MOST_HEADER_BYTES
     most_connections: ClassVar[int] = 1024
 
     def connection_made(self, transport: Any) -> None:
         """Begin to wait for headers."""
         super().connection_made(transport)
+        transport.set_write_buffer_limits(high=0)  # of whatever a client does not take at once, this is to be told
         self._timer: asyncio.TimerHandle | None = None
+        self._reading: asyncio.TimerHandle | None = None
         self._expect_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no longer."""
         self._stop_timer()
+        self._stop_reading()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Begin to wait for a client to take what was sent."""
+        super().pause_writing()
+        if self._reading is None:
+            self._reading = asyncio.get_running_loop().call_later(self.answer_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Wait no longer: it has taken all of it."""
+        self._stop_reading()
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         """Count what comes before the headers are whole."""
@@ -87,6 +103,11 @@ class BoundedProtocol(HttpToolsProtocol):
             self._timer.cancel()
             self._timer = None
 
+    def _stop_reading(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
+
     def _refuse(self, status: bytes) -> None:
         self._stop_timer()
         if not self.transport.is_closing():
@@ -127,6 +148,7 @@ def bounded_protocol(settings: ServingSettings, lag: LoopLag) -> type[BoundedPro
     bounds = {
         "lag": lag,
         "header_seconds": settings.header_seconds,
+        "answer_seconds": settings.answer_seconds,
         "most_bytes": MOST_HEADER_BYTES + settings.max_body_bytes,  # a first read may hold the body too
         "most_connections": settings.max_connections,
     }

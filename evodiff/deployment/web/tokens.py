@@ -1,4 +1,4 @@
-"""Tokens: who may use the service, and who may release.
+"""Tokens: who may use the service, who may say for which of its own clients, and who may release.
 
 Their file is JSON: ``[{"subject": NAME, "scopes": ["use", "release"], "token": TEXT}, ...]``.
 """
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from evodiff.deployment.settings import ServingSettings
 
-Scope = Literal["use", "release"]
-SCOPES: Final[tuple[Scope, ...]] = ("use", "release")
+Scope = Literal["use", "clients", "release"]
+SCOPES: Final[tuple[Scope, ...]] = ("use", "clients", "release")
 TOKENS_FILE: Final = "tokens.json"
 LOOKING: Final = ("GET", "HEAD")  # methods that change nothing
 
