@@ -2,8 +2,8 @@
 
 A router is a process of its own, with the real controller, analysis, release file and routes. By default its workers
 are pretended, answer 200 requests a second of 500 clients by themselves, and load at once, so that faults and kills
-are many; ``--fleet real`` serves networks by ``evodiff serve``, under a load of requests by HTTP of as many clients as
-have a token, so that each arm has some at every step.
+are many; ``--fleet real`` serves networks by ``evodiff serve``, under a load of requests by HTTP of so many clients
+that each arm has some at every step.
 
 1. A canary at one step of a rollout turns bad (pretended: an image that is not finite; real: its worker dies). The time
    until ``GET /v1/release`` shows weight 0 for it is to be at most the poll interval and 1 s.
@@ -49,7 +49,7 @@ POLL_SECONDS = 1.0
 TOKEN = "token-of-the-benchmark-of-faults"
 PATIENCE_SECONDS = {"pretended": 120.0, "real": 300.0}
 CLIENTS, REQUESTS_A_SECOND = 500, 200
-TOKENS = 200  # that none of them is in the canary at 5 % happens once in 30,000 rollouts
+HTTP_CLIENTS = 200  # that none of them is in the canary at 5 % happens once in 30,000 rollouts
 
 
 def main():
@@ -95,8 +95,7 @@ class Router:
             "metrics": [],
             "retry_seconds": 1,
         }
-        tokens = [{"subject": "benchmark", "scopes": ["use", "release"], "token": TOKEN}]
-        tokens += [{"subject": f"client {n}", "scopes": ["use"], "token": token_of(n)} for n in range(TOKENS)]
+        tokens = [{"subject": "benchmark", "scopes": ["use", "clients", "release"], "token": TOKEN}]
         serve = {
             "port": self.port,
             "secrets_dir": str(self.folder / "secrets"),
@@ -168,10 +167,6 @@ class Router:
         max(workers, key=lambda item: item.create_time()).kill()
 
 
-def token_of(client):
-    return f"{TOKEN}-{client}"
-
-
 def real_entry(folder, number):
     from evodiff.architecture.genome import ImageShape
     from evodiff.architecture.network import build_network
@@ -201,8 +196,9 @@ def load(router):
     ended = threading.Event()
 
     def send():
-        turns = itertools.cycle([{"Authorization": f"Bearer {token_of(number)}"} for number in range(TOKENS)])
-        with httpx.Client(base_url=router.client.base_url, timeout=60) as client:
+        turns = itertools.cycle([{"X-Client-Id": f"client-{number}"} for number in range(HTTP_CLIENTS)])
+        known = {"Authorization": f"Bearer {TOKEN}"}
+        with httpx.Client(base_url=router.client.base_url, headers=known, timeout=60) as client:
             while not ended.is_set():
                 with contextlib.suppress(httpx.HTTPError):
                     if client.post("/v1/generate", json={"steps": 2}, headers=next(turns)).status_code == 200:
@@ -243,9 +239,15 @@ def measure_rollback(router, number, rng):
     began = time.monotonic()
     router.wait(lambda release: release["weight"] == 0)
     seconds = time.monotonic() - began
+    say(f"fault {number}: weight 0 after {seconds:.2f} s")
     quarantine = [item["version"] for item in router.wait(lambda seen: seen["rollout"] is None)["quarantine"]]
     assert wanted in quarantine, f"{wanted} is not in quarantine: {quarantine}"
     return seconds
+
+
+def say(line):
+    """Print progress beside the result."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def is_running(release, version):
@@ -271,6 +273,7 @@ def try_restarts(folder, rounds, rng, fleet):
                 time.sleep(rng.uniform(0, 3 * POLL_SECONDS))
                 router.kill()
                 found.append(check_restart(router))
+                say(f"kill {len(found)}: {found[-1][0]}: {found[-1][1] or 'right'}")
             promoted = router.wait(
                 lambda release: release["champion"] != router.entry(0) and release["rollout"] is None
             )

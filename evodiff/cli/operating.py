@@ -72,6 +72,9 @@ def track(run: RunPath, tracking_uri: TrackingOption = None) -> None:
 def metrics(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 9108,
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    watcher: Annotated[
+        bool, typer.Option("--watcher", help="Miss the watcher of alerts, a DAG, where it has never asked.")
+    ] = False,
 ) -> None:
     """Tell Prometheus of searches and of what MLflow has yet to hear, until Ctrl-C."""
     import signal
@@ -82,7 +85,7 @@ def metrics(
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
-    found, stop = serve_metrics(settings_from({}).runs_dir, port, host)
+    found, stop = serve_metrics(settings_from({}).runs_dir, port, host, watcher_expected=watcher)
     typer.echo(f"http://{host}:{found}/metrics")
     ended.wait()
     stop()

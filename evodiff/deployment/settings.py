@@ -65,7 +65,9 @@ class ServingSettings(BaseSettings):
     kid_seconds: float = Field(
         default=600.0, ge=0, description="between two computations of what versions' online KID is; 0 switches it off"
     )
-    kid_images: int = Field(default=1024, ge=64, le=4096, description="that a version's online KID is computed from")
+    kid_images: int = Field(
+        default=1024, ge=64, le=4096, description="that online KID is computed from; it advises from 512 on"
+    )
     hang_seconds: float = Field(default=60.0, gt=0, description="a worker silent so long, with work, is ended")
     backoff_seconds: float = Field(default=0.5, gt=0, description="before a dead worker's first restart; doubles")
     max_backoff_seconds: float = Field(default=30.0, gt=0)

@@ -52,10 +52,17 @@ class SearchState:
 
 
 class RunsCollector:
-    """Collects the metrics of every search below a folder, for a registry of prometheus-client."""
+    """Collects the metrics of every search below a folder, for a registry of prometheus-client.
 
-    def __init__(self, runs_dir: Path, clock: Callable[[], float] = time.monotonic) -> None:
+    Where a watcher of alerts is expected, one that has never asked is as one that asked when this was made: it is
+    missed as soon as one that has fallen silent.
+    """
+
+    def __init__(
+        self, runs_dir: Path, clock: Callable[[], float] = time.monotonic, *, watcher_expected: bool = False
+    ) -> None:
         self._runs_dir = runs_dir
+        self._waiting_since = time.time() if watcher_expected else None
         self._clock = clock
         self._lock = threading.Lock()
         self._collected: tuple[float, list[Metric]] | None = None
@@ -84,11 +91,11 @@ class RunsCollector:
         yield from gauges.families()
         yield trials
         yield GaugeMetricFamily("evodiff_search_damaged_runs", "Run folders that cannot be read.", value=damaged)
-        polled = read_heartbeat(self._runs_dir / HEARTBEAT_FILE)
+        polled = read_heartbeat(self._runs_dir / HEARTBEAT_FILE) or self._waiting_since
         if polled is not None:
             yield GaugeMetricFamily(
                 "evodiff_alert_watcher_last_poll_timestamp_seconds",
-                "When the watcher of alerts last asked Alertmanager with success.",
+                "When the watcher of alerts last asked Alertmanager with success, or is waited for since.",
                 value=polled,
             )
 
@@ -184,10 +191,12 @@ def read_heartbeat(file: Path) -> float | None:
         return None
 
 
-def serve_metrics(runs_dir: Path, port: int, host: str = "127.0.0.1") -> tuple[int, Callable[[], None]]:
+def serve_metrics(
+    runs_dir: Path, port: int, host: str = "127.0.0.1", *, watcher_expected: bool = False
+) -> tuple[int, Callable[[], None]]:
     """Answer scrapes in a thread; return the port, a free one where 0 was given, and what ends it."""
     registry = CollectorRegistry()
-    registry.register(RunsCollector(runs_dir))
+    registry.register(RunsCollector(runs_dir, watcher_expected=watcher_expected))
     server, thread = start_http_server(port, addr=host, registry=registry)
 
     def stop() -> None:

@@ -28,6 +28,7 @@ pytestmark = pytest.mark.e2e
 
 Story = Callable[[Fleet, list[RequestObservation]], Awaitable[None]]
 
+HANG_SECONDS = 2.5
 SMALL = GenerationRequest(steps=2, seconds=120)
 
 
@@ -131,6 +132,23 @@ def test_versions_come_and_go_while_requests_are_answered(models: Path, tmp_path
         assert not psutil.pid_exists(stable_pid)
 
     with_fleet(tmp_path, story, client_share=1.0)
+
+
+@pytest.mark.slow
+def test_a_worker_that_computes_for_longer_than_one_may_be_silent_is_not_taken_for_hung(
+    models: Path, tmp_path: Path
+) -> None:
+    async def story(fleet: Fleet, seen: list[RequestObservation]) -> None:
+        await fleet.load(entry(models, "one"), Arm.STABLE)
+        stable = fleet.version(Arm.STABLE)
+        steps, seconds = 150, 0.0
+        while seconds < 2 * HANG_SECONDS and steps < 900:  # one request; where steps are quick, one of more steps
+            steps, started = min(900, 2 * steps), time.monotonic()
+            await fleet.generate(GenerationRequest(count=16, steps=steps, label=1, guidance=3.0, seconds=190), "client")
+            seconds = time.monotonic() - started
+        assert stable.deaths == 0
+
+    with_fleet(tmp_path, story, hang_seconds=HANG_SECONDS)
 
 
 def test_a_request_whose_worker_dies_is_answered_by_the_other_once(models: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -123,12 +124,25 @@ def test_the_watchers_last_poll_is_exported_and_rubbish_is_not(tmp_path: Path) -
     assert ("evodiff_alert_watcher_last_poll_timestamp_seconds",) not in scraped(tmp_path)
 
 
+def test_a_watcher_that_is_expected_is_missed_from_the_start(tmp_path: Path) -> None:
+    polled = ("evodiff_alert_watcher_last_poll_timestamp_seconds",)
+    before = time.time()
+    registry, now = CollectorRegistry(), [0.0]
+    registry.register(RunsCollector(tmp_path, clock=lambda: now[0], watcher_expected=True))
+    assert before <= samples(generate_latest(registry))[polled] <= time.time()
+    write_heartbeat(tmp_path, 1234.5, 0)
+    now[0] = CACHE_SECONDS
+    assert samples(generate_latest(registry))[polled] == 1234.5
+
+
 def test_it_is_scraped_over_http(tmp_path: Path) -> None:
     run_folder(tmp_path, "digits")
-    port, stop = serve_metrics(tmp_path, 0)
+    port, stop = serve_metrics(tmp_path, 0, watcher_expected=True)
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-            assert samples(answer.read())["evodiff_search_generations", "digits"] == 2
+            found = samples(answer.read())
+        assert found["evodiff_search_generations", "digits"] == 2
+        assert ("evodiff_alert_watcher_last_poll_timestamp_seconds",) in found
     finally:
         stop()
 
