@@ -23,6 +23,8 @@ _STYLE: Final = (
     "h2{border-top:1px solid #8888;padding-top:1rem}h2,h3{font-size:1.2rem}h2 code,h3 code{font-weight:bold}"
     "table{border-collapse:collapse;width:100%;margin:1rem 0}"
     "td,th{border-bottom:1px solid #8888;padding:.25rem .75rem .25rem 0;text-align:left;vertical-align:top}"
+    "@media(max-width:40rem){td,th{display:block;border:0;padding:0}tr{border-bottom:1px solid #8888}"
+    "tr{display:block;padding:.25rem 0}td code{white-space:normal;overflow-wrap:anywhere}}"
 )
 _BOUNDS: Final = (
     ("minimum", "at least {}"),
