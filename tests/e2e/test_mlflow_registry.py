@@ -336,12 +336,18 @@ def test_what_is_served_comes_from_the_registry_where_the_run_is_elsewhere(
             {"run": "registered", "candidate": candidate},
             {"model": "registered", "version": version.version},
             {"model": "registered", "alias": "served"},
+            {"model": "registered", "version": version.version, "run": "registered", "candidate": "of long ago"},
         )
     ):
         out = tmp_path / str(number)
         found = fetch(entry, out, runs_dir=tmp_path, tracking_uri=server.uri, max_bytes=10**8)
-        assert found["entry"] == expected
+        assert found == {"entry": expected}
         digests.add(check_model_folder(out, max_bytes=10**8).digest)
+    entry = {"model": "registered", "version": version.version}
+    found = fetch(entry, tmp_path / "h", runs_dir=registered.path.parent, tracking_uri=server.uri, max_bytes=10**8)
+    assert found["entry"] == expected
+    assert found["run_folder"] == str(registered.path.resolve())  # whose images its smoke test is judged by
+    assert found["recorded"][0] == json.loads(version.tags["evodiff.objectives"])["kid"]
     pruned = tmp_path / "runs" / "registered"
     shutil.copytree(registered.path, pruned)
     for folder in [*pruned.glob("generations/*/weights"), *pruned.glob("final/*")]:
