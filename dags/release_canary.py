@@ -14,9 +14,9 @@ from evodiff_airflow.rollouts import MOVED, PROMOTE, AskToPromote, FollowRollout
 DOC = """
 ### Follows the rollout that is on
 
-Every few minutes it looks whether the router rolls something out, and follows it, in the triggerer, until it is over
-or waits for a person. The router decides and never waits for this DAG: pausing it stops nothing but the aliases in the
-registry, and the question.
+Every few minutes it has the registry's aliases say what serves, keeps what was decided on rollouts that are over, looks
+whether the router rolls something out, and follows that, in the triggerer, until it is over or waits for a person. The
+router decides and never waits for this DAG: pausing it stops nothing but the aliases in the registry, and the question.
 
 Where the rollout waits and `approval` says so, a person is asked (*Required actions*): *Promote*, or *Reject*, which is
 the answer of who says nothing in `EVODIFF_APPROVAL_HOURS` (24). The question is put at one revision: whatever happens
@@ -47,17 +47,20 @@ def release_canary() -> None:
     def find() -> dict[str, Any]:
         from evodiff_airflow.connections import ROUTER, router
 
-        from evodiff.deployment.release.following import rollout_id
+        from evodiff.deployment.release.following import keep_ended_rollouts, rollout_id
         from evodiff.errors import EvodiffError
+        from evodiff.settings import load_settings
 
         try:
             release = router(ROUTER).release()
         except EvodiffError as error:
             raise AirflowSkipException(str(error)) from error  # nothing serves, or not yet
+        project(release)  # also where nothing is on: what was decided between two looks is to be seen there too
+        for kept in keep_ended_rollouts(load_settings({}).runs_dir, release, router(ROUTER).metrics):
+            scheduling.say(f"{kept} is over")
         found = rollout_id(release)
         if found is None:
             raise AirflowSkipException("nothing is rolled out")
-        project(release)
         return {"rollout": found}
 
     @task.short_circuit(ignore_downstream_trigger_rules=False)

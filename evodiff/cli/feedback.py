@@ -23,15 +23,18 @@ def feedback(
     from evodiff.deployment.feedback.records import feedback_records
     from evodiff.deployment.feedback.store import FeedbackStore
     from evodiff.errors import SettingsError
+    from evodiff.pipeline.release import read_release, rolled_back
     from evodiff.settings import load_settings
 
-    file = store or load_settings({}).feedback_store
+    settings = load_settings({})
+    file = store or settings.feedback_store
     if not file.is_file():
         raise SettingsError(
             f"No votes at {file}: expected the file that `evodiff serve` keeps.", remedy="Name it by --store."
         )
     with FeedbackStore(file) as found:
         every = found.votes()
-        records = every if votes else feedback_records(every, found.production())
+        failed = rolled_back(read_release(settings.release_file))
+        records = every if votes else feedback_records(every, found.production(), failed=failed)
     for record in records:
         typer.echo(json.dumps(record.to_json(), sort_keys=True))

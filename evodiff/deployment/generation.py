@@ -32,7 +32,7 @@ class GenerationRequest:
     """What a client asks for; ``png`` is one sheet, else one PNG an image.
 
     ``seconds`` are left to answer, of ``allowed_seconds`` where that is more. ``impatient`` says that the client chose
-    fewer than are usual, a ``patience`` above 1 that it allowed so many times the usual deadline.
+    fewer than are usual, ``patient`` that it allowed more.
     """
 
     count: int = 1
@@ -44,7 +44,7 @@ class GenerationRequest:
     seconds: float = 30.0
     impatient: bool = False
     allowed_seconds: float = 0.0
-    patience: float = 1.0
+    patient: bool = False
 
     @property
     def work(self) -> float:

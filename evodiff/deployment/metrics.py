@@ -42,7 +42,7 @@ class Metrics:
         self._requests = Counter("evodiff_requests", "Requests that have ended.", ["arm", "outcome"], registry=registry)
         self._duration = Histogram(
             "evodiff_request_duration_seconds",
-            "What clients waited for requests that the worker answered.",
+            "What clients waited for requests that the worker answered, where they kept to the usual deadline.",
             ["arm"],
             buckets=_WAIT_SECONDS,
             registry=registry,
@@ -125,7 +125,8 @@ class Metrics:
         if seen.outcome is Outcome.REFUSED:
             return
         duration, compute = self._timed[seen.arm]
-        duration.observe(seen.total_seconds)
+        if not seen.patient:
+            duration.observe(seen.total_seconds)
         if seen.compute_seconds > 0:
             compute.observe(seen.compute_seconds)
         if seen.compute_seconds > 0 and not seen.guided:

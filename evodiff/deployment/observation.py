@@ -29,9 +29,9 @@ class RequestObservation:
 
     ``client`` is what keeps a client in its arm, hashed. ``at`` is when it ended (UNIX seconds). ``compute_seconds`` is
     what the worker computed for the batch it was part of (0 where nothing was computed), ``total_seconds`` what the
-    client waited; one that allowed more than the usual deadline has a ``patience`` above 1, so many usual deadlines.
-    ``batch`` (images), ``steps`` and ``guided`` say what kind of batch that was. ``rollout`` is the id
-    of the rollout it belongs to, empty outside one; ``weight`` the canary's share of clients then, in [0, 1].
+    client waited; ``patient`` says that it had allowed more than the usual deadline. ``batch`` (images), ``steps`` and
+    ``guided`` say what kind of batch that was. ``rollout`` is the id of the rollout it belongs to, empty outside one;
+    ``weight`` the canary's share of clients then, in [0, 1].
     """
 
     request: str
@@ -47,7 +47,7 @@ class RequestObservation:
     guided: bool = False
     rollout: str = ""
     weight: float = 0.0
-    patience: float = 1.0
+    patient: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +67,8 @@ class WorkerObservation:
     """A worker at one moment.
 
     ``rss_bytes`` is its process's, ``deaths`` counts since it took the role, ``in_flight_seconds`` says how long each
-    request that it holds has waited so far, ``in_flight_patience`` likewise how patient its client is; where that
-    is empty, all are as patient as is usual.
+    request that it holds has waited so far; ``in_flight_judged_seconds`` does of those alone that speak for or against
+    its version: of its own clients, none of them patient.
     """
 
     arm: Arm
@@ -78,4 +78,4 @@ class WorkerObservation:
     rss_bytes: int
     deaths: int = 0
     in_flight_seconds: tuple[float, ...] = ()
-    in_flight_patience: tuple[float, ...] = ()
+    in_flight_judged_seconds: tuple[float, ...] = ()

@@ -6,7 +6,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 from evodiff.errors import EvodiffError
-from evodiff.pipeline.release import read_release
+from evodiff.pipeline.release import read_release, rolled_back
 from evodiff.settings import load_settings
 
 if TYPE_CHECKING:
@@ -25,10 +25,11 @@ def record_deployment(run: Run, generation: int) -> None:
     from evodiff.deployment.feedback.store import FeedbackStore
 
     try:
-        champion = read_release(settings.release_file)["champion"]
+        release = read_release(settings.release_file)
+        champion, failed = release["champion"], rolled_back(release)
         named = champion is not None and "run" in champion  # a model of the registry is compared with nobody
         reference = f"{champion['run']}/{champion['candidate']}" if named else None
         with FeedbackStore(settings.feedback_store) as store:
-            snapshot_deployment(run, generation, store, reference=reference, fewest=settings.min_raters)
+            snapshot_deployment(run, generation, store, reference=reference, fewest=settings.min_raters, failed=failed)
     except EvodiffError as error:
         warnings.warn(f"{run.name}: generation {generation} joins no votes: {error}", stacklevel=2)

@@ -54,8 +54,7 @@ def request_release(
     while True:
         before = read_release(file)
         champion = before["champion"]
-        barred = {str(item["version"]) for item in before.get("quarantine") or ()}
-        choice = choose(run, champion, remeasure=remeasure, barred=barred)
+        choice = choose(run, champion, remeasure=remeasure, barred=rolled_back(before))
         with release_locked(file):
             release = read_release(file)
             if release["champion"] != champion:
@@ -67,6 +66,11 @@ def request_release(
             if changed != release:
                 write_release(file, changed)
             return changed
+
+
+def rolled_back(release: Mapping[str, Any]) -> set[str]:
+    """Return the names of the versions that were rolled back, and may not be released again by themselves."""
+    return {str(item["version"]) for item in release["quarantine"]}
 
 
 def _pending(release: Mapping[str, Any], asked: Mapping[str, Any], choice: Choice) -> Any:

@@ -220,7 +220,7 @@ def test_the_router_starts_with_its_variables_and_lets_in_who_has_the_token(tmp_
     connection = urlsplit(REFERENCE.sub(lambda match: given[match["name"]], connections()["ROUTER"]))
     assert connection.password == given["ROUTER_TOKEN"]
     assert connection.hostname in hosts
-    assert (subject, scopes) == ("owner", ["clients", "release", "use"])
+    assert (subject, scopes) == ("owner", ["release", "use"])
 
 
 READ_SETTINGS = """

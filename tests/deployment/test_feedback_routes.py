@@ -12,6 +12,7 @@ from feedback_app import TextSigner, create_app, signed
 from evodiff.deployment.feedback.store import FeedbackStore, StoreLimits
 from evodiff.deployment.feedback.votes import VoteKind
 from evodiff.deployment.observation import Arm, RatingObservation
+from evodiff.deployment.web.clients import hashed_key
 
 USE = {"Authorization": "Bearer for-use"}
 
@@ -45,13 +46,15 @@ def test_a_rating_is_kept_and_the_rollout_hears_of_it(
 
 
 def test_clients_that_an_application_names_rate_one_by_one(client: TestClient, store: FeedbackStore) -> None:
-    def rate(token: str, name: str) -> int:
+    def rate(token: str, name: str, whose: str = "") -> int:
         headers = {"Authorization": f"Bearer {token}", "X-Client-Id": name}
-        return client.post("/v1/feedback", json={"request": signed("r0"), "rating": 4}, headers=headers).status_code
+        request = signed("r0", client=hashed_key(f"client:{whose or name} app"))
+        return client.post("/v1/feedback", json={"request": request, "rating": 4}, headers=headers).status_code
 
     found = [rate("for-others", "ann"), rate("for-others", "bob"), rate("for-others", "bob"), rate("for-use", "bob")]
     assert found == [201, 201, 409, 403]
     assert len({vote.rater for vote in store.votes()}) == 2
+    assert [rate("for-others", f"made up {number}".replace(" ", "-"), "ann") for number in range(3)] == [403] * 3
 
 
 def test_which_of_two_is_better_and_errors_are_kept(client: TestClient, store: FeedbackStore) -> None:

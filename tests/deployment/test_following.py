@@ -10,7 +10,16 @@ from typing import Any
 import httpx
 import pytest
 
-from evodiff.deployment.release.following import Stage, has_moved, keep_rollout, outcome, question, rollout_id, stage
+from evodiff.deployment.release.following import (
+    Stage,
+    has_moved,
+    keep_ended_rollouts,
+    keep_rollout,
+    outcome,
+    question,
+    rollout_id,
+    stage,
+)
 from evodiff.deployment.release.router_client import RouterClient, RouterError, StaleCommand
 from evodiff.errors import LedgerError, SettingsError
 
@@ -74,6 +83,26 @@ def test_what_was_decided_is_kept_with_the_run_that_the_version_came_from(tmp_pa
     assert content["metrics"] == ["evodiff_up 1"]
     assert outcome(release(), "r1") == "step: to 50 %"
     assert outcome(release(), "r9") == "nothing was decided"
+
+
+def test_rollouts_that_nobody_followed_are_kept_once_they_are_over(tmp_path: Path) -> None:
+    (tmp_path / "digits").mkdir()
+    (tmp_path / "digits" / "experiment.json").write_text("{}")
+    decisions = [
+        {"rollout": "r0", "version": "digits/feed", "action": "roll back", "reason": "blank", "evidence": {}},
+        {"rollout": "r9", "version": "models:/digits/3", "action": "begin", "reason": "", "evidence": {}},
+        {"rollout": "r9", "version": "models:/digits/3", "action": "loaded", "evidence": {"version": "digits/feed"}},
+        {"rollout": None, "version": "digits/feed", "action": "request", "reason": "", "evidence": {}},
+        {"rollout": "r1", "version": "digits/feed", "action": "begin", "reason": "", "evidence": {}},
+        {"rollout": "r8", "version": "elsewhere/feed", "action": "begin", "reason": "", "evidence": {}},
+    ]
+    asked = []
+    found = keep_ended_rollouts(tmp_path, release(decisions=decisions), lambda: asked.append(1) or "evodiff_up 1")  # type: ignore[func-returns-value]
+    folder = tmp_path / "digits" / "telemetry" / "rollouts"
+    assert found == [folder / "r0.json", folder / "r9.json"]
+    assert [item["action"] for item in json.loads(found[1].read_text())["decisions"]] == ["begin", "loaded"]
+    assert keep_ended_rollouts(tmp_path, release(decisions=decisions), lambda: "") == []
+    assert len(asked) == 2
 
 
 def test_nothing_is_written_for_a_version_from_elsewhere_or_outside_the_runs(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from served_models import write_model
 from tracked_runs import told_run
 
 from evodiff.deployment.release.entries import entry_of
-from evodiff.deployment.router.fetch import fetch
+from evodiff.deployment.router.fetch import _known_here, fetch
 from evodiff.deployment.router.offline_kid import offline_kid
 from evodiff.deployment.worker.model_checks import ModelRefused, check_model_folder
 from evodiff.deployment.worker.served_network import ServedNetwork
@@ -81,6 +81,31 @@ def test_a_folder_is_checked_before_it_is_copied(tmp_path: Path) -> None:
     with pytest.raises(ModelRefused, match="may hold code"):
         fetch({"folder": str(folder)}, tmp_path / "other", **options)
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("name", ["日本", "two words", "a..b", "-x"])
+def test_a_folder_whose_name_cannot_stand_in_a_header_is_refused(tmp_path: Path, name: str) -> None:
+    folder = write_model(tmp_path / name)
+    with pytest.raises(ModelRefused, match=r"cannot be served under the run .*Rename the folder"):
+        fetch({"folder": str(folder)}, tmp_path / "out", runs_dir=tmp_path, tracking_uri=None, max_bytes=MOST)
+
+
+def test_what_is_known_of_a_run_counts_for_versions_of_that_very_run(tmp_path: Path) -> None:
+    run = told_run(tmp_path / "told")
+    tags = {
+        "evodiff.digests": json.dumps(run.settings["digests"]),
+        "evodiff.weights": "w",
+        "evodiff.evaluated_weights": "w",
+        "evodiff.objectives": json.dumps({"kid": 0.25}),
+    }
+    named = {"run": "told", "candidate": "0123456789abcdef"}
+    known = {"run_folder": str(run.path.resolve()), "recorded": [0.25, 0.0]}
+    assert _known_here(named, tags, tmp_path) == known
+    assert _known_here(named, {**tags, "evodiff.weights": "others"}, tmp_path) == {**known, "recorded": None}
+    assert _known_here(named, {**tags, "evodiff.digests": json.dumps({"dataset": "another"})}, tmp_path) == {}
+    assert _known_here(named, {}, tmp_path) == {}
+    assert _known_here(named, {**tags, "evodiff.objectives": "rubbish"}, tmp_path) == {}
+    assert _known_here({**named, "run": "elsewhere"}, tags, tmp_path) == {}
 
 
 def test_what_is_nowhere_is_named(tmp_path: Path) -> None:

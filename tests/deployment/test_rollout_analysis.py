@@ -199,7 +199,7 @@ def test_the_last_step_below_a_hundred_is_tested_however_small_it_is(steps: tupl
 
 def test_a_death_fails_unless_it_is_the_stable_workers_or_another_versions() -> None:
     seen = at_step(0)
-    seen.observe(worker(Arm.STABLE, alive=False, deaths=3, rss_bytes=10**12, in_flight_seconds=(1e9,) * 99))
+    seen.observe(worker(Arm.STABLE, alive=False, deaths=3, rss_bytes=10**12, in_flight_judged_seconds=(1e9,) * 99))
     seen.observe(worker(version="new/0", alive=False))
     assert verdict(seen, 0.0) is Verdict.WAIT
     seen.observe(worker(alive=False))
@@ -278,7 +278,7 @@ observations = st.one_of(
         clients,
         st.integers(1, 5),
     ),
-    st.builds(lambda ages: worker(in_flight_seconds=tuple(ages)), st.lists(st.floats(0.0, 60.0), max_size=3)),
+    st.builds(lambda ages: worker(in_flight_judged_seconds=tuple(ages)), st.lists(st.floats(0.0, 60.0), max_size=3)),
 )
 
 

@@ -420,6 +420,68 @@ def test_traffic_stops_even_where_a_rollback_cannot_be_written(tmp_path: Path, m
     play(tmp_path, story)
 
 
+def test_a_guard_stops_the_traffic_though_the_release_cannot_be_read(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        await stage.begin("second")
+        whole = stage.path.read_bytes()
+        stage.path.write_bytes(whole[:50])
+        stage.fleet.answer("rollout-2", Outcome.FAILED)
+        assert stage.fleet.routed[1] == 0.05
+        await stage.controller.poll()
+        assert stage.fleet.routed == ("", 0.0)
+        assert "Damaged release" in str(stage.controller.trouble)
+        stage.path.write_bytes(whole)
+        state = await stage.look()
+        assert (state.rollout, state.decisions[-1].action) == (None, "roll back")
+        assert stage.controller.trouble is None
+
+    play(tmp_path, story)
+
+
+def test_a_guard_stops_the_traffic_though_the_release_is_locked(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        await stage.begin("second")
+        stopped = asyncio.Event()
+        stage.fleet.on_route = lambda rollout, weight: stopped.set() if weight == 0 else None
+        with release_locked(stage.path):
+            stage.fleet.answer("rollout-2", Outcome.FAILED)
+            polling = asyncio.create_task(stage.controller.poll())
+            await asyncio.wait_for(stopped.wait(), 60)
+            assert not polling.done()  # it waits for the lock still
+            assert stage.fleet.routed == ("", 0.0)
+        await polling
+        state = await stage.look()
+        assert (state.rollout, state.decisions[-1].action) == (None, "roll back")
+
+    play(tmp_path, story)
+
+
+@pytest.mark.parametrize("stale", [False, True])
+def test_a_rollback_at_a_revision_that_could_not_be_written_is_done_later_unless_it_came_too_late(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stale: bool
+) -> None:
+    async def story(stage: Stage) -> None:
+        await stage.begin("second")
+        revision = stage.state.revision - stale
+
+        def full(transition: Any) -> ReleaseState:
+            raise LedgerError("No space left.")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(stage.controller.file, "change", full)
+            with pytest.raises(LedgerError):
+                await stage.ask("rollback", revision=revision)
+        assert stage.fleet.routed[1] == (0.05 if stale else 0.0)
+        stage.wait_for(entry("third"))  # the release moves on before it can be told
+        state = await stage.look()
+        assert [item.action for item in state.decisions].count("roll back") == (0 if stale else 1)
+        assert stage.fleet.routed[1] == 0.05
+        assert state.challenger is not None
+        assert state.challenger["candidate"] == ("second" if stale else "third")
+
+    play(tmp_path, story)
+
+
 @pytest.mark.parametrize("step", [0, 1, 2])
 def test_a_restart_goes_on_with_roles_weight_and_evidence(tmp_path: Path, step: int) -> None:
     async def before(stage: Stage) -> None:

@@ -40,7 +40,7 @@ def test_a_first_token_for_everything_is_made_that_only_its_owner_can_read(tmp_p
     (entry,) = json.loads(file.read_text())
     caller = tokens.caller(f"Bearer {entry['token']}")
     assert caller is not None
-    assert caller.scopes == {"use", "clients", "release"}
+    assert caller.scopes == {"use", "release"}
     assert Tokens.from_settings(settings).caller(f"bearer {entry['token']}") == caller  # the next start reads the same
 
 

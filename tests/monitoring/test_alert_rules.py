@@ -42,9 +42,9 @@ def durations(seconds: float, per_minute: float, arm: str = "stable") -> dict[st
     bounds = [0.1, 0.25, 0.5, 1.0, 2.5]
     return {
         f'evodiff_request_duration_seconds_bucket{{arm="{arm}",le="{bound}"}}': f"0+{per_minute}x60"
-        if bound >= seconds
+        if float(bound) >= seconds
         else "0x60"
-        for bound in [*bounds, float("inf")]
+        for bound in [*bounds, "+Inf"]
     }
 
 
@@ -125,6 +125,13 @@ CASES = [
         None,
     ),
     Case("few requests", "LatencyOverLimit", {**LIMIT, **requests("ok", 5), **durations(1.0, 5)}, 20, None),
+    Case(
+        "many requests, but of patient clients",
+        "LatencyOverLimit",
+        {**LIMIT, **requests("ok", 20), **durations(1.0, 5)},
+        20,
+        None,
+    ),
     Case("fast", "LatencyOverLimit", {**LIMIT, **requests("ok", 20), **durations(0.25, 20)}, 20, None),
     Case(
         "no limit is set",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import asdict, dataclass, field
-from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Final
 
 from evodiff.deployment.observation import Outcome
@@ -41,9 +40,9 @@ class Guards:
 
     1. ``errors``: more than ``error_ratio`` of the last 1,000 requests failed, from 3 errors and 100 requests on.
     2. ``failures_in_a_row``: 3.
-    3. ``latency``: 8 of the last 100 took more than ``p99_seconds``, times the patience of who allowed more than the
-       usual deadline: they asked for much. Requests in flight that are older count, so that a worker that hangs is
-       found while it hangs. With 1 % over the limit 8 of 100 come once in a million windows.
+    3. ``latency``: 8 of the last 100 took more than ``p99_seconds``. Requests in flight that are older count, so that
+       a worker that hangs is found while it hangs. With 1 % over the limit 8 of 100 come once in a million windows.
+       Those of patient clients, who may have asked for much, do not count.
     4. ``not_finite``: one image with NaN or infinity.
     5. ``blank``: blank images in two distinct requests.
     6. ``memory``: resident memory over ``rss_factor`` times the smoke test's peak.
@@ -72,8 +71,8 @@ class Guards:
         self._count_error(failed)
         if failed:
             self._judge_failure(seen)
-        if self.limits.p99_seconds is not None:
-            slow = seen.total_seconds > self.limits.p99_seconds * seen.patience
+        if self.limits.p99_seconds is not None and not seen.patient:
+            slow = seen.total_seconds > self.limits.p99_seconds
             self._slow.append(slow)
             if slow:
                 self._judge_latency(self.limits.p99_seconds)
@@ -85,17 +84,16 @@ class Guards:
         self._judge_memory(seen.rss_bytes)
         if self.limits.p99_seconds is not None:
             limit = self.limits.p99_seconds
-            ages = zip_longest(seen.in_flight_seconds, seen.in_flight_patience, fillvalue=1.0)
-            self._slow_in_flight = sum(age > limit * patience for age, patience in ages)
+            self._slow_in_flight = sum(age > limit for age in seen.in_flight_judged_seconds)
             self._looked_at = seen.at
             self._judge_latency(limit)
 
     def _leave_flight(self, seen: RequestObservation) -> None:
         """Take a request that has ended off those that were last seen in flight over the limit, if it was one."""
         limit = self.limits.p99_seconds
-        if limit is None or not self._slow_in_flight or seen.at < self._looked_at:
+        if limit is None or seen.patient or not self._slow_in_flight or seen.at < self._looked_at:
             return
-        if self._looked_at - (seen.at - seen.total_seconds) > limit * seen.patience:
+        if self._looked_at - (seen.at - seen.total_seconds) > limit:
             self._slow_in_flight -= 1
 
     def _count_error(self, failed: bool) -> None:

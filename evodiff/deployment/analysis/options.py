@@ -98,15 +98,16 @@ def _has_type(value: object, annotation: str) -> bool:
 class GuardLimits(_FromMapping):
     """Absolute limits of the hard guards; None switches one off, 0 is a limit of 0.
 
-    ``error_ratio`` is the largest share of a version's last requests that may fail, ``p99_seconds`` what a client may
-    wait, ``rss_factor`` how many times the smoke test's peak memory a worker may have.
+    ``error_ratio`` is the largest share of a version's last requests that may fail, ``rss_factor`` how many times the
+    smoke test's peak memory a worker may have. ``p99_seconds`` is what a client may wait that keeps to the usual
+    deadline, and means something below that alone.
 
     Raises:
         SettingsError: a limit cannot be.
     """
 
     error_ratio: float | None = 0.05
-    p99_seconds: float | None = 30.0
+    p99_seconds: float | None = 15.0
     rss_factor: float | None = 1.5
 
     def __post_init__(self) -> None:

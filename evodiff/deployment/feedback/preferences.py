@@ -150,10 +150,9 @@ def _fit(design: Floats, shares: Floats, sources: Sequence[str], penalty: float)
             break
     won = chances()
     inverse = np.linalg.pinv(design.T @ (design * (won * (1 - won))[:, None]) + penalty * identity)
-    names = sorted(set(sources))
-    clusters = np.zeros((len(names), len(sources)))
-    clusters[[names.index(source) for source in sources], range(len(sources))] = 1.0
-    gradients = clusters @ (design * (shares - won)[:, None])
+    names, clusters = np.unique(np.array(sources), return_inverse=True)
+    gradients = np.zeros((len(names), len(scores)))
+    np.add.at(gradients, clusters, design * (shares - won)[:, None])
     correction = len(names) / max(1, len(names) - 1)
     sandwich = correction * inverse @ (gradients.T @ gradients) @ inverse
     return scores, np.maximum(np.diag(sandwich), np.diag(inverse))

@@ -20,7 +20,7 @@ from evodiff.deployment.feedback.deployment_feedback import HIGHEST_RATING, LOWE
 from evodiff.deployment.feedback.store import AlreadyVoted, TooManyVotes
 from evodiff.deployment.feedback.votes import LONGEST_TEXT, Vote, VoteKind
 from evodiff.deployment.observation import Arm, RatingObservation
-from evodiff.deployment.web.clients import CLIENT_PARAMETER, client_name
+from evodiff.deployment.web.clients import CLIENT_HEADER, CLIENT_PARAMETER, client_name, hashed_key
 from evodiff.deployment.web.json_body import body_schema, read_json
 from evodiff.errors import SettingsError
 
@@ -92,8 +92,9 @@ def add_feedback_routes(
 ) -> None:
     """Add ``POST /v1/feedback`` to an app.
 
-    A vote counts for the caller's token, or for the client that it names in ``X-Client-Id``. ``on_rating`` hears of
-    every rating that was kept, in the order in which they were; ``clock`` gives UNIX seconds.
+    A vote counts for the caller's token, or for the client that it names in ``X-Client-Id``, who may vote on what was
+    made for it alone: names cost nothing, images do. ``on_rating`` hears of every rating that was kept, in the order in
+    which they were; ``clock`` gives UNIX seconds.
     """
 
     @app.post(
@@ -117,7 +118,10 @@ def add_feedback_routes(
     )
     async def feedback(request: Request, caller: Any = Depends(tokens.require("use"))) -> FeedbackAnswer:  # noqa: B008
         body = await read_json(request, FeedbackBody)
-        vote = _vote(body, store.pseudonym(client_name(request, caller)), signer, clock())
+        name = client_name(request, caller)
+        named = CLIENT_HEADER in request.headers
+        own = hashed_key(name) if named else None
+        vote = _vote(body, store.pseudonym(name), signer, clock(), own=own)
         try:
             await run_in_threadpool(store.add, vote)
         except AlreadyVoted as error:
@@ -129,13 +133,14 @@ def add_feedback_routes(
         return FeedbackAnswer(kept=vote.kind)
 
 
-def _vote(body: FeedbackBody, rater: str, signer: TextSigner, now: float) -> Vote:
-    """Return the vote of a body.
+def _vote(body: FeedbackBody, rater: str, signer: TextSigner, now: float, *, own: str | None) -> Vote:
+    """Return the vote of a body, on requests of the client with the key ``own`` alone where there is one.
 
     Raises:
-        HTTPException: 403 where an id was not signed here, 422 where two requests were answered by one version.
+        HTTPException: 403 where an id was not signed here, or is of another client, 422 where two requests were
+            answered by one version.
     """
-    about = _request(body.request, signer)
+    about = _request(body.request, signer, own)
     values: dict[str, Any] = {"rater": rater, "source": rater, "version": about["version"], "at": now}
     try:
         if body.rating is not None:
@@ -144,7 +149,7 @@ def _vote(body: FeedbackBody, rater: str, signer: TextSigner, now: float) -> Vot
         if body.error is not None:
             values |= {"arm": about["arm"], "rollout": about["rollout"], "text": body.error}
             return Vote(kind=VoteKind.ERROR, subject=about["request"], **values)
-        rival = _request(body.other or "", signer)
+        rival = _request(body.other or "", signer, own)
         pair = "+".join(sorted((about["request"], rival["request"])))
         values |= {"other": rival["version"], "value": _SHARES[body.better or "tie"]}
         return Vote(kind=VoteKind.COMPARISON, subject=pair, **values)
@@ -152,19 +157,21 @@ def _vote(body: FeedbackBody, rater: str, signer: TextSigner, now: float) -> Vot
         raise HTTPException(422, str(error)) from error
 
 
-def _request(text: str, signer: TextSigner) -> dict[str, str]:
+def _request(text: str, signer: TextSigner, own: str | None) -> dict[str, str]:
     """Return what a signed request id says.
 
     Raises:
-        HTTPException: 403 where this service did not sign it.
+        HTTPException: 403 where this service did not sign it, or for another client than ``own``.
     """
     try:
         fields = signer.verify(text)
-        found = {name: fields[name] for name in ("request", "version", "arm", "rollout")}
+        found = {name: fields[name] for name in ("request", "version", "arm", "rollout", "client")}
         if not all(isinstance(value, str) for value in found.values()) or found["arm"] not in ("", *Arm):
             raise ValueError("fields of another kind")
     except (ValueError, KeyError) as error:
         raise HTTPException(
             403, "Expected a request id that this service signed, found another. Send it as the answer's header had it."
         ) from error
+    if own is not None and found["client"] != own:
+        raise HTTPException(403, f"Expected a request of the client that {CLIENT_HEADER} names, found another's.")
     return found

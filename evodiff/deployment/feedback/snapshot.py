@@ -24,7 +24,7 @@ from evodiff.errors import GateFailed
 from evodiff.pipeline.steering import RATING_WEIGHT, steering
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from evodiff.deployment.feedback.store import FeedbackStore
     from evodiff.deployment.feedback.votes import Vote
@@ -52,6 +52,7 @@ def snapshot_deployment(
     *,
     reference: str | None = None,
     fewest: int = FEWEST_RATERS,
+    failed: Collection[str] = (),
     say: Callable[[str], None] = lambda line: None,
 ) -> Snapshot:
     """Publish ``ratings.json`` and ``production.json`` of a generation that is not closed, unless they are there.
@@ -63,6 +64,7 @@ def snapshot_deployment(
         production: what was measured of versions, by RUN/ID; None takes what the store has.
         reference: the version, RUN/ID, that comparisons are told against: the champion.
         fewest: sources that must have voted on a version for its votes to count.
+        failed: the versions that were rolled back.
         say: gets a line for what is left out.
 
     Raises:
@@ -72,7 +74,7 @@ def snapshot_deployment(
         return Snapshot(())
     measured = {name: dict(found) for name, found in (store.production() if production is None else production).items()}
     votes = store.votes()
-    accepted, rejected = _accepted(run, votes, measured, say)
+    accepted, rejected = _accepted(run, votes, measured, failed, say)
     kept = [
         vote for vote in votes if all(_is_known(name, run, accepted) for name in (vote.version, vote.other) if name)
     ]
@@ -98,10 +100,14 @@ def _publish(run: Run, generation: int, name: str, content: Mapping[str, Any]) -
 
 
 def _accepted(
-    run: Run, votes: Sequence[Vote], production: Mapping[str, Mapping[str, Any]], say: Callable[[str], None]
+    run: Run,
+    votes: Sequence[Vote],
+    production: Mapping[str, Mapping[str, Any]],
+    failed: Collection[str],
+    say: Callable[[str], None],
 ) -> tuple[set[str], int]:
     """Return the versions of the run whose records pass the gate of feedback, and how many records do not."""
-    records = [item for item in feedback_records(votes, production) if _is_of(item.architecture_id, run)]
+    records = [item for item in feedback_records(votes, production, failed=failed) if _is_of(item.architecture_id, run)]
     known = {
         f"{run.name}/{row['candidate']}" for index in range(run.ledger.generations) for row in run.ledger.plan(index)
     }

@@ -67,10 +67,11 @@ class Arms:
         """The share of clients that the canary has."""
         return self._routed[1]
 
-    def bar(self, rollout: str) -> None:
-        """Take the traffic of a rollout away at once, whatever the release says of it."""
+    def bar(self, rollout: str | None) -> None:
+        """Take the traffic of a rollout away at once, whatever the release says of it; None bars none any more."""
         self._barred = rollout
-        self._route("", 0.0)
+        if rollout is not None:
+            self._route("", 0.0)
 
     def route(self, state: ReleaseState) -> None:
         """Give the canary the weight that a state says, if it holds the challenger; 0 if not."""

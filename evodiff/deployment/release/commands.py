@@ -57,11 +57,12 @@ class Command:
 
 
 def obey(
-    state: ReleaseState, command: Command, now: float, evidence: Evidence | None = None
+    state: ReleaseState, command: Command, now: float, evidence: Evidence | None = None, *, bound: bool = True
 ) -> tuple[ReleaseState, dict[str, Any]]:
     """Return the state after a command, and the answer; a command that was done gets the answer that it got then.
 
-    The ``evidence`` that there was on the rollout is written beside what a person decided, whatever it said.
+    The ``evidence`` that there was on the rollout is written beside what a person decided, whatever it said. Where it
+    is not ``bound``, its revision is not looked at again.
 
     Raises:
         StaleRevision: the release has moved on since the revision that the command rests on.
@@ -75,7 +76,7 @@ def obey(
                 f"The idempotency key {command.key!r} was used for another command.", remedy="Give a new key."
             )
         return state, dict(known["answer"])
-    bound = command.action != "rollback" or command.revision is not None
+    bound = bound and (command.action != "rollback" or command.revision is not None)
     if bound and command.revision != state.revision:
         raise StaleRevision(
             f"The release is at revision {state.revision}, and the command rests on {command.revision}.",

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import secrets
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from evodiff.deployment.observation import Arm, Outcome
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _BAD = (Outcome.FAILED, Outcome.NOT_FINITE, Outcome.BLANK)
 _GAP_SECONDS = 0.1  # between two looks, however much there is to look at
+_URGENT_SECONDS = 0.75  # that a failing canary keeps its traffic while the release file keeps its end waiting
 _LOADS = 3  # tries to load a challenger that fails for no fault of its own
 
 
@@ -172,13 +174,15 @@ class RolloutController:
         answers: list[dict[str, Any]] = []
         seen = self._seen()
 
-        def transition(state: ReleaseState) -> ReleaseState:
+        def transition(state: ReleaseState, *, bound: bool = True) -> ReleaseState:
             at_hand = state.rollout.id if state.rollout is not None else ""
-            done, answer = obey(state, command, self._clock(), seen.get(at_hand))
+            done, answer = obey(state, command, self._clock(), seen.get(at_hand), bound=bound)
             answers.append(answer)
             return done
 
-        await self._change(transition, urgent=command.action == "rollback")
+        # One that fits what is known is done as soon as it can be written, whatever waits by then.
+        urgent = command.action == "rollback" and command.revision in (None, self._state.revision)
+        await self._change(transition, again=partial(transition, bound=False) if urgent else None)
         self.arms.route(self._state)
         await self._watch.follow(self._state)
         self._awake.set()
@@ -197,6 +201,8 @@ class RolloutController:
     async def _look(self) -> None:
         if self._unwritten is not None:
             await self._change(self._unwritten)
+        elif self._fails():
+            await self._judge()  # before anything else that a file may keep waiting
         await self._change(lambda state: state)
         await self._take_failures()
         await self._take_champion()
@@ -293,9 +299,12 @@ class RolloutController:
                 after = self._proven(state, now, found) if after is state and proven else after
             return overdue(after, now, self.options, evidence=evidence) if after is state else after
 
-        await self._change(transition, urgent=found is not None and str(found.verdict) == "fail")
+        await self._change(transition, again=transition if _is_failure(found) else None)
         if self._state.weight < self.arms.weight:
             self.arms.route(self._state)  # now that it is on record, before anything else that takes time
+
+    def _fails(self) -> bool:
+        return self._state.rollout is not None and _is_failure(self._watch.decide(self._clock()))
 
     def _proven(self, state: ReleaseState, now: float, found: Decision) -> ReleaseState:
         """Have the first champion serve once all of the synthetic load is answered, and nothing spoke against it."""
@@ -307,27 +316,41 @@ class RolloutController:
             return withdraw(state, now, what, evidence=evidence)
         return advance(state, now, f"stood {seen} synthetic requests", evidence=evidence)
 
-    async def _change(self, transition: Transition, *, urgent: bool = False) -> None:
-        """Apply a transition to what is stored; an urgent one takes the canary's traffic away even if it fails.
+    async def _change(self, transition: Transition, *, again: Transition | None = None) -> None:
+        """Apply a transition to what is stored.
+
+        One that is urgent has what is to be done ``again`` until it is written. It takes the canary's traffic away
+        where it fails, and where the file keeps it waiting.
 
         Raises:
             ReleaseConflict: the transition does not fit.
             LedgerError: it cannot be written.
         """
-        async with self._writing:
-            before = self._state
-            try:
+        before = self._state
+        urgent = before.rollout.id if again is not None and before.rollout is not None else None
+        late = None
+        if urgent is not None:
+            late = asyncio.get_running_loop().call_later(_URGENT_SECONDS, self.arms.bar, urgent)
+        try:
+            async with self._writing:
+                before = self._state
                 self._state = await asyncio.to_thread(self.file.change, transition)
-            except ReleaseConflict:
-                self._unwritten = None
-                raise
-            except Exception:
-                if urgent and before.rollout is not None:
-                    self._unwritten = transition
-                    self.arms.bar(before.rollout.id)
-                raise
             if transition is self._unwritten:
                 self._unwritten = None
+            if self._unwritten is None:
+                self.arms.bar(None)  # from here on the release alone says who has traffic
+        except ReleaseConflict:
+            self._unwritten = None
+            self.arms.bar(None)
+            raise
+        except Exception:
+            if urgent is not None:
+                self._unwritten = again
+                self.arms.bar(urgent)
+            raise
+        finally:
+            if late is not None:
+                late.cancel()
         if self._state.revision != before.revision:
             for tell in self.on_change:
                 tell(self._state)
@@ -344,3 +367,7 @@ class RolloutController:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await task
+
+
+def _is_failure(found: Decision | None) -> bool:
+    return found is not None and str(found.verdict) == "fail"

@@ -83,6 +83,11 @@ def version_name(entry: Mapping[str, Any] | None) -> str:
     return f"{entry['run']}/{entry['candidate']}"
 
 
+def names_of(entry: Mapping[str, Any]) -> frozenset[str]:
+    """Return all that an entry is called: what it was asked for as, and the RUN/ID that it was found to be."""
+    return frozenset({version_name(entry), served_as(entry) or version_name(entry)})
+
+
 def served_as(entry: Mapping[str, Any]) -> str | None:
     """Return what a version that was loaded is called where it serves, in metrics, votes and galleries: RUN/ID."""
     known = "run" in entry and "candidate" in entry

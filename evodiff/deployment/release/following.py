@@ -13,7 +13,7 @@ from evodiff.deployment.release.entries import version_name
 from evodiff.errors import LedgerError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 FOLDER: Final = "telemetry/rollouts"
@@ -82,13 +82,42 @@ def keep_rollout(runs_dir: Path, release: Mapping[str, Any], rollout: str, metri
     from evodiff.engine.storage import FolderStorage  # not where rollouts are only followed: it imports the engine
 
     decisions = [item for item in release.get("decisions", ()) if item.get("rollout") == rollout]
-    name = next((item["version"] for item in decisions if item.get("version")), "").partition("/")[0]
-    path = runs_dir / name
-    if not name or name.startswith(".") or not (path / "experiment.json").exists():
+    path = _run_folder(runs_dir, decisions)
+    if path is None:
         return None
-    if not rollout.replace("-", "").replace("_", "").isalnum():
-        raise LedgerError(f"Not the id of a rollout: {rollout!r}.", remedy="Name a router of evodiff.")
     content = {"rollout": rollout, "decisions": decisions, "metrics": metrics.splitlines()}
-    file = f"{FOLDER}/{rollout}.json"
+    file = _file_of(rollout)
     FolderStorage(path).replace(file, json.dumps(content, sort_keys=True, indent=1).encode() + b"\n")
     return path / file
+
+
+def keep_ended_rollouts(runs_dir: Path, release: Mapping[str, Any], metrics: Callable[[], str]) -> list[Path]:
+    """Keep, likewise, those rollouts that have ended and that nobody followed to their end; return their files.
+
+    Raises:
+        LedgerError: one cannot be written.
+    """
+    decisions = release.get("decisions", ())
+    ended = dict.fromkeys(item["rollout"] for item in decisions if item.get("rollout"))
+    ended.pop(rollout_id(release), None)
+    found = []
+    for rollout in ended:
+        path = _run_folder(runs_dir, [item for item in decisions if item.get("rollout") == rollout])
+        kept = None if path is None or (path / _file_of(rollout)).exists() else rollout
+        file = None if kept is None else keep_rollout(runs_dir, release, kept, metrics())
+        found += [] if file is None else [file]
+    return found
+
+
+def _file_of(rollout: str) -> str:
+    if not rollout.replace("-", "").replace("_", "").isalnum():
+        raise LedgerError(f"Not the id of a rollout: {rollout!r}.", remedy="Name a router of evodiff.")
+    return f"{FOLDER}/{rollout}.json"
+
+
+def _run_folder(runs_dir: Path, decisions: Sequence[Mapping[str, Any]]) -> Path | None:
+    """Return the run that decisions are about; a registered model's smoke test says which that is."""
+    tested = [item["evidence"].get("version") for item in decisions if item.get("evidence")]
+    names = [str(name).partition("/")[0] for name in (*tested, *(item.get("version") for item in decisions)) if name]
+    places = [runs_dir / name for name in names if name and not name.startswith((".", "models:"))]
+    return next((place for place in places if (place / "experiment.json").exists()), None)

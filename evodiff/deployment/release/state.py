@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
 
-from evodiff.deployment.release.entries import entry_named, served_as, version_name
+from evodiff.deployment.release.entries import entry_named, names_of, served_as, version_name
 from evodiff.errors import EvodiffError, LedgerError
 from evodiff.pipeline.release import EMPTY, FORMAT
 
@@ -178,11 +178,11 @@ _READER = TypeAdapter(ReleaseState)
 
 
 def same_version(first: Entry | None, second: Entry | None) -> bool:
-    """Return whether two entries are one version: by name, and by the weights' digest where both are known."""
+    """Return whether two entries are one version: by a name, and by the weights' digest where both are known."""
     if first is None or second is None:
         return first is second
     digests = {first.get("digest"), second.get("digest")} - {None}
-    return version_name(first) == version_name(second) and len(digests) <= 1
+    return bool(names_of(first) & names_of(second)) and len(digests) <= 1
 
 
 def quarantined(state: ReleaseState, entry: Entry) -> Quarantined | None:
@@ -190,10 +190,10 @@ def quarantined(state: ReleaseState, entry: Entry) -> Quarantined | None:
 
     By digest where it is known on both sides; otherwise by name.
     """
-    name, digest = version_name(entry), entry.get("digest")
+    names, digest = names_of(entry), entry.get("digest")
     for item in reversed(state.quarantine):
         known = digest is not None and item.digest is not None
-        if (item.digest == digest) if known else (item.version == name):
+        if (item.digest == digest) if known else (item.version in names):
             return item
     return None
 
@@ -264,6 +264,8 @@ def loaded(
     held = quarantined(state, entry)
     if held is not None:
         return withdraw(state, now, f"these weights were rolled back before: {held.reason}")
+    if same_version(entry, state.champion):
+        return withdraw(state, now, "these weights serve already")
     phase = Phase.PROVING if state.champion is None else Phase.RUNNING
     moved = replace(rollout, phase=phase, step_started_at=now)
     return decide(
@@ -314,8 +316,7 @@ def roll_back(
             "There is nothing to roll back: no rollout, and no previous version that is loaded.",
             remedy="Start the version that should serve: evodiff release start RUN/ID.",
         )
-    names = sorted({version_name(bad), served_as(bad) or version_name(bad)})
-    items = [Quarantined(name, now, reason, bad.get("digest")) for name in names]
+    items = [Quarantined(name, now, reason, bad.get("digest")) for name in sorted(names_of(bad))]
     quarantine = (*state.quarantine, *items)[-QUARANTINE:]
     if state.rollout is not None:
         back: dict[str, Any] = {"challenger": None, "rollout": None}

@@ -26,7 +26,11 @@ if TYPE_CHECKING:
 
 
 class Attempt:
-    """One request at one version, and the observation of how it ended."""
+    """One request at one version, and the observation of how it ended.
+
+    One that is not the version's ``own`` came because the worker of its arm did not answer. It is of no rollout, where
+    the arm of a client is that of its key, and how long it waits is nobody's doing here.
+    """
 
     def __init__(
         self,
@@ -38,8 +42,10 @@ class Attempt:
         *,
         seconds: float,
         tell: Callable[[RequestObservation], None],
+        own: bool = True,
     ) -> None:
-        self._version, self._arm, self._routing = version, arm, routing
+        self._version, self._arm, self._routing = version, arm, routing if own else Routing()
+        self._judged = own and not request.patient
         self._client, self._request, self._seconds = client, request, seconds
         self._tell = tell
         self._started = time.monotonic()
@@ -55,7 +61,7 @@ class Attempt:
             raise
         try:
             async with asyncio.timeout(self._seconds):
-                frame = await self._version.handle.generate(self.id, self._header(), request.patience)
+                frame = await self._version.handle.generate(self.id, self._header(), judged=self._judged)
             admission.learn_wait(expected, time.monotonic() - self._started)
         except TimeoutError as error:
             admission.learn_wait(expected, time.monotonic() - self._started)
@@ -86,7 +92,7 @@ class Attempt:
                 guided=self._request.guidance != 1,
                 rollout=self._routing.rollout,
                 weight=self._routing.weight,
-                patience=self._request.patience,
+                patient=self._request.patient,
             )
         )
 

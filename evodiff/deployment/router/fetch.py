@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 from contextlib import redirect_stdout
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 _MOST_FILES = 64
+_SERVED = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}", re.ASCII)
 
 
 def fetch(
@@ -55,10 +57,10 @@ def fetch(
             remedy="Set EVODIFF_RUNS_DIR or EVODIFF_TRACKING_URI.",
         )
     tags = _from_registry(named, out, tracking_uri, max_bytes)
-    generation = tags.get("evodiff.entered_front")
-    found = {"run": tags["evodiff.run"], "candidate": tags["evodiff.candidate"]}
+    generation = tags.get("evodiff.entered_front", "")
+    found = _named({"run": tags["evodiff.run"], "candidate": tags["evodiff.candidate"]})
     return {
-        "entry": {**found, "generation": None if generation is None else int(generation)},
+        "entry": {**found, "generation": int(generation) if generation.isdecimal() else None},
         **_known_here(found, tags, runs_dir),
     }
 
@@ -68,7 +70,7 @@ def _from_folder(folder: Path, candidate: str | None, out: Path, max_bytes: int)
         return _from_run(folder, candidate or "champion", out)
     model = check_model_folder(folder, max_bytes=max_bytes)
     shutil.copytree(folder, out)
-    return {"entry": {"run": folder.name, "candidate": model.digest[:16], "generation": None}}
+    return {"entry": {**_named({"run": folder.name, "candidate": model.digest[:16]}), "generation": None}}
 
 
 def _from_run(folder: Path, candidate: str, out: Path) -> dict[str, Any]:
@@ -86,21 +88,39 @@ def _from_run(folder: Path, candidate: str, out: Path) -> dict[str, Any]:
     if evaluation is not None and "kid" in evaluation.objectives:
         error = float(evaluation.details.get("kid_standard_error") or 0.0)
         recorded = [evaluation.objectives["kid"], error]
-    entry = {"run": run.name, "candidate": identifier, "generation": row["generation"]}
+    entry = {**_named({"run": run.name, "candidate": identifier}), "generation": row["generation"]}
     return {"entry": entry, "run_folder": str(run.path.resolve()), "recorded": recorded}
 
 
+def _named(found: dict[str, str]) -> dict[str, str]:
+    """Return the names that a model was found to have, which stand in headers, metrics and paths.
+
+    Raises:
+        ModelRefused: one cannot.
+    """
+    for name, value in found.items():
+        if not _SERVED.fullmatch(value) or ".." in value:
+            raise ModelRefused(
+                f"It cannot be served under the {name} {value[:80]!r}: expected letters, digits, dot, hyphen and "
+                "underscore, at most 128.",
+                remedy="Rename the folder, or register the model under another name.",
+            )
+    return found
+
+
 def _known_here(found: Mapping[str, str], tags: Mapping[str, str], runs_dir: Path) -> dict[str, Any]:
-    """Return what a smoke test may use of the run of a registered version, where that is on this machine."""
+    """Return what a smoke test may use of the run of a registered version, where that very run is on this machine."""
+    from evodiff.pipeline.run import Run
+
+    folder = runs_dir / found["run"]
     try:
-        folder = runs_dir / check_entry(found)["run"]
-    except CandidateNotFound:  # registered by hand
+        if json.loads(tags["evodiff.digests"]) != Run.open(folder).settings["digests"]:
+            return {}  # another run of that name: its images are others
+        judged = tags["evodiff.weights"] == tags["evodiff.evaluated_weights"]
+        kid = json.loads(tags["evodiff.objectives"]).get("kid") if judged else None
+    except (EvodiffError, KeyError, ValueError, AttributeError):  # it is elsewhere, or registered by hand
         return {}
-    if not (folder / "experiment.json").is_file():
-        return {}
-    objectives = json.loads(tags.get("evodiff.objectives", "{}"))
-    judged = tags.get("evodiff.weights") == tags.get("evodiff.evaluated_weights") and "kid" in objectives
-    return {"run_folder": str(folder.resolve()), "recorded": [objectives["kid"], 0.0] if judged else None}
+    return {"run_folder": str(folder.resolve()), "recorded": None if kid is None else [float(kid), 0.0]}
 
 
 def _from_registry(named: Mapping[str, str], out: Path, tracking_uri: str, max_bytes: int) -> dict[str, str]:

@@ -129,7 +129,7 @@ class Fleet:
                 rss_bytes=version.handle.rss_bytes(),
                 deaths=version.deaths,
                 in_flight_seconds=version.handle.in_flight_seconds(),
-                in_flight_patience=version.handle.in_flight_patience(),
+                in_flight_judged_seconds=version.handle.in_flight_seconds(judged=True),
             )
             for arm, version in self._arms.items()
         ]
@@ -169,14 +169,17 @@ class Fleet:
         """
         deadline = time.monotonic() + request.seconds
         routing, died = self.routing, False
-        for chosen in self._order(self.choose(client)):
+        own = self.choose(client)
+        for chosen in self._order(own):
             version = self._arms.get(chosen)
             if version is None or not version.ready:
                 continue
             seconds = deadline - time.monotonic()
             if seconds <= 0:
                 break
-            attempt = Attempt(version, chosen, routing, client, request, seconds=seconds, tell=self.observe)
+            attempt = Attempt(
+                version, chosen, routing, client, request, seconds=seconds, tell=self.observe, own=chosen is own
+            )
             try:
                 answer = await attempt.run()
             except WorkerDied:

@@ -100,7 +100,7 @@ def add_generate_route(
             seconds=left,
             impatient=seconds < usual or left < FAIR_SHARE * usual,
             allowed_seconds=seconds,
-            patience=max(1.0, seconds / usual),
+            patient=seconds > usual,
         )
         key = hashed_key(client)
         found = await _unless_gone(request, fleet.generate(generation, key))

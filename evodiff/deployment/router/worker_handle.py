@@ -40,7 +40,7 @@ class WorkerDied(Exception):  # noqa: N818 - the fact; whoever waited tries else
 class _Pending:
     answer: asyncio.Future[Frame]
     since: float
-    patience: float
+    judged: bool
 
 
 class WorkerHandle:
@@ -91,14 +91,10 @@ class WorkerHandle:
         """How many requests it holds."""
         return len(self._pending)
 
-    def in_flight_seconds(self) -> tuple[float, ...]:
-        """Return how long each request that it holds has waited so far."""
+    def in_flight_seconds(self, *, judged: bool = False) -> tuple[float, ...]:
+        """Return how long each request that it holds has waited so far, or each of those that it is judged by."""
         now = time.monotonic()
-        return tuple(now - pending.since for pending in self._pending.values())
-
-    def in_flight_patience(self) -> tuple[float, ...]:
-        """Return the patience of the client of each request that it holds."""
-        return tuple(pending.patience for pending in self._pending.values())
+        return tuple(now - pending.since for pending in self._pending.values() if pending.judged or not judged)
 
     def rss_bytes(self) -> int:
         """Return the process's resident memory, 0 where it is gone."""
@@ -134,15 +130,17 @@ class WorkerHandle:
         self.ready = True
         return answer
 
-    async def generate(self, identifier: str, header: Mapping[str, Any], patience: float = 1.0) -> Frame:
-        """Have images generated, for a client of a patience; cancelling this call takes the request back.
+    async def generate(self, identifier: str, header: Mapping[str, Any], *, judged: bool = True) -> Frame:
+        """Have images generated; cancelling this call takes the request back.
+
+        ``judged`` says that how long it takes speaks for or against the version.
 
         Raises:
             WorkerDied: the process ended before it answered.
         """
         if self.died.is_set():
             raise WorkerDied("it had ended before")
-        pending = _Pending(asyncio.get_running_loop().create_future(), time.monotonic(), patience)
+        pending = _Pending(asyncio.get_running_loop().create_future(), time.monotonic(), judged)
         if not self._pending:
             self.heard_at = pending.since
         self._pending[identifier] = pending

@@ -31,7 +31,8 @@ _ID: Final = re.compile(r"[!-~]{1,128}")
 def client_name(request: Request, caller: Caller) -> str:
     """Return the name of a client: the subject of its token, with ``X-Client-Id`` where it sends one.
 
-    Who decides on arms and votes must not be who made them up, so that takes a token of scope ``clients``.
+    Whoever may make up clients may take the whole queue, and vote as often as it asks for images: that takes a token
+    of scope ``clients``, which none has that is made by itself.
 
     Raises:
         HTTPException: 403 where the token does not have it, 422 where the id is none.

@@ -135,7 +135,7 @@ def _read(entry: dict[str, Any]) -> tuple[str, Caller]:
 
 
 def _first_tokens() -> str:
-    entry = {"subject": "owner", "scopes": list(SCOPES), "token": secrets.token_urlsafe(32)}
+    entry = {"subject": "owner", "scopes": ["use", "release"], "token": secrets.token_urlsafe(32)}
     return json.dumps([entry], indent=1) + "\n"
 
 
