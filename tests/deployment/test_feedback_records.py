@@ -16,6 +16,7 @@ from evodiff.deployment.feedback.votes import Vote, VoteKind
 from evodiff.deployment.observation import Arm, Outcome, RequestObservation, WorkerObservation
 from evodiff.deployment.production import KEPT, SHAPES, VERSIONS, ProductionRecorder
 from evodiff.errors import SettingsError
+from evodiff.pipeline.release import EMPTY, write_release
 
 A, B, C = "run/aaaa", "run/bbbb", "run/cccc"
 
@@ -89,7 +90,10 @@ def test_what_is_kept_of_production_is_bounded() -> None:
     assert list(recorder.metrics()) == [f"run/{number}" for number in range(100 - VERSIONS, 100)]
 
 
-def test_the_command_line_prints_records_and_votes(tmp_path: Path) -> None:
+def test_the_command_line_prints_records_and_votes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quarantine = [{"version": B, "at": 0.0, "reason": "slow", "digest": None}]
+    write_release(tmp_path / "release.json", {**EMPTY, "quarantine": quarantine})
+    monkeypatch.setenv("EVODIFF_RELEASE_FILE", str(tmp_path / "release.json"))
     file = tmp_path / "feedback.sqlite"
     with FeedbackStore(file) as store:
         for vote in votes():
@@ -98,7 +102,8 @@ def test_the_command_line_prints_records_and_votes(tmp_path: Path) -> None:
     printed = CliRunner().invoke(app, ["feedback", "--store", str(file)])
     assert printed.exit_code == 0, printed.output
     records = [DeploymentFeedback.from_json(json.loads(line)) for line in printed.output.splitlines()]
-    assert records == feedback_records(votes(), {A: {"requests": 5, "failed": 0}})
+    assert records == feedback_records(votes(), {A: {"requests": 5, "failed": 0}}, failed=[B])
+    assert [record.architecture_id for record in records if not record.deployment_success] == [B]
     every = CliRunner().invoke(app, ["feedback", "--votes", "--store", str(file)]).output.splitlines()
     assert [json.loads(line) for line in every] == [vote.to_json() for vote in votes()]
     missing = CliRunner().invoke(app, ["feedback", "--store", str(tmp_path / "none")])

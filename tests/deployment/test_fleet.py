@@ -157,6 +157,7 @@ def test_a_request_whose_worker_dies_is_answered_by_the_other_once(models: Path,
         await fleet.load(entry(models, "two"), Arm.CANARY)
         stable, canary = (fleet.version(arm) for arm in Arm)
         long = GenerationRequest(count=32, steps=50, seconds=190, patient=True)
+        fleet.route("rollout", 0.0)
         held = [asyncio.create_task(fleet.generate(long, f"client-{number}")) for number in range(2)]
         await until(lambda: stable.handle.holds == 2)
         assert all(0 <= age < 190 for worker in fleet.workers() for age in worker.in_flight_seconds)
@@ -166,6 +167,8 @@ def test_a_request_whose_worker_dies_is_answered_by_the_other_once(models: Path,
         assert {result.arm for result in results} == {Arm.CANARY}
         assert [item.arm for item in seen if item.outcome is Outcome.FAILED] == [Arm.STABLE] * 2
         assert {item.patient for item in seen} == {True}
+        # The other's clients say nothing about a canary, whose own are drawn by their keys.
+        assert {(item.arm, item.rollout) for item in seen} == {(Arm.STABLE, "rollout"), (Arm.CANARY, "")}
         assert stable.deaths == 1
         await until(lambda: stable.ready)
         assert (await fleet.generate(SMALL, "client")).arm is Arm.STABLE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,16 @@ def rated(version: str, value: float, source: object, subject: object = 0) -> Vo
 def wins(first: str, second: str, won: int, lost: int, tied: int = 0, prefix: str = "s") -> list[Vote]:
     shares = [1.0] * won + [0.0] * lost + [0.5] * tied
     return [compared(first, second, share, f"{prefix}{number}") for number, share in enumerate(shares)]
+
+
+def test_many_raters_take_memory_by_their_number_and_not_by_its_square() -> None:
+    votes = wins("new", "old", 15_000, 5_000)
+    tracemalloc.start()
+    found = bradley_terry(votes, "old")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found["new"].score == pytest.approx(math.log(3), abs=0.01)
+    assert peak < 100e6  # bytes; their square would be 3.2e9
 
 
 @pytest.mark.parametrize(("won", "lost", "tied"), [(30, 10, 0), (3, 9, 0), (5, 5, 0), (6, 2, 4), (0, 0, 6)])

@@ -27,6 +27,7 @@ from evodiff.deployment.release.state import (
     proceed,
     quarantined,
     roll_back,
+    same_version,
     take_pending,
     withdraw,
 )
@@ -34,6 +35,21 @@ from evodiff.errors import SettingsError
 
 CANDIDATES = st.sampled_from("abcd")
 KEYS = st.sampled_from(["k1", "k2", "k3"])
+
+
+def test_a_registered_version_and_its_candidate_are_one_version_once_that_is_known() -> None:
+    found = {"model": "digits", "version": "3", "run": "digits", "candidate": "a", "digest": "d"}
+    for other in ({"run": "digits", "candidate": "a"}, {"model": "digits", "version": "3"}):
+        assert same_version(found, other)
+        assert same_version(other, found)
+        assert not same_version(found, {**other, "digest": "of others"})
+    assert not same_version(found, {"model": "digits", "version": "4"})
+    options = RolloutOptions(steps=(0.5, 1.0))
+    serves = ReleaseState(champion=found, pending={"model": "digits", "version": "4"})
+    begun = take_pending(serves, 0.0, options, "r1")
+    after = loaded(begun, 1.0, "d", {}, version="digits/a")
+    assert (after.rollout, after.champion, after.quarantine) == (None, found, ())
+    assert after.decisions[-1].reason == "these weights serve already"
 
 
 class Release(RuleBasedStateMachine):
