@@ -16,7 +16,8 @@ DOC = """
 
 Every few minutes it has the registry's aliases say what serves, keeps what was decided on rollouts that are over, looks
 whether the router rolls something out, and follows that, in the triggerer, until it is over or waits for a person. The
-router decides and never waits for this DAG: pausing it stops nothing but the aliases in the registry, and the question.
+router decides and never waits for this DAG: pausing it stops nothing but the aliases in the registry, what is kept, and
+the question.
 
 Where the rollout waits and `approval` says so, a person is asked (*Required actions*): *Promote*, or *Reject*, which is
 the answer of who says nothing in `EVODIFF_APPROVAL_HOURS` (24). The question is put at one revision: whatever happens
@@ -55,9 +56,13 @@ def release_canary() -> None:
             release = router(ROUTER).release()
         except EvodiffError as error:
             raise AirflowSkipException(str(error)) from error  # nothing serves, or not yet
-        project(release)  # also where nothing is on: what was decided between two looks is to be seen there too
-        for kept in keep_ended_rollouts(load_settings({}).runs_dir, release, router(ROUTER).metrics):
-            scheduling.say(f"{kept} is over")
+        if release["decisions"]:
+            project(release)  # also where nothing is on: what was decided between two looks is to be seen there too
+        try:
+            for kept in keep_ended_rollouts(load_settings({}).runs_dir, release, router(ROUTER).metrics):
+                scheduling.say(f"{kept} is over")
+        except EvodiffError as error:  # a folder that cannot be written keeps no rollout from being followed
+            scheduling.say(str(error))
         found = rollout_id(release)
         if found is None:
             raise AirflowSkipException("nothing is rolled out")

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from evodiff.deployment.feedback.deployment_feedback import DeploymentFeedback
+    from evodiff.deployment.feedback.votes import Vote
 
 
 def feedback(
@@ -34,7 +40,9 @@ def feedback(
         )
     with FeedbackStore(file) as found:
         every = found.votes()
-        failed = rolled_back(read_release(settings.release_file))
-        records = every if votes else feedback_records(every, found.production(), failed=failed)
+        records: Sequence[Vote | DeploymentFeedback] = every
+        if not votes:
+            failed = rolled_back(read_release(settings.release_file))
+            records = feedback_records(every, found.production(), failed=failed)
     for record in records:
         typer.echo(json.dumps(record.to_json(), sort_keys=True))

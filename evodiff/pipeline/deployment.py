@@ -27,7 +27,9 @@ def record_deployment(run: Run, generation: int) -> None:
     try:
         release = read_release(settings.release_file)
         champion, failed = release["champion"], rolled_back(release)
-        named = champion is not None and "run" in champion  # a model of the registry is compared with nobody
+        named = (
+            champion is not None and "run" in champion
+        )  # a registered model that never was loaded is compared with nobody
         reference = f"{champion['run']}/{champion['candidate']}" if named else None
         with FeedbackStore(settings.feedback_store) as store:
             snapshot_deployment(run, generation, store, reference=reference, fewest=settings.min_raters, failed=failed)

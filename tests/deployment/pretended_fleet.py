@@ -41,6 +41,7 @@ class PretendedFleet:
         self.gate = asyncio.Event()
         self.gate.set()
         self.trained_on: dict[str, str] = {}
+        self.dead: set[Arm] = set()
         self.on_route: Callable[[str, float], None] | None = None
 
     async def load(self, entry: Mapping[str, Any], arm: Arm) -> Smoke:
@@ -74,7 +75,8 @@ class PretendedFleet:
         self.routed = (rollout_id, weight)
 
     def workers(self) -> list[WorkerObservation]:
-        return [WorkerObservation(arm, name, 0.0, alive=True, rss_bytes=1) for arm, name in self.arms.items()]
+        arms = self.arms.items()
+        return [WorkerObservation(arm, name, 0.0, alive=arm not in self.dead, rss_bytes=1) for arm, name in arms]
 
     def answer(self, rollout: str, outcome: Outcome = Outcome.OK) -> None:
         """Have the canary answer a request."""
@@ -109,6 +111,8 @@ class ToldAnalysis:
             self.total += 1
             self.seen += 1
             self.failed += observation.outcome is Outcome.FAILED
+        elif isinstance(observation, WorkerObservation):
+            self.failed += observation.arm is Arm.CANARY and not observation.alive
 
     def begin_step(self, index: int, now: float) -> None:
         self.step, self.seen = index, 0

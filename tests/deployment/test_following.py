@@ -103,6 +103,11 @@ def test_rollouts_that_nobody_followed_are_kept_once_they_are_over(tmp_path: Pat
     assert [item["action"] for item in json.loads(found[1].read_text())["decisions"]] == ["begin", "loaded"]
     assert keep_ended_rollouts(tmp_path, release(decisions=decisions), lambda: "") == []
     assert len(asked) == 2
+    # What was followed up to a person's word, and went on after it.
+    decisions.append({"rollout": "r0", "version": "digits/feed", "action": "forget", "reason": "", "evidence": {}})
+    assert keep_ended_rollouts(tmp_path, release(decisions=decisions), lambda: "") == [folder / "r0.json"]
+    # Its first decisions are no longer told: what is kept stays.
+    assert keep_ended_rollouts(tmp_path, release(decisions=decisions[1:]), lambda: "") == []
 
 
 def test_nothing_is_written_for_a_version_from_elsewhere_or_outside_the_runs(tmp_path: Path) -> None:

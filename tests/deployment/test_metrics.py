@@ -53,6 +53,14 @@ def test_a_request_is_counted_by_its_outcome_and_timed() -> None:
     assert value(metrics, "evodiff_denoiser_call_seconds_sum", arm="stable", batch="4") == pytest.approx(0.02)
 
 
+def test_who_allows_more_than_is_usual_is_not_among_those_whose_wait_is_judged() -> None:
+    metrics = Metrics()
+    metrics.observe_request(request(patient=True))
+    assert value(metrics, "evodiff_requests_total", arm="stable", outcome="ok") == 1
+    assert value(metrics, "evodiff_request_duration_seconds_count", arm="stable") == 0
+    assert value(metrics, "evodiff_request_compute_seconds_count", arm="stable") == 1
+
+
 def test_what_a_client_caused_is_counted_but_never_timed() -> None:
     metrics = Metrics()
     metrics.observe_request(request(Outcome.REFUSED))

@@ -13,7 +13,7 @@ from served_models import write_model
 from tracked_runs import told_run
 
 from evodiff.deployment.release.entries import entry_of
-from evodiff.deployment.router.fetch import _known_here, fetch
+from evodiff.deployment.router.fetch import _known_here, _named, fetch
 from evodiff.deployment.router.offline_kid import offline_kid
 from evodiff.deployment.worker.model_checks import ModelRefused, check_model_folder
 from evodiff.deployment.worker.served_network import ServedNetwork
@@ -83,11 +83,21 @@ def test_a_folder_is_checked_before_it_is_copied(tmp_path: Path) -> None:
     assert not (tmp_path / "other").exists()
 
 
-@pytest.mark.parametrize("name", ["日本", "two words", "a..b", "-x"])
-def test_a_folder_whose_name_cannot_stand_in_a_header_is_refused(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "served"),
+    [("日本", "folder"), ("two words", "two-words"), ("a..b", "a-.b"), ("-x", "x"), ("v1.2", "v1.2")],
+)
+def test_a_folder_is_served_under_a_name_that_can_stand_in_a_header(tmp_path: Path, name: str, served: str) -> None:
     folder = write_model(tmp_path / name)
-    with pytest.raises(ModelRefused, match=r"cannot be served under the run .*Rename the folder"):
-        fetch({"folder": str(folder)}, tmp_path / "out", runs_dir=tmp_path, tracking_uri=None, max_bytes=MOST)
+    found = fetch({"folder": str(folder)}, tmp_path / "out", runs_dir=tmp_path, tracking_uri=None, max_bytes=MOST)
+    assert found["entry"]["run"] == served
+
+
+@pytest.mark.parametrize("name", ["日本", "a\r\nb", "", "../x"])
+def test_names_from_a_registry_that_cannot_stand_in_a_header_are_refused(name: str) -> None:
+    for found in ({"run": name, "candidate": "3"}, {"run": "digits", "candidate": name}):
+        with pytest.raises(ModelRefused, match="cannot be served under the"):
+            _named(found)
 
 
 def test_what_is_known_of_a_run_counts_for_versions_of_that_very_run(tmp_path: Path) -> None:

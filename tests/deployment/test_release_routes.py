@@ -138,10 +138,36 @@ def test_commands_that_do_not_fit_are_refused(tmp_path: Path) -> None:
             (409, await router.post("promote", revision=revision)),
             (409, await router.post("pause", revision=revision)),
             (409, await router.post("rollback")),
+            (422, await router.post("rollback", revision="1")),
         ]
         assert [answer.status_code for _, answer in refused] == [status for status, _ in refused]
         assert (await router.show())["revision"] == revision
         assert (await router.client.get("/v1/release")).status_code == 401
+
+    play(tmp_path, story)
+
+
+def test_a_rollback_may_rest_on_a_revision(tmp_path: Path) -> None:
+    async def story(router: Router) -> None:
+        await router.start(FIRST)
+        await router.start(SECOND)
+        revision = (await router.show())["revision"]
+        late = await router.post("rollback", key="late", revision=revision - 1)
+        assert late.status_code == 409
+        assert router.fleet.routed[1] == 0.05
+        assert (await router.post("rollback", key="now", revision=revision)).status_code == 200
+
+    play(tmp_path, story)
+
+
+def test_an_entry_of_the_release_can_be_started_as_it_stands_there(tmp_path: Path) -> None:
+    async def story(router: Router) -> None:
+        await router.start(FIRST)
+        revision = (await router.show())["revision"]
+        entry = {"model": "digits", "version": "3", "run": "digits", "candidate": "of long ago"}
+        assert (await router.post("start", revision=revision, entry=entry)).status_code == 200
+        await router.look()
+        assert (await router.show())["challenger"]["candidate"] == "found3"
 
     play(tmp_path, story)
 

@@ -438,12 +438,25 @@ def test_a_guard_stops_the_traffic_though_the_release_cannot_be_read(tmp_path: P
     play(tmp_path, story)
 
 
+def test_a_dead_worker_stops_the_traffic_though_the_release_cannot_be_read(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        await stage.begin("second")
+        stage.path.write_bytes(stage.path.read_bytes()[:50])
+        stage.fleet.dead.add(Arm.CANARY)
+        await stage.controller.poll()
+        assert stage.fleet.routed == ("", 0.0)
+
+    play(tmp_path, story)
+
+
 def test_a_guard_stops_the_traffic_though_the_release_is_locked(tmp_path: Path) -> None:
     async def story(stage: Stage) -> None:
         await stage.begin("second")
         stopped = asyncio.Event()
         stage.fleet.on_route = lambda rollout, weight: stopped.set() if weight == 0 else None
         with release_locked(stage.path):
+            await stage.controller.poll()  # what changes nothing waits for nobody
+            assert stage.controller.trouble is None
             stage.fleet.answer("rollout-2", Outcome.FAILED)
             polling = asyncio.create_task(stage.controller.poll())
             await asyncio.wait_for(stopped.wait(), 60)
@@ -454,6 +467,42 @@ def test_a_guard_stops_the_traffic_though_the_release_is_locked(tmp_path: Path) 
         assert (state.rollout, state.decisions[-1].action) == (None, "roll back")
 
     play(tmp_path, story)
+
+
+def test_a_rollback_that_is_still_to_be_written_outlives_another_command_and_no_other_rollout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(file: Path, release: Any) -> None:
+        raise LedgerError("No space left.")
+
+    async def story(stage: Stage) -> None:
+        await stage.begin("second")
+        with monkeypatch.context() as patch:
+            patch.setattr("evodiff.deployment.release.file.write_release", full)
+            with pytest.raises(LedgerError):
+                await stage.ask("rollback")
+            with pytest.raises(StaleRevision):
+                await stage.ask("promote", revision=0)
+            await stage.look()
+            assert stage.fleet.routed == ("", 0.0)
+        assert (await stage.look()).decisions[-1].action == "roll back"
+
+    async def promoted(stage: Stage) -> None:
+        await stage.begin("second")
+        await stage.pass_step()
+        await stage.pass_step()
+        with monkeypatch.context() as patch:
+            patch.setattr("evodiff.deployment.release.file.write_release", full)
+            with pytest.raises(LedgerError):
+                await stage.ask("rollback")
+        await stage.ask("promote", revision=stage.state.revision)  # somebody knows better
+        state = await stage.look()
+        assert state.champion is not None
+        assert (state.champion["candidate"], state.quarantine) == ("second", ())
+
+    play(tmp_path, story)
+    (tmp_path / "other").mkdir()
+    play(tmp_path / "other", promoted)
 
 
 @pytest.mark.parametrize("stale", [False, True])

@@ -100,14 +100,14 @@ class GuardLimits(_FromMapping):
 
     ``error_ratio`` is the largest share of a version's last requests that may fail, ``rss_factor`` how many times the
     smoke test's peak memory a worker may have. ``p99_seconds`` is what a client may wait that keeps to the usual
-    deadline, and means something below that alone.
+    deadline: less than that, and more than the .8 of it that the queue alone may take.
 
     Raises:
         SettingsError: a limit cannot be.
     """
 
     error_ratio: float | None = 0.05
-    p99_seconds: float | None = 15.0
+    p99_seconds: float | None = 25.0
     rss_factor: float | None = 1.5
 
     def __post_init__(self) -> None:

@@ -90,7 +90,7 @@ class RolloutController:
         self._awake = asyncio.Event()
         self._proving: asyncio.Task[None] | None = None
         self._failed_loads = 0
-        self._unwritten: Transition | None = None
+        self._owed: tuple[str, Transition] | None = None  # a rollout's id, and its end, which is to be written
         self.arms = Arms(fleet, wake=self._awake.set, retry_seconds=self.options.retry_seconds)
         fleet.observers.append(self.observe)
 
@@ -168,8 +168,8 @@ class RolloutController:
 
         Raises:
             ReleaseConflict: it does not fit what serves now.
-            LedgerError: it cannot be written down. A rollback stops the canary's traffic all the same, and is written
-                as soon as it can be.
+            LedgerError: it cannot be written down. A rollback of the rollout at hand, at no revision or the one that is
+                known here, stops its traffic all the same, and is written as soon as it can be.
         """
         answers: list[dict[str, Any]] = []
         seen = self._seen()
@@ -180,9 +180,11 @@ class RolloutController:
             answers.append(answer)
             return done
 
-        # One that fits what is known is done as soon as it can be written, whatever waits by then.
-        urgent = command.action == "rollback" and command.revision in (None, self._state.revision)
-        await self._change(transition, again=partial(transition, bound=False) if urgent else None)
+        rollout = self._state.rollout
+        if command.action == "rollback" and rollout and command.revision in (None, self._state.revision):
+            await self._end_urgently(rollout.id, transition, partial(transition, bound=False))
+        else:
+            await self._change(transition)
         self.arms.route(self._state)
         await self._watch.follow(self._state)
         self._awake.set()
@@ -199,9 +201,10 @@ class RolloutController:
         return {rollout.id: dict(found.evidence)} if rollout is not None and found is not None else {}
 
     async def _look(self) -> None:
-        if self._unwritten is not None:
-            await self._change(self._unwritten)
-        elif self._fails():
+        for worker in self.fleet.workers():
+            self._watch.observe(worker)
+        await self._pay()
+        if self._fails():
             await self._judge()  # before anything else that a file may keep waiting
         await self._change(lambda state: state)
         await self._take_failures()
@@ -285,13 +288,13 @@ class RolloutController:
     async def _judge(self) -> None:
         """Decide what the evidence asks for; without any yet, only whether the rollout has taken too long."""
         rollout, now = self._state.rollout, self._clock()
-        for worker in self.fleet.workers():
-            self._watch.observe(worker)
         found = self._watch.decide(now)
-        proven = self._proving is not None and self._proving.done()
+        proven, failed = self._proving is not None and self._proving.done(), _is_failure(found)
 
         def transition(state: ReleaseState) -> ReleaseState:
-            if state.rollout is None or state.rollout != rollout:  # somebody has spoken meanwhile: look again
+            if state.rollout is None or rollout is None or state.rollout.id != rollout.id:
+                return state
+            if state.rollout != rollout and not failed:  # somebody has spoken meanwhile: look again
                 return state
             after, evidence = state, {} if found is None else dict(found.evidence)
             if found is not None:
@@ -299,7 +302,10 @@ class RolloutController:
                 after = self._proven(state, now, found) if after is state and proven else after
             return overdue(after, now, self.options, evidence=evidence) if after is state else after
 
-        await self._change(transition, again=transition if _is_failure(found) else None)
+        if failed and rollout is not None:
+            await self._end_urgently(rollout.id, transition, transition)
+        else:
+            await self._change(transition)
         if self._state.weight < self.arms.weight:
             self.arms.route(self._state)  # now that it is on record, before anything else that takes time
 
@@ -316,44 +322,66 @@ class RolloutController:
             return withdraw(state, now, what, evidence=evidence)
         return advance(state, now, f"stood {seen} synthetic requests", evidence=evidence)
 
-    async def _change(self, transition: Transition, *, again: Transition | None = None) -> None:
+    async def _change(self, transition: Transition) -> None:
         """Apply a transition to what is stored.
-
-        One that is urgent has what is to be done ``again`` until it is written. It takes the canary's traffic away
-        where it fails, and where the file keeps it waiting.
 
         Raises:
             ReleaseConflict: the transition does not fit.
             LedgerError: it cannot be written.
         """
-        before = self._state
-        urgent = before.rollout.id if again is not None and before.rollout is not None else None
-        late = None
-        if urgent is not None:
-            late = asyncio.get_running_loop().call_later(_URGENT_SECONDS, self.arms.bar, urgent)
-        try:
-            async with self._writing:
-                before = self._state
-                self._state = await asyncio.to_thread(self.file.change, transition)
-            if transition is self._unwritten:
-                self._unwritten = None
-            if self._unwritten is None:
-                self.arms.bar(None)  # from here on the release alone says who has traffic
-        except ReleaseConflict:
-            self._unwritten = None
-            self.arms.bar(None)
-            raise
-        except Exception:
-            if urgent is not None:
-                self._unwritten = again
-                self.arms.bar(urgent)
-            raise
-        finally:
-            if late is not None:
-                late.cancel()
+        async with self._writing:
+            before = self._state
+            self._state = await asyncio.to_thread(self.file.change, transition)
         if self._state.revision != before.revision:
             for tell in self.on_change:
                 tell(self._state)
+
+    async def _end_urgently(self, rollout: str, transition: Transition, again: Transition) -> None:
+        """Apply a transition that ends a rollout, whose canary has no traffic from then on, or before.
+
+        Before, where the release cannot be written or keeps it waiting: then ``again`` is applied as soon as it can be.
+
+        Raises:
+            ReleaseConflict: the transition does not fit.
+            LedgerError: it cannot be written.
+        """
+        late = asyncio.get_running_loop().call_later(_URGENT_SECONDS, self._owe, rollout, again)
+        try:
+            await self._change(transition)
+        except ReleaseConflict:
+            self._settle_debt(again)
+            raise
+        except Exception:
+            self._owe(rollout, again)
+            raise
+        else:
+            self._settle_debt(again)
+        finally:
+            late.cancel()
+
+    def _owe(self, rollout: str, again: Transition) -> None:
+        """Take the traffic of a rollout whose end is still to be written; the first who ends it does."""
+        if self._owed is None or self._owed[0] != rollout:
+            self._owed = rollout, again
+        self.arms.bar(rollout)
+
+    def _settle_debt(self, again: Transition) -> None:
+        if self._owed is not None and self._owed[1] is again:
+            self._owed = None
+            self.arms.bar(None)  # the release alone says who has traffic
+
+    async def _pay(self) -> None:
+        """Write down the end that is owed to a rollout, if it is on still."""
+        if self._owed is None:
+            return
+        rollout, again = self._owed
+
+        def transition(state: ReleaseState) -> ReleaseState:
+            return again(state) if state.rollout is not None and state.rollout.id == rollout else state
+
+        with contextlib.suppress(ReleaseConflict):
+            await self._change(transition)
+        self._settle_debt(again)
 
     async def _prove(self, rollout: str) -> None:
         """Have the first champion answer synthetic requests, which the analysis sees like any others."""

@@ -2,7 +2,8 @@
 
 An entry of a release is ``{"run": NAME, "candidate": ID, "generation": N}``; ``{"model": NAME, "version": N}`` and
 ``{"model": NAME, "alias": ALIAS}`` name a registered model; ``{"folder": PATH}`` an exported pipeline or a run,
-which only the command line may name. With ``"digest"`` the weights must have that SHA-256.
+which only the command line may name. With ``"digest"`` the weights must have that SHA-256. In the release a registered
+model that was loaded has the run and the candidate besides that it was found to be.
 """
 
 from __future__ import annotations

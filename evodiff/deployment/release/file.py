@@ -34,9 +34,15 @@ class ReleaseFile:
     def change(self, transition: Callable[[ReleaseState], ReleaseState]) -> ReleaseState:
         """Apply a transition to what is stored; when this returns, the result has reached the disk.
 
+        One that changes nothing waits for no other writer. One that changes something is applied twice, to what is read
+        before the lock is there and to what is read under it.
+
         Raises:
             LedgerError: the file cannot be read or written, or another writer keeps it locked.
         """
+        seen = self.read()
+        if transition(seen) is seen:
+            return seen
         with release_locked(self.path):
             before = self.read()
             after = transition(before)

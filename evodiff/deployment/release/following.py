@@ -94,6 +94,8 @@ def keep_rollout(runs_dir: Path, release: Mapping[str, Any], rollout: str, metri
 def keep_ended_rollouts(runs_dir: Path, release: Mapping[str, Any], metrics: Callable[[], str]) -> list[Path]:
     """Keep, likewise, those rollouts that have ended and that nobody followed to their end; return their files.
 
+    The metrics are those of now: what an arm did in them may be another version's by then.
+
     Raises:
         LedgerError: one cannot be written.
     """
@@ -102,11 +104,22 @@ def keep_ended_rollouts(runs_dir: Path, release: Mapping[str, Any], metrics: Cal
     ended.pop(rollout_id(release), None)
     found = []
     for rollout in ended:
-        path = _run_folder(runs_dir, [item for item in decisions if item.get("rollout") == rollout])
-        kept = None if path is None or (path / _file_of(rollout)).exists() else rollout
-        file = None if kept is None else keep_rollout(runs_dir, release, kept, metrics())
+        told = [item for item in decisions if item.get("rollout") == rollout]
+        path = _run_folder(runs_dir, told)
+        if path is None or _has_all(path / _file_of(rollout), told):
+            continue
+        file = keep_rollout(runs_dir, release, rollout, metrics())
         found += [] if file is None else [file]
     return found
+
+
+def _has_all(file: Path, decisions: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether a file of a rollout has the last decision on it; one that has may have more, from longer ago."""
+    try:
+        kept = json.loads(file.read_bytes())["decisions"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return bool(kept) and kept[-1] == json.loads(json.dumps(decisions[-1]))
 
 
 def _file_of(rollout: str) -> str:

@@ -106,13 +106,16 @@ def add_release_routes(
 
     @app.post("/v1/release/start", summary="Start a rollout", responses=_ERRORS)
     async def start(body: Start, caller: Permitted, key: Key) -> Answer:
+        entry = body.entry.model_dump(exclude_none=True)
+        if "model" in entry:  # as an entry of the release has it; what it is, is found again when it is loaded
+            entry = {name: value for name, value in entry.items() if name not in ("run", "candidate")}
         try:
-            check_entry(body.entry.model_dump(exclude={"generation"}, exclude_none=True))
+            check_entry({name: value for name, value in entry.items() if name != "generation"})
         except CandidateNotFound as error:
             raise HTTPException(422, str(error)) from error
         given = {} if body.approval is None else {"approval": body.approval}
         fields = {
-            "entry": {**body.entry.model_dump(exclude_none=True), **given},
+            "entry": {**entry, **given},
             "replace": body.replace,
             "despite_quarantine": body.despite_quarantine,
         }

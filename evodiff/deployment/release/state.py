@@ -261,7 +261,7 @@ def loaded(
     entry = {**(state.challenger or {}), **({} if digest is None else {"digest": digest})}
     if version is not None and served_as(entry) is None:
         entry |= entry_named(version)
-    held = quarantined(state, entry)
+    held = quarantined(state, {**(state.challenger or {}), "digest": digest})
     if held is not None:
         return withdraw(state, now, f"these weights were rolled back before: {held.reason}")
     if same_version(entry, state.champion):

@@ -70,7 +70,8 @@ def _from_folder(folder: Path, candidate: str | None, out: Path, max_bytes: int)
         return _from_run(folder, candidate or "champion", out)
     model = check_model_folder(folder, max_bytes=max_bytes)
     shutil.copytree(folder, out)
-    return {"entry": {**_named({"run": folder.name, "candidate": model.digest[:16]}), "generation": None}}
+    name = re.sub(r"(?:[^A-Za-z0-9._-]|\.(?=\.))+", "-", folder.name).strip("-.")[:128] or "folder"
+    return {"entry": {**_named({"run": name, "candidate": model.digest[:16]}), "generation": None}}
 
 
 def _from_run(folder: Path, candidate: str, out: Path) -> dict[str, Any]:
@@ -103,7 +104,7 @@ def _named(found: dict[str, str]) -> dict[str, str]:
             raise ModelRefused(
                 f"It cannot be served under the {name} {value[:80]!r}: expected letters, digits, dot, hyphen and "
                 "underscore, at most 128.",
-                remedy="Rename the folder, or register the model under another name.",
+                remedy="Register the model under another name.",
             )
     return found
 

@@ -78,6 +78,11 @@ class ReleaseService:
                 ReleaseFile(self.file), fleet, rollouts.analyses(), rollouts.options(), probe=fleet.probe
             )
             metrics.set_latency_limit(rollouts.p99_seconds or 0.0)
+            if (rollouts.p99_seconds or 0.0) >= settings.deadline_seconds:
+                self.tell(
+                    f"EVODIFF_ROLLOUT_P99_SECONDS ({rollouts.p99_seconds:g}) is not below the usual deadline "
+                    f"({settings.deadline_seconds:g} s): who waits longer has no answer, so this guard sees nobody."
+                )
             hearing = Hearing(fleet, controller, metrics, store, settings.galleries.expanduser(), self.tell)
             online_kid = OnlineKid(fleet, settings)
             online_kid.told.append(hearing.hear_quality)
