@@ -16,6 +16,7 @@ small networks, few samples, steps of 5, 50 and 100 %, and rules of Prometheus w
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING
 
 from evodiff.errors import EvodiffError
@@ -245,8 +246,10 @@ def _open_at(run: Run, at: str) -> int | None:
 
     when = datetime.fromisoformat(at).timestamp()
     for lease in leases(run):
-        began = (run.path / _steering(lease.generation)).stat().st_mtime
-        result = run.path / f"generations/{lease.generation:04d}/result.json"
+        folder = run.path / f"generations/{lease.generation:04d}"
+        result = folder / "result.json"
+        written = (folder / "inputs/steering.json", folder / "plan.jsonl")  # the first of them as it was opened
+        began = min((file.stat().st_mtime for file in written if file.exists()), default=math.inf)
         if began <= when and (not result.exists() or when < result.stat().st_mtime):
             return lease.generation
     return None
