@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import math
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from evodiff.errors import EvodiffError
@@ -60,6 +61,7 @@ class Story(Stage):
     def __init__(self, stack: Stack, chronicle: Chronicle) -> None:
         super().__init__(stack, chronicle)
         self.told = Told()
+        self.began = datetime.now(UTC)
 
     def tell(self) -> Told:
         """Run all acts; the services go on running.
@@ -200,12 +202,14 @@ class Story(Stage):
         self.note(f"generation {generation}, asked for by {alert.name}, is closed, with the alert in its inputs")
 
     def answered_alerts(self, first: Sequence[Alert]) -> list[AnsweredAlert]:
-        """Return every alert that wrote a request of any run; those of the story first."""
+        """Return every alert that wrote a request of any run since the story began; those that it awaited first."""
         ids = [request_id(alert_cause(alert)) for alert in first]
         found = []
         for path in experiments(self.runs_dir):
             run = Run.open(path)
-            for item in (item for item in requests(run) if "alert" in item.cause):
+            for item in requests(run):
+                if "alert" not in item.cause or datetime.fromisoformat(item.at) < self.began:
+                    continue  # of somebody else, before this story
                 identity = f"{item.cause['fingerprint']}@{item.cause['starts_at']}"
                 taken = tuple(lease.generation for lease in leases(run) if item.id in lease.requests)
                 found.append(AnsweredAlert(str(item.cause["alert"]), identity, item.id, taken, _open_at(run, item.at)))
@@ -242,8 +246,6 @@ def _steering(generation: int) -> str:
 
 def _open_at(run: Run, at: str) -> int | None:
     """Return the generation that was open at a time (ISO 8601), None where none was."""
-    from datetime import datetime
-
     when = datetime.fromisoformat(at).timestamp()
     for lease in leases(run):
         folder = run.path / f"generations/{lease.generation:04d}"
