@@ -165,13 +165,13 @@ def _request(text: str, signer: TextSigner, own: str | None) -> dict[str, str]:
     """
     try:
         fields = signer.verify(text)
-        found = {name: fields[name] for name in ("request", "version", "arm", "rollout", "client")}
+        found = {name: fields[name] for name in ("request", "version", "arm", "rollout")}
         if not all(isinstance(value, str) for value in found.values()) or found["arm"] not in ("", *Arm):
             raise ValueError("fields of another kind")
     except (ValueError, KeyError) as error:
         raise HTTPException(
             403, "Expected a request id that this service signed, found another. Send it as the answer's header had it."
         ) from error
-    if own is not None and found["client"] != own:
+    if own is not None and fields.get("client") != own:
         raise HTTPException(403, f"Expected a request of the client that {CLIENT_HEADER} names, found another's.")
     return found
