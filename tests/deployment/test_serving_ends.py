@@ -7,12 +7,14 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import httpx
 import pytest
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Request
+from fastapi.responses import StreamingResponse
+from starlette.background import BackgroundTask
 
 from evodiff.deployment.router.serving import bind, listen, run_app
 from evodiff.deployment.settings import ServingSettings, load_serving_settings
@@ -114,11 +116,15 @@ def test_who_was_answered_and_then_sends_what_is_no_request_is_not_waited_for(tm
 
 @pytest.mark.parametrize("wait", [0.3, 60.0])
 def test_who_does_not_take_an_answer_loses_it(tmp_path: Path, wait: float) -> None:
-    app, size = FastAPI(), 1 << 24
+    app, size, over = FastAPI(), 1 << 24, asyncio.Event()
 
     @app.get("/")
-    async def much() -> Response:
-        return Response(b"x" * size)
+    async def much() -> StreamingResponse:
+        async def parts() -> AsyncIterator[bytes]:
+            yield b"x" * size
+            yield b"x"  # is sent once the first part was taken, or lost
+
+        return StreamingResponse(parts(), background=BackgroundTask(over.set))
 
     async def ask(url: str) -> None:
         with socket.socket() as client:
@@ -127,12 +133,13 @@ def test_who_does_not_take_an_answer_loses_it(tmp_path: Path, wait: float) -> No
             loop = asyncio.get_running_loop()
             await loop.sock_connect(client, ("127.0.0.1", int(url.rsplit(":", 1)[1])))
             await loop.sock_sendall(client, b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-            await asyncio.sleep(2 * 0.3)
+            if wait < 1:
+                await over.wait()
             taken = 0
             with contextlib.suppress(ConnectionResetError):
                 while part := await loop.sock_recv(client, 1 << 16):
                     taken += len(part)
-            assert (taken >= size) is (wait > 1)
+            assert (taken > size) is (wait > 1)
 
     asyncio.run(running(app, ServingSettings(port=0, secrets_dir=tmp_path, answer_seconds=wait), ask))
 
