@@ -9,9 +9,13 @@ than the search's, and more of them, so that candidates which were lucky in the 
 is that of the mark's run. Differences are paired by seed. With inheritance too, trials on the full rung start from
 scratch, so that fronts are comparable.
 
+With ``--ablation`` the mark is run for its first generation only, which makes the box, and each arm is held against the
+whole method after as many steps.
+
 What is finished is stored below ``--out``: start again with the same options to go on, or with more ``--seeds``.
 
     OMP_NUM_THREADS=1 python benchmarks/training_efficiency.py --dataset digits
+    OMP_NUM_THREADS=1 python benchmarks/training_efficiency.py --ablation --share 0.25
     OMP_NUM_THREADS=1 python benchmarks/training_efficiency.py --smoke
 """
 
@@ -72,23 +76,34 @@ def main():
     parser.add_argument("--samples", type=int, default=2000, help="images that a front's member is judged by")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out/training"))
+    parser.add_argument("--ablation", action="store_true", help="hold the arms against the whole method, not the mark")
     parser.add_argument("--smoke", action="store_true", help=f"a minute's trial: {SMOKE}")
     options = parser.parse_args()
     if options.smoke:
-        options = parser.parse_args([*SMOKE.split(), "--out", str(options.out)])
+        ablation = ["--ablation"] if options.ablation else []
+        options = parser.parse_args([*SMOKE.split(), *ablation, "--out", str(options.out)])
     os.environ["EVODIFF_CACHE_DIR"] = str(options.out / "cache")
-    arms = [MARK, *(options.arms or [name for name in ARMS if name != MARK])]
+    arms = options.arms or [name for name in ARMS if name != MARK]
+    arms = [MARK, *([METHOD] if options.ablation and METHOD not in arms else []), *arms]
     curves = {arm: [] for arm in arms}
     for seed in range(options.seeds):
         for arm in arms:
-            most = None if arm == MARK else options.share * curves[MARK][seed][-1][0]
-            curves[arm].append(curve(options, arm, seed, most))
-            show(arm, seed, curves)
-    report(options, curves)
+            curves[arm].append(curve(options, arm, seed))
+            show(options, arm, seed, curves[arm][seed])
+    if options.ablation:
+        report_ablation(options, curves)
+    else:
+        report(options, curves)
 
 
-def curve(options, arm, seed, most):
+def budget(options):
+    """Return the training steps of the mark."""
+    return options.generations * options.population * options.steps
+
+
+def curve(options, arm, seed):
     """Return (steps, judged hypervolume) after each generation of an arm, which is run as far as it was not."""
+    most = (1 / options.generations if options.ablation else 1) if arm == MARK else options.share
     run = opened(options, arm, seed)
     judged = Judge(run, options.samples)
     box = FitnessBox(**Run.open(folder(options, MARK, seed)).ledger.result(0)["box"]) if run.ledger.closed else None
@@ -98,9 +113,7 @@ def curve(options, arm, seed, most):
         generation = 0
         while True:
             if generation == run.ledger.closed:
-                if most is None and generation == options.generations:
-                    return points
-                if most is not None and points and points[-1][0] >= most:
+                if points and points[-1][0] >= most * budget(options):
                     return points
                 if not evolve_generation(run, pool, f"benchmark-g{generation:04d}", watcher):
                     return points
@@ -194,10 +207,9 @@ def _inputs(path):
     return scoring_inputs(run.dataset(), run.feature_net())
 
 
-def show(arm, seed, curves):
-    steps, reached = curves[arm][seed][-1]
-    mark = curves[MARK][seed][-1]
-    print(f"{arm}, seed {seed}: {steps} steps ({steps / mark[0]:.2f} of the mark's), {reached:.4f} of {mark[1]:.4f}")
+def show(options, arm, seed, points):
+    steps, reached = points[-1]
+    print(f"{arm}, seed {seed}: {steps} steps ({steps / budget(options):.2f} of the mark's), {reached:.4f}")
 
 
 def reached_at(points, target):
@@ -231,6 +243,33 @@ def report(options, curves):
             cells.append(interval(differences, rng))
         table.add_row(*cells)
     console.print(table)
+
+
+def report_ablation(options, curves):
+    console = Console(width=130)
+    table = Table(title=f"{options.dataset}: hypervolume of judged fronts, less the whole method's after as many steps")
+    shares = [options.share * part for part in (0.5, 0.75, 1.0)]
+    table.add_column("arm")
+    for share in shares:
+        table.add_column(f"after {share * budget(options):.0f} steps", justify="right")
+    table.add_column("each seed in the end")
+    rng = np.random.default_rng(0)
+    for arm, seeds in curves.items():
+        if arm == MARK:
+            continue
+        cells = []
+        for share in shares:
+            found = [reached_after(points, share * budget(options)) for points in seeds]
+            whole = [reached_after(points, share * budget(options)) for points in curves[METHOD]]
+            differences = [one - other for one, other in zip(found, whole, strict=True)]
+            cells.append(f"{np.mean(found):.3f}" if arm == METHOD else interval(differences, rng))
+        table.add_row(arm, *cells, " ".join(f"{value:.3f}" for value in found))
+    console.print(table)
+
+
+def reached_after(points, steps):
+    """Return where a curve is after ``steps``, in between by a straight line: generations differ in their steps."""
+    return float(np.interp(steps, *zip(*points, strict=True)))
 
 
 def interval(differences, rng):
