@@ -5,6 +5,8 @@ Searched are NAS-Bench-Macro (``--table``, as in search_efficiency.py) and the p
 
     python benchmarks/operator_ablation.py --table nas-bench-macro_cifar10.json --seeds 40 --strategies nsga2
 
+``--parents`` compares instead from whom the surrogate's pool descends: selection pressure, where models pick.
+
 Informed mutations and growing complexity need spaces that have them: architectures, whose searches train.
 """
 
@@ -14,11 +16,12 @@ import argparse
 import json
 import time
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 from search_efficiency import NasBenchMacro, Yardstick, search
 
-from evodiff.engine import STRATEGIES, Evolution
+from evodiff.engine import STRATEGIES, Evolution, prescreen
 from evodiff.engine.problems import PROBLEMS
 from evodiff.engine.statistics import bootstrap_interval
 from evodiff.engine.validation import Yardstick as FrontYardstick
@@ -30,6 +33,14 @@ VARIANTS = {
     "by gain, floor 0": {"operator_floor": 0.0},
     "diversity floor .5": {"diversity_floor": 0.5},
     "diversity floor .8": {"diversity_floor": 0.8},
+}
+
+# Shares of parents that are good at one objective and on the front; the others are any that were evaluated.
+PARENTS = {
+    "half good at one objective, a third on the front": (prescreen.GOOD_AT_ONE, prescreen.ON_FRONT),
+    "all good at one objective": (1.0, 0.0),
+    "all on the front": (0.0, 1.0),
+    "any": (0.0, 0.0),
 }
 
 
@@ -54,6 +65,17 @@ def shares_of_problem(problem, strategy, seed, batch):
     return [yardstick.judge(np.array(points[:mark]))[0] for mark in MARKS]
 
 
+def compare_parents(name, run, arguments):
+    """Print a row for each way to choose the parents of the surrogate's pool."""
+    usual = None
+    for variant, (good, front) in PARENTS.items():
+        start = time.process_time()
+        with patch.multiple(prescreen, GOOD_AT_ONE=good, ON_FRONT=front):
+            found = [run(STRATEGIES["surrogate"](), seed, arguments.batch) for seed in range(arguments.seeds)]
+        usual = found if usual is None else usual
+        report(f"{name}, parents: {variant}", found, usual, time.process_time() - start)
+
+
 def report(name, found, uniform, seconds):
     """Print a row: means over seeds, and how far they are ahead of uniform choice."""
     cells = []
@@ -74,6 +96,7 @@ def main():
     parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--batch", type=int, default=20)
+    parser.add_argument("--parents", action="store_true", help="of the surrogate's pool, instead of the variants")
     arguments = parser.parse_args()
     print(" ".join(f"{name}={value}" for name, value in vars(arguments).items()))
     searches = {}
@@ -86,6 +109,9 @@ def main():
     print("\n| search, strategy, variant | " + " | ".join(map(str, MARKS)) + " | s a run |")
     print("|---" * (len(MARKS) + 2) + "|")
     for name, run in searches.items():
+        if arguments.parents:
+            compare_parents(name, run, arguments)
+            continue
         for strategy in arguments.strategies:
             uniform = None
             for variant in dict.fromkeys(["uniform", *arguments.variants]):
