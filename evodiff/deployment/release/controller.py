@@ -28,6 +28,7 @@ from evodiff.deployment.release.state import (
     loaded,
     overdue,
     proceed,
+    recognise,
     reload_champion,
     roll_back,
     same_version,
@@ -252,6 +253,7 @@ class RolloutController:
 
     async def _take_champion(self) -> None:
         """Put on record that the champion had to be loaded with other weights than those that were promoted."""
+        await self._recognise()
         held = self.arms.held.get(Arm.STABLE)
         if held is None or not same_version(held.entry, self._state.champion):
             return
@@ -259,6 +261,13 @@ class RolloutController:
         if (self._state.champion or {}).get("digest") not in (None, digest):
             await self._change(lambda state: reload_champion(state, now, held.entry, digest))
             self.arms.rename(self._state.champion or held.entry)
+
+    async def _recognise(self) -> None:
+        """Complete what the release knows of the versions that are held by what loading them has shown."""
+        for held in list(self.arms.held.values()):
+            known = partial(recognise, now=self._clock(), entry=held.entry, version=held.smoke.version)
+            if known(self._state) is not self._state:
+                await self._change(known)
 
     async def _take_loaded(self) -> None:
         """Go on from a challenger that is loaded: to its first step where it is new, where it was after a restart."""

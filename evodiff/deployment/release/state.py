@@ -258,12 +258,13 @@ def loaded(
     rollout = _rollout(state)
     if rollout.phase is not Phase.LOADING:
         return state
-    entry = {**(state.challenger or {}), **({} if digest is None else {"digest": digest})}
-    if version is not None and served_as(entry) is None:
-        entry |= entry_named(version)
+    entry = _completed({**(state.challenger or {}), **({} if digest is None else {"digest": digest})}, version)
     held = quarantined(state, {**(state.challenger or {}), "digest": digest})
     if held is not None:
-        return withdraw(state, now, f"these weights were rolled back before: {held.reason}")
+        after = withdraw(state, now, f"these weights were rolled back before: {held.reason}")
+        known = {item.version for item in state.quarantine}
+        unknown = [Quarantined(name, now, held.reason, digest) for name in sorted(names_of(entry) - known)]
+        return replace(after, quarantine=(*state.quarantine, *unknown)[-QUARANTINE:])
     if same_version(entry, state.champion):
         return withdraw(state, now, "these weights serve already")
     phase = Phase.PROVING if state.champion is None else Phase.RUNNING
@@ -342,6 +343,30 @@ def forget_previous(state: ReleaseState, now: float, reason: str) -> ReleaseStat
     return decide(
         state, now, "forget previous", reason, by="controller", about=state.previous, reversible=False
     )  # fmt: skip
+
+
+def recognise(state: ReleaseState, now: float, entry: Entry, version: str | None) -> ReleaseState:
+    """Complete a registered model that the release knows by its own name alone by the RUN/ID that it was found to be.
+
+    A release of a version before this one holds such, and votes, alerts and production would not find them.
+    """
+    roles = {"champion": state.champion, "previous": state.previous}
+    if state.rollout is not None and state.rollout.phase is not Phase.LOADING:  # one that loads is completed after it
+        roles["challenger"] = state.challenger
+    found = {
+        role: _completed(held, version)
+        for role, held in roles.items()
+        if version and held is not None and served_as(held) is None and same_version(held, entry)
+    }
+    if not found:
+        return state
+    reason = f"it is {version}: the release knew it by another name alone"
+    return decide(state, now, "recognise", reason, by="controller", about=entry, **found)
+
+
+def _completed(entry: Entry, version: str | None) -> dict[str, Any]:
+    """Return an entry with the run and the candidate that it was found to be, where it is of a registered model."""
+    return {**entry, **({} if version is None or served_as(entry) is not None else entry_named(version))}
 
 
 def reload_champion(state: ReleaseState, now: float, entry: Entry, digest: str) -> ReleaseState:
