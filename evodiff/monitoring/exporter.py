@@ -96,7 +96,7 @@ class RunsCollector:
         if polled is not None:
             yield GaugeMetricFamily(
                 "evodiff_alert_watcher_last_poll_timestamp_seconds",
-                "When the watcher of alerts last asked Alertmanager with success; 0 where one is expected that never has.",
+                "When the watcher of alerts last asked Alertmanager with success; 0 where an expected one never has.",
                 value=polled,
             )
 

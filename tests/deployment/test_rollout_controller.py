@@ -248,12 +248,14 @@ def test_a_release_that_knew_a_registered_model_by_that_name_alone_learns_its_ca
             await stage.promote()
         with release_locked(stage.path):
             release = read_release(stage.path)
-            kept = {name: value for name, value in release[role].items() if name not in ("run", "candidate")}
+            kept = {
+                name: value for name, value in release[role].items() if name not in ("run", "candidate", "experiment")
+            }
             write_release(stage.path, {**release, role: kept})
 
     async def after(stage: Stage) -> None:
         held = (await stage.look()).to_json()[role]
-        assert (held["run"], held["candidate"]) == ("digits", "found3")
+        assert (held["run"], held["candidate"], held["experiment"]) == ("digits", "found3", "e" * 64)
         decisions = [item.action for item in stage.state.decisions]
         assert decisions.count("recognise") == 1
         await stage.look_for({"run": "digits", "candidate": "found3"})
