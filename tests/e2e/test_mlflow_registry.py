@@ -330,7 +330,9 @@ def test_what_is_served_comes_from_the_registry_where_the_run_is_elsewhere(
     version = versions_of(server, "registered")[0]
     client_of(server).set_registered_model_alias("registered", "served", version.version)
     candidate = version.tags["evodiff.candidate"]
-    expected = {"run": "registered", "candidate": candidate, "generation": int(version.tags["evodiff.entered_front"])}
+    generation = int(version.tags["evodiff.entered_front"])
+    expected = {"run": "registered", "candidate": candidate, "generation": generation}
+    expected["experiment"] = registered.identity
     digests = set()
     for number, entry in enumerate(
         (
