@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -44,6 +45,20 @@ def test_who_wants_to_hear_of_the_end_does_while_the_last_requests_are_answered(
         await serving
 
     asyncio.run(told())
+
+
+def test_a_router_at_work_does_not_look_through_all_that_it_was_made_of_for_garbage(tmp_path: Path) -> None:
+    gc.collect()
+    before, during = len(gc.get_objects()), list[int]()
+
+    async def ask(url: str) -> None:
+        while gc.get_freeze_count() == 0:
+            await asyncio.sleep(0.001)
+        during.append(len(gc.get_objects()))
+
+    asyncio.run(running(FastAPI(), ServingSettings(port=0, secrets_dir=tmp_path), ask))
+    assert during[0] < before / 10
+    assert gc.get_freeze_count() == 0
 
 
 @pytest.mark.parametrize(("p99_seconds", "warned"), [(25.0, False), (30.0, True), (None, False)])
