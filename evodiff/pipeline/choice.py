@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from evodiff.errors import EvodiffError
-from evodiff.pipeline.export import exported_digest
+from evodiff.pipeline.identity import check_identity
 from evodiff.pipeline.preference import parse_preference
 from evodiff.pipeline.run import Run
 from evodiff.pipeline.scratch import front_from_scratch, heirs_of_front, scratch_evaluation
@@ -202,7 +202,7 @@ def _serving(run: Run, entry: Mapping[str, Any], limits: Sequence[Limit], again:
         EvodiffError: it is of another run whose values mean something else, or which is gone.
     """
     home = run if entry.get("run") == run.name else _other_run(run, entry)
-    _check_identity(home, entry)
+    check_identity(home, entry)
     candidate = home.evolution().candidate(str(entry["candidate"]))
     if home is run:
         here = next((item for item in front_from_scratch(run) if item.id == candidate.id), candidate)
@@ -217,22 +217,6 @@ def _serving(run: Run, entry: Mapping[str, Any], limits: Sequence[Limit], again:
     measured = again(home, candidate.id)
     within = _inside(values, limits, latency_factor(home)) and _inside(measured, limits)
     return _Serving(_name(entry), fitness or 0.0, values, measured, within)
-
-
-def _check_identity(home: Run, entry: Mapping[str, Any]) -> None:
-    """Refuse a version of another machine's run of the same name, whose values are not those that ``home`` has stored.
-
-    A version that was registered before versions said whose they are is known by its weights.
-
-    Raises:
-        EvodiffError: it is of another run, or nothing says that it is of this one.
-    """
-    experiment, digest = entry.get("experiment"), entry.get("digest")
-    if experiment not in (None, home.identity):
-        raise EvodiffError(f"it is of another run of the name {home.name} than the one that is here.")
-    registered = experiment is None and entry.get("model") is not None
-    if registered and digest is not None and digest != exported_digest(home, str(entry["candidate"])):
-        raise EvodiffError(f"its weights are not those that the run {home.name} has of it here.")
 
 
 def _other_run(run: Run, entry: Mapping[str, Any]) -> Run:
