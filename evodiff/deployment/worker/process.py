@@ -139,8 +139,8 @@ class ModelWorker:
             for job in jobs.values():
                 if len(job.images) == job.count:
                     self._send(answer(job))  # at once: the next one is encoded while this one is on its way
-                    os.sched_yield()  # to the router, which this has woken, and which may wait for this very core
                     answered.add(job.id)
+            os.sched_yield()  # to the router, which this has woken, and which may wait for this very core
         except Exception as error:  # a fault of this version: told, and the worker goes on
             failed = [identifier for identifier in jobs if identifier not in answered]
             with self._waiting:
