@@ -29,7 +29,8 @@ class LoadingFailed(EvodiffError, RuntimeError):  # noqa: N818 - reads as the fa
 class SmokeReport:
     """A version that may take traffic.
 
-    ``version`` is RUN/ID, ``digest`` the SHA-256 of its safetensors file. ``image_shape`` is (height, width, channels),
+    ``version`` is RUN/ID, ``digest`` the SHA-256 of its safetensors file, ``experiment`` the identity of its run, None
+    where that is not known. ``image_shape`` is (height, width, channels),
     ``classes`` 0 for none. ``peak_rss_bytes`` is the worker's after its largest batch, ``batch_seconds`` the median
     time of a whole batch. ``kid`` and its standard error are those of ``images`` images to the run's validation images,
     ``recorded_kid`` what the search measured; all None where the run's feature net or data are not at hand. ``seconds``
@@ -48,6 +49,7 @@ class SmokeReport:
     kid: float | None = None
     kid_standard_error: float | None = None
     recorded_kid: float | None = None
+    experiment: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON."""

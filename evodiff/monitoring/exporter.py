@@ -54,15 +54,15 @@ class SearchState:
 class RunsCollector:
     """Collects the metrics of every search below a folder, for a registry of prometheus-client.
 
-    Where a watcher of alerts is expected, one that has never asked is as one that asked when this was made: it is
-    missed as soon as one that has fallen silent.
+    Where a watcher of alerts is expected, one that has never asked has asked at time 0, however often this is started
+    again.
     """
 
     def __init__(
         self, runs_dir: Path, clock: Callable[[], float] = time.monotonic, *, watcher_expected: bool = False
     ) -> None:
         self._runs_dir = runs_dir
-        self._waiting_since = time.time() if watcher_expected else None
+        self._never = 0.0 if watcher_expected else None
         self._clock = clock
         self._lock = threading.Lock()
         self._collected: tuple[float, list[Metric]] | None = None
@@ -91,11 +91,12 @@ class RunsCollector:
         yield from gauges.families()
         yield trials
         yield GaugeMetricFamily("evodiff_search_damaged_runs", "Run folders that cannot be read.", value=damaged)
-        polled = read_heartbeat(self._runs_dir / HEARTBEAT_FILE) or self._waiting_since
+        heartbeat = read_heartbeat(self._runs_dir / HEARTBEAT_FILE)
+        polled = self._never if heartbeat is None else heartbeat
         if polled is not None:
             yield GaugeMetricFamily(
                 "evodiff_alert_watcher_last_poll_timestamp_seconds",
-                "When the watcher of alerts last asked Alertmanager with success, or is waited for since.",
+                "When the watcher of alerts last asked Alertmanager with success; 0 where an expected one never has.",
                 value=polled,
             )
 

@@ -5,6 +5,7 @@
 :mod:`.prepare`         a dataset through its gate, then these inputs
 :mod:`.create`          a new run: inputs published, ``experiment.json`` frozen
 :mod:`.run`             an existing run, opened
+:mod:`.identity`        whether what serves is of the run that is here
 :mod:`.warm_start`      the front of another run, for a new one to start from
 :mod:`.lease`           ``open``: which generation is worked on, and by whom
 :mod:`.generation`      ``plan``, ``train``, ``evaluate``, ``select``

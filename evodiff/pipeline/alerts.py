@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from evodiff.errors import EvodiffError, LedgerError
 from evodiff.pipeline.chain import experiments, successor
 from evodiff.pipeline.control import next_step
+from evodiff.pipeline.identity import is_of
 from evodiff.pipeline.opening import experiment_folder
 from evodiff.pipeline.preference import parse_preference
 from evodiff.pipeline.release import read_release
@@ -167,14 +168,15 @@ def tightened_preference(run: Run, serving: Mapping[str, Any] | None, objective:
 
     Latencies are those of production. The limit is never below the best of the front inside all other limits: one that
     nobody meets would leave no champion. None where the run has no such objective, nothing is known of that candidate,
-    or nobody is inside.
+    it is of another machine's run of the same name, or nobody is inside.
     """
     names = [item.name for item in run.objectives]
     held = parse_preference(preference(run), names)
     others = [item for item in held if item.name != objective or item.comparison in (">", ">=")]
     factor = latency_factor(run)
     front = {item.id: item.evaluation for item in front_from_scratch(run)}
-    found = _values(run, front, str(serving.get("candidate"))) if serving and objective in names else None
+    known = serving is not None and objective in names and is_of(run, serving)
+    found = _values(run, front, str(serving.get("candidate"))) if serving and known else None
     served = [as_served(item.objectives, factor) for item in front.values() if item is not None and item.feasible]
     inside = [values[objective] for values in served if objective in names and all(one.holds(values) for one in others)]
     if found is None or not inside:

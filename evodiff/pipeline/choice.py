@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from evodiff.errors import EvodiffError
+from evodiff.pipeline.identity import check_identity
 from evodiff.pipeline.preference import parse_preference
 from evodiff.pipeline.run import Run
 from evodiff.pipeline.scratch import front_from_scratch, heirs_of_front, scratch_evaluation
@@ -201,6 +202,7 @@ def _serving(run: Run, entry: Mapping[str, Any], limits: Sequence[Limit], again:
         EvodiffError: it is of another run whose values mean something else, or which is gone.
     """
     home = run if entry.get("run") == run.name else _other_run(run, entry)
+    check_identity(home, entry)
     candidate = home.evolution().candidate(str(entry["candidate"]))
     if home is run:
         here = next((item for item in front_from_scratch(run) if item.id == candidate.id), candidate)

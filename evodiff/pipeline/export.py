@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from evodiff.architecture.genome import ImageShape
-from evodiff.architecture.pipeline_folder import write_pipeline_folder
+from evodiff.architecture.pipeline_folder import WEIGHTS, write_pipeline_folder
 from evodiff.errors import CandidateNotFound, LedgerError, SettingsError
 from evodiff.pipeline.final import named_candidate, trial_row
 from evodiff.pipeline.heritage import inherits
@@ -15,8 +18,6 @@ from evodiff.pipeline.scratch import scratch_weights
 from evodiff.training.digests import read_weights
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
     from evodiff.architecture.pipeline import EvolvedPipeline
@@ -64,6 +65,21 @@ def export_weights(run: Run, source: Path, folder: Path, *, stock: bool = False)
         noise_schedule=noise_schedule,
     )
     return int(config["steps"])
+
+
+def exported_digest(run: Run, candidate: str) -> str | None:
+    """Return the SHA-256 of the file of weights that an export of a candidate has, None where its weights are gone.
+
+    Raises:
+        CandidateNotFound: there is no such candidate.
+    """
+    with TemporaryDirectory(prefix="evodiff-") as scratch:
+        try:
+            export_candidate(run, candidate, Path(scratch) / "pipeline")
+        except LedgerError:
+            return None
+        with (Path(scratch) / "pipeline" / "unet" / WEIGHTS).open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def trained_folder(run: Run, candidate: str) -> Path:

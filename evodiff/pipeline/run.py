@@ -85,6 +85,11 @@ class Run:
         """The folder's name, which other places use as the run's id."""
         return self.path.resolve().name
 
+    @cached_property
+    def identity(self) -> str:
+        """SHA-256 of what the run froze: another run of this name, on another machine, has another one."""
+        return hashlib.sha256(self.ledger.read("experiment.json") or b"").hexdigest()
+
     @property
     def settings(self) -> Mapping[str, Any]:
         """What the run froze beside the engine's own sizes."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +24,7 @@ def open_experiment(client: Any, run: Run) -> str:
     Raises:
         TrackingError: the experiment of that name is another run's, or was deleted.
     """
-    digest = hashlib.sha256(run.ledger.read("experiment.json") or b"").hexdigest()
+    digest = run.identity
     found = find_experiment(client, run.name, experiment_tags(run, digest))
     if found.tags.get("evodiff.experiment") != digest:
         raise TrackingError(

@@ -204,6 +204,7 @@ def _version_tags(records: RunRecords, generation: int, candidate: str, weights:
     standing = records.standing(generation, candidate)
     return {
         "evodiff.run": run.name,
+        "evodiff.experiment": run.identity,
         "evodiff.candidate": candidate,
         "evodiff.generation": str(row["generation"]),
         "evodiff.entered_front": str(generation),

@@ -19,6 +19,7 @@ class Smoke:
     digest: str
     version: str = ""
     peak_rss_bytes: int = 1
+    experiment: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {"digest": self.digest}
@@ -56,7 +57,7 @@ class PretendedFleet:
             raise SmokeTestFailure(f"Expected {entry['digest']}, found {digest}.")
         self.arms[arm] = name
         registered = entry.get("model") is not None
-        return Smoke(digest, f"{entry['model']}/found{entry['version']}" if registered else name)
+        return Smoke(digest, f"{entry['model']}/found{entry['version']}" if registered else name, experiment="e" * 64)
 
     async def swap(self) -> None:
         self.log.append("swap")

@@ -30,7 +30,7 @@ def test_a_candidate_of_a_run_is_served_with_what_is_on_record(tmp_path: Path) -
     row = run.ledger.plan(0)[0]
     entry = {"run": "told", "candidate": row["candidate"], "generation": 7}
     found = fetch(entry, tmp_path / "out", runs_dir=tmp_path / "runs", tracking_uri=None, max_bytes=MOST)
-    assert found["entry"] == {"run": "told", "candidate": row["candidate"], "generation": 0}
+    assert found["entry"] == {"run": "told", "candidate": row["candidate"], "generation": 0, "experiment": run.identity}
     assert found["recorded"] == [run.ledger.evaluation(0, row["id"]).objectives["kid"], 0.01]
     json.dumps(found)
     network = ServedNetwork.load(check_model_folder(tmp_path / "out", max_bytes=MOST))
@@ -114,6 +114,8 @@ def test_what_is_known_of_a_run_counts_for_versions_of_that_very_run(tmp_path: P
     assert _known_here(named, {**tags, "evodiff.weights": "others"}, tmp_path) == {**known, "recorded": None}
     assert _known_here(named, {**tags, "evodiff.digests": json.dumps({"dataset": "another"})}, tmp_path) == {}
     assert _known_here(named, {}, tmp_path) == {}
+    assert _known_here(named, {**tags, "evodiff.experiment": run.identity}, tmp_path) == known
+    assert _known_here(named, {**tags, "evodiff.experiment": "0" * 64}, tmp_path) == {}
     assert _known_here(named, {**tags, "evodiff.objectives": "rubbish"}, tmp_path) == {}
     assert _known_here({**named, "run": "elsewhere"}, tags, tmp_path) == {}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from router_process import SIGNING_KEY, TOKENS, bearer
+from router_process import FOR_OTHERS, SIGNING_KEY, TOKENS, bearer
 
 from evodiff.deployment.feedback.store import FeedbackStore
 from evodiff.deployment.metrics import Metrics
@@ -68,6 +69,13 @@ def ask(client: TestClient, method: str, path: str, **headers: str) -> int:
     return client.request(method, path.format(comparison="x", side="left"), json=body, headers=headers).status_code
 
 
+def ask_in_words(client: TestClient, method: str, path: str, headers: dict[str, str]) -> str:
+    """Return the text of an answer to what is a request of an image, or of a vote, as far as its form goes."""
+    body = {"request": "x", "rating": 5} if path == "/v1/feedback" else {"steps": 2}
+    sent = body if method == "post" else None
+    return client.request(method, path.format(comparison="x", side="left"), json=sent, headers=headers).text
+
+
 def test_each_operation_that_answers_401_without_a_token_says_so_and_no_other(client: TestClient) -> None:
     found = operations(client)
     assert {"/v1/generate", "/v1/release", "/v1/feedback", "/rate/vote", "/metrics"} <= {path for _, path, _ in found}
@@ -85,6 +93,22 @@ def test_the_ways_that_an_operation_names_let_a_caller_in_and_no_other(client: T
         if "401" in said["responses"] and not path.startswith("/rate"):
             assert ask(client, method, path, **bearer()) != 401
             assert (ask(client, method, path, Authorization=password) != 401) == ("password" in ways), (method, path)
+
+
+def test_each_operation_that_tells_clients_apart_by_a_header_says_so_and_no_other(client: TestClient) -> None:
+    """Who may not name clients is refused for it, before anything else, where the header is read, and only there."""
+    for method, path, said in operations(client):
+        named = {item["name"]: item for item in said.get("parameters", []) if item["in"] == "header"}
+        read = "X-Client-Id" in ask_in_words(client, method, path, {**bearer(), "X-Client-Id": "somebody"})
+        assert read == ("X-Client-Id" in named) == (path in ("/v1/generate", "/v1/feedback")), (method, path)
+        if read:
+            assert "scope clients" in named["X-Client-Id"]["description"]
+            assert named["X-Client-Id"]["required"] is False
+            pattern = named["X-Client-Id"]["schema"]["pattern"]
+            for given in ("somebody", "two words", "", "x" * 128, "x" * 129):
+                shown = {**bearer(FOR_OTHERS), "X-Client-Id": given}
+                refused = "visible ASCII" in ask_in_words(client, method, path, shown)
+                assert refused == (re.fullmatch(pattern, given) is None), (path, given)
 
 
 def test_each_operation_that_asks_for_a_scope_says_so(client: TestClient) -> None:

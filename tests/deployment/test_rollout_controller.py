@@ -235,6 +235,53 @@ async def test_a_registered_champion_is_known_by_its_candidate_and_loaded_as_suc
     assert again.state.revision == state.revision
 
 
+@pytest.mark.parametrize("role", ["champion", "previous", "challenger"])
+def test_a_release_that_knew_a_registered_model_by_that_name_alone_learns_its_candidate(
+    tmp_path: Path, role: str
+) -> None:
+    async def before(stage: Stage) -> None:
+        registered = {"model": "digits", "version": "3"}
+        await stage.look_for(registered if role != "challenger" else entry("first"))
+        if role != "champion":
+            await stage.look_for(registered if role == "challenger" else entry("second"))
+        if role == "previous":
+            await stage.promote()
+        with release_locked(stage.path):
+            release = read_release(stage.path)
+            kept = {
+                name: value for name, value in release[role].items() if name not in ("run", "candidate", "experiment")
+            }
+            write_release(stage.path, {**release, role: kept})
+
+    async def after(stage: Stage) -> None:
+        held = (await stage.look()).to_json()[role]
+        assert (held["run"], held["candidate"], held["experiment"]) == ("digits", "found3", "e" * 64)
+        decisions = [item.action for item in stage.state.decisions]
+        assert decisions.count("recognise") == 1
+        await stage.look_for({"run": "digits", "candidate": "found3"})
+        refused = [item.action for item in stage.state.decisions[len(decisions) :]]
+        assert ("refuse" in refused) == (role == "champion")  # it serves already
+
+    play(tmp_path, before)
+    play(tmp_path, after)
+
+
+@played
+async def test_weights_that_were_rolled_back_are_held_under_their_other_name_once_it_is_known(stage: Stage) -> None:
+    await stage.crown()
+    await stage.look_for({"model": "digits", "version": "3"})
+    await stage.ask("rollback")
+    with release_locked(stage.path):
+        release = read_release(stage.path)
+        named = [item for item in release["quarantine"] if item["version"] == "models:/digits/3"]
+        write_release(stage.path, {**release, "quarantine": named})
+    again = {"run": "digits", "candidate": "found3", "weights": "weights of models:/digits/3"}
+    state = await stage.look_for(again)
+    assert (state.rollout, state.decisions[-1].action) == (None, "withdraw")
+    assert {item.version for item in state.quarantine} == {"models:/digits/3", "digits/found3"}
+    assert (await stage.look_for(again)).decisions[-1].action == "refuse"
+
+
 @played
 async def test_a_rollback_that_rests_on_a_revision_comes_too_late_after_another_word(stage: Stage) -> None:
     await stage.begin("second")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -16,6 +17,8 @@ from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
 from starlette.background import BackgroundTask
 
+from evodiff.deployment.release.rollout_settings import RolloutSettings
+from evodiff.deployment.router.release_serving import ReleaseService
 from evodiff.deployment.router.serving import bind, listen, run_app
 from evodiff.deployment.settings import ServingSettings, load_serving_settings
 from evodiff.errors import SettingsError
@@ -44,6 +47,44 @@ def test_who_wants_to_hear_of_the_end_does_while_the_last_requests_are_answered(
         await serving
 
     asyncio.run(told())
+
+
+def test_a_router_at_work_does_not_look_through_all_that_it_was_made_of_for_garbage(tmp_path: Path) -> None:
+    gc.collect()
+    before, during = len(gc.get_objects()), list[int]()
+
+    async def ask(url: str) -> None:
+        while gc.get_freeze_count() == 0:
+            await asyncio.sleep(0.001)
+        during.append(len(gc.get_objects()))
+
+    asyncio.run(running(FastAPI(), ServingSettings(port=0, secrets_dir=tmp_path), ask))
+    assert during[0] < before / 10
+    assert gc.get_freeze_count() == 0
+
+
+@pytest.mark.parametrize(("p99_seconds", "warned"), [(25.0, False), (30.0, True), (None, False)])
+def test_a_latency_limit_that_no_answer_can_exceed_is_warned_of_at_the_start(
+    tmp_path: Path, p99_seconds: float | None, warned: bool
+) -> None:
+    lines: list[str] = []
+
+    def tell(line: str) -> None:
+        lines.append(line)
+        if line.startswith("Serving on"):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    settings = ServingSettings(
+        port=0, secrets_dir=tmp_path, cache_dir=tmp_path / "cache", galleries=tmp_path, deadline_seconds=30.0
+    )
+    rollouts = RolloutSettings(p99_seconds=p99_seconds)
+    ReleaseService(
+        settings, rollouts, tmp_path / "release.json", tmp_path / "votes", tmp_path, tracking_uri=None, tell=tell
+    ).serve()
+    found = [line for line in lines if "EVODIFF_ROLLOUT_P99_SECONDS" in line]
+    assert bool(found) == warned
+    assert all("(30)" in line and "30 s" in line for line in found)
+    assert lines[-1].startswith("Serving on")
 
 
 async def running(app: FastAPI, settings: ServingSettings, ask: Callable[[str], Awaitable[None]]) -> None:

@@ -110,6 +110,7 @@ def test_new_members_of_each_front_are_versions_with_their_origin(server: Mlflow
         assert version.tags["evodiff.weights"] == version.tags["evodiff.evaluated_weights"] == evaluation.weights
         assert (version.tags["evodiff.target"], version.tags["evodiff.training_steps"]) == ("m1", "40")
         assert json.loads(version.tags["evodiff.objectives"]) == dict(evaluation.objectives)
+        assert version.tags["evodiff.experiment"] == registered.identity
         assert json.loads(version.tags["evodiff.digests"]) == registered.settings["digests"]
         assert client_of(server).get_run(version.run_id).data.tags["evodiff.candidate"] == row["candidate"]
 
@@ -329,7 +330,9 @@ def test_what_is_served_comes_from_the_registry_where_the_run_is_elsewhere(
     version = versions_of(server, "registered")[0]
     client_of(server).set_registered_model_alias("registered", "served", version.version)
     candidate = version.tags["evodiff.candidate"]
-    expected = {"run": "registered", "candidate": candidate, "generation": int(version.tags["evodiff.entered_front"])}
+    generation = int(version.tags["evodiff.entered_front"])
+    expected = {"run": "registered", "candidate": candidate, "generation": generation}
+    expected["experiment"] = registered.identity
     digests = set()
     for number, entry in enumerate(
         (

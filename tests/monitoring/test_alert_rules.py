@@ -239,6 +239,20 @@ CASES = [
         None,
     ),
     Case("it was never set up", "AlertWatcherSilent", {}, 20, None),
+    Case(
+        "it never asked, and the exporter is started again every three minutes",
+        "AlertWatcherSilent",
+        {'evodiff_alert_watcher_last_poll_timestamp_seconds{job="evodiff-runs"}': "0 0 " + "stale _ 0 0 " * 15},
+        20,
+        {"job": "evodiff-runs", **TICKET},
+    ),
+    Case(
+        "it has never asked so far, and what starts it is starting itself",
+        "AlertWatcherSilent",
+        {'evodiff_alert_watcher_last_poll_timestamp_seconds{job="evodiff-runs"}': "0x4 300+60x60"},
+        20,
+        None,
+    ),
 ]
 
 

@@ -13,13 +13,13 @@ from pretended_scheduler import PretendedScheduler
 from told_runs import TellingPool, new_run
 
 from evodiff.monitoring.alerts import Alert
-from evodiff.pipeline.alerts import COOLDOWN, Answer, answer_alerts
+from evodiff.pipeline.alerts import COOLDOWN, Answer, answer_alerts, tightened_preference
 from evodiff.pipeline.control import next_step
 from evodiff.pipeline.evolve import evolve_generation
 from evodiff.pipeline.final import champion
 from evodiff.pipeline.lease import leases, open_generation
 from evodiff.pipeline.preference import parse_preference
-from evodiff.pipeline.release import EMPTY
+from evodiff.pipeline.release import EMPTY, read_release
 from evodiff.pipeline.requests import pending, requests, submit
 from evodiff.pipeline.run import Run
 from evodiff.pipeline.steering import preference, record_steering, steering
@@ -175,6 +175,13 @@ def test_a_latency_alert_tightens_the_limit_and_leaves_a_champion(site: Site) ->
     site.answer(alert())
     assert latency_limit(site.run) == pytest.approx(max(0.8 * before, fastest))
     assert champion(site.run) is not None
+
+
+def test_values_of_another_machines_run_of_the_same_name_limit_nothing(site: Site) -> None:
+    run = site.run
+    serving = read_release(site.settings.release_file)["champion"]
+    assert tightened_preference(run, {**serving, "experiment": run.identity}) is not None
+    assert tightened_preference(run, {**serving, "experiment": "0" * 64}) is None
 
 
 def test_limits_on_other_objectives_stay_and_a_limit_that_holds_is_where_it_goes_on_from(tmp_path: Path) -> None:

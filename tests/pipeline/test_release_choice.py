@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import pytest
 from told_runs import TellingPool, new_run
+from tracked_runs import told_run
 
+from evodiff.deployment.worker.model_checks import check_model_folder
 from evodiff.engine import Evaluation, Objective
 from evodiff.errors import LedgerError
 from evodiff.pipeline.choice import beaten_objectives, choose, promising_heir
 from evodiff.pipeline.evolve import evolve_generation
+from evodiff.pipeline.export import export_candidate
+from evodiff.pipeline.final import trial_row
 from evodiff.pipeline.heritage import inherits
 from evodiff.pipeline.release import read_release, request_release, write_release
 from evodiff.pipeline.run import Run
@@ -127,6 +132,33 @@ def test_runs_that_measure_other_things_are_not_compared(tmp_path: Path, run: Ru
     assert "objectives" in choice.reason
     assert choose(run, {"run": "gone", "candidate": "0" * 16}).candidate is None
     assert choose(run, {"model": "by-hand", "version": "1"}).candidate is None
+
+
+def test_a_model_of_another_machines_run_of_the_same_name_is_not_judged_by_the_values_here(
+    tmp_path: Path, run: Run
+) -> None:
+    best = ranked(run)[0]
+    for home in (run, told(tmp_path / "same", seed=3)):
+        worst = entry(home, ranked(home)[-1].id)
+        assert choose(run, {**worst, "experiment": home.identity}).candidate == best.id
+        choice = choose(run, {**worst, "experiment": "0" * 64})
+        assert (choice.candidate, choice.settled) == (None, False)
+        assert f"another run of the name {home.name}" in choice.reason
+    assert choose(run, {**entry(run, best.id), "experiment": run.identity}).settled
+
+
+def test_what_was_registered_before_versions_named_their_run_is_known_by_its_weights(tmp_path: Path) -> None:
+    run = told_run(tmp_path / "told", generations=1, weights=True)
+    served = ranked(run)[-1].id
+    registered = {**entry(run, served), "model": run.name, "version": "3"}
+    export_candidate(run, served, tmp_path / "out")
+    digest = check_model_folder(tmp_path / "out", max_bytes=10**8).digest
+    assert choose(run, {**registered, "digest": digest}).settled
+    choice = choose(run, {**registered, "digest": "0" * 64})
+    assert (choice.candidate, choice.settled) == (None, False)
+    assert "its weights are not those that the run told has of it here" in choice.reason
+    rmtree(run.ledger.weights_folder(trial_row(run, served)))
+    assert not choose(run, {**registered, "digest": digest}).settled
 
 
 def test_the_request_says_why_and_takes_back_what_is_wanted_no_longer(tmp_path: Path, run: Run) -> None:

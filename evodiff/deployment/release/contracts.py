@@ -19,6 +19,11 @@ class SmokeReport(Protocol):
         ...
 
     @property
+    def experiment(self) -> str | None:
+        """Identity of RUN, None where it is not known."""
+        ...
+
+    @property
     def peak_rss_bytes(self) -> int:
         """Largest memory of its worker in the test."""
         ...

@@ -28,6 +28,7 @@ from evodiff.deployment.release.state import (
     loaded,
     overdue,
     proceed,
+    recognise,
     reload_champion,
     roll_back,
     same_version,
@@ -209,6 +210,7 @@ class RolloutController:
         await self._change(lambda state: state)
         await self._take_failures()
         await self._take_champion()
+        await self._recognise()
         if self._state.rollout is None:
             await self._stop_proving()
             await self._begin()
@@ -255,10 +257,23 @@ class RolloutController:
         held = self.arms.held.get(Arm.STABLE)
         if held is None or not same_version(held.entry, self._state.champion):
             return
-        digest, now = held.smoke.digest, self._clock()
+        digest, experiment, now = held.smoke.digest, held.smoke.experiment, self._clock()
         if (self._state.champion or {}).get("digest") not in (None, digest):
-            await self._change(lambda state: reload_champion(state, now, held.entry, digest))
+            await self._change(lambda state: reload_champion(state, now, held.entry, digest, experiment))
             self.arms.rename(self._state.champion or held.entry)
+
+    async def _recognise(self) -> None:
+        """Complete what the release knows of the versions that are held by what loading them has shown."""
+        for held in list(self.arms.held.values()):
+            known = partial(
+                recognise,
+                now=self._clock(),
+                entry=held.entry,
+                version=held.smoke.version,
+                experiment=held.smoke.experiment,
+            )
+            if known(self._state) is not self._state:
+                await self._change(known)
 
     async def _take_loaded(self) -> None:
         """Go on from a challenger that is loaded: to its first step where it is new, where it was after a restart."""
@@ -271,7 +286,9 @@ class RolloutController:
             if state.rollout is None or state.rollout.phase is not Phase.LOADING:
                 return state
             now = self._clock()
-            after = loaded(state, now, smoke.digest, smoke.to_json(), version=smoke.version)
+            after = loaded(
+                state, now, smoke.digest, smoke.to_json(), version=smoke.version, experiment=smoke.experiment
+            )
             if after.rollout is None or after.rollout.phase is not Phase.RUNNING:
                 return after
             return proceed(after, now, "its first step", {})

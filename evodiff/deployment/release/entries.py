@@ -2,8 +2,8 @@
 
 An entry of a release is ``{"run": NAME, "candidate": ID, "generation": N}``; ``{"model": NAME, "version": N}`` and
 ``{"model": NAME, "alias": ALIAS}`` name a registered model; ``{"folder": PATH}`` an exported pipeline or a run,
-which only the command line may name. With ``"digest"`` the weights must have that SHA-256. In the release a registered
-model that was loaded has the run and the candidate besides that it was found to be.
+which only the command line may name. With ``"digest"`` the weights must have that SHA-256. In the release a version
+that was loaded has besides the run and the candidate that it was found to be, and ``"experiment"``: that run's.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 _CANDIDATE: Final = re.compile(r"[0-9a-f]{6,64}", re.ASCII)
 _VERSION: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
-_DIGEST: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
+DIGEST: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _PATTERNS: Final = {
     "run": _NAME,
     "candidate": _CANDIDATE,
     "model": _NAME,
     "version": _VERSION,
     "alias": _NAME,
-    "digest": _DIGEST,
+    "digest": DIGEST,
 }
 _KINDS: Final = ({"run", "candidate"}, {"model", "version"}, {"model", "alias"})
 _REMEDY: Final = (

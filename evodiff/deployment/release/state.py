@@ -248,22 +248,31 @@ def take_pending(state: ReleaseState, now: float, options: RolloutOptions, rollo
 
 
 def loaded(
-    state: ReleaseState, now: float, digest: str | None, evidence: Mapping[str, Any], *, version: str | None = None
+    state: ReleaseState,
+    now: float,
+    digest: str | None,
+    evidence: Mapping[str, Any],
+    *,
+    version: str | None = None,
+    experiment: str | None = None,
 ) -> ReleaseState:
     """Go on from a challenger that is loaded and has passed its smoke test.
 
-    ``digest`` is that of its weights, ``version`` the RUN/ID that it was found to be: of a registered model, the
-    release says both from then on.
+    ``digest`` is that of its weights, ``version`` the RUN/ID that it was found to be, ``experiment`` the identity of
+    that run: the release says them from then on.
     """
     rollout = _rollout(state)
     if rollout.phase is not Phase.LOADING:
         return state
-    entry = {**(state.challenger or {}), **({} if digest is None else {"digest": digest})}
-    if version is not None and served_as(entry) is None:
-        entry |= entry_named(version)
+    entry = _completed(
+        {**(state.challenger or {}), **({} if digest is None else {"digest": digest})}, version, experiment
+    )
     held = quarantined(state, {**(state.challenger or {}), "digest": digest})
     if held is not None:
-        return withdraw(state, now, f"these weights were rolled back before: {held.reason}")
+        after = withdraw(state, now, f"these weights were rolled back before: {held.reason}")
+        known = {item.version for item in state.quarantine}
+        unknown = [Quarantined(name, now, held.reason, digest) for name in sorted(names_of(entry) - known)]
+        return replace(after, quarantine=(*state.quarantine, *unknown)[-QUARANTINE:])
     if same_version(entry, state.champion):
         return withdraw(state, now, "these weights serve already")
     phase = Phase.PROVING if state.champion is None else Phase.RUNNING
@@ -344,11 +353,39 @@ def forget_previous(state: ReleaseState, now: float, reason: str) -> ReleaseStat
     )  # fmt: skip
 
 
-def reload_champion(state: ReleaseState, now: float, entry: Entry, digest: str) -> ReleaseState:
+def recognise(
+    state: ReleaseState, now: float, entry: Entry, version: str | None, experiment: str | None
+) -> ReleaseState:
+    """Complete what the release says of a version by the RUN/ID that it was found to be and the identity of that run.
+
+    Releases of a program before this one say less, and votes, alerts and production would not find what they name.
+    """
+    roles = {"champion": state.champion, "previous": state.previous}
+    if state.rollout is not None and state.rollout.phase is not Phase.LOADING:  # one that loads is completed after it
+        roles["challenger"] = state.challenger
+    known = {role: held for role, held in roles.items() if held is not None and same_version(held, entry)}
+    found = {role: _completed(held, version, experiment) for role, held in known.items()}
+    if found == known:
+        return state
+    reason = f"it is {version}: the release said less of it"
+    return decide(state, now, "recognise", reason, by="controller", about=entry, **found)
+
+
+def _completed(entry: Entry, version: str | None, experiment: str | None) -> dict[str, Any]:
+    """Return an entry with the run and the candidate that it was found to be, and that run's identity."""
+    named = {} if version is None or served_as(entry) is not None else entry_named(version)
+    known = {} if experiment is None or "experiment" in entry else {"experiment": experiment}
+    return {**entry, **named, **known}
+
+
+def reload_champion(
+    state: ReleaseState, now: float, entry: Entry, digest: str, experiment: str | None = None
+) -> ReleaseState:
     """Take note that a champion serves with other weights than it was promoted with."""
     if state.champion is None or not same_version(state.champion, entry):
         return state
-    champion = {**state.champion, "digest": digest}
+    kept = {name: value for name, value in state.champion.items() if name != "experiment"}  # it may be another run's
+    champion = _completed({**kept, "digest": digest}, None, experiment)
     reason = "the weights that were promoted cannot be had any more; those that there are now passed the smoke test"
     return decide(state, now, "reload", reason, by="controller", about=champion, champion=champion)
 

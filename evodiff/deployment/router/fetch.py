@@ -16,7 +16,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evodiff.deployment.release.entries import check_entry
+from evodiff.deployment.release.entries import DIGEST, check_entry
 from evodiff.deployment.worker.model_checks import ModelRefused, check_model_folder
 from evodiff.errors import CandidateNotFound, EvodiffError, LedgerError
 
@@ -59,8 +59,13 @@ def fetch(
     tags = _from_registry(named, out, tracking_uri, max_bytes)
     generation = tags.get("evodiff.entered_front", "")
     found = _named({"run": tags["evodiff.run"], "candidate": tags["evodiff.candidate"]})
+    experiment = tags.get("evodiff.experiment")
     return {
-        "entry": {**found, "generation": int(generation) if generation.isdecimal() else None},
+        "entry": {
+            **found,
+            "generation": int(generation) if generation.isdecimal() else None,
+            "experiment": experiment if DIGEST.fullmatch(experiment or "") else None,
+        },
         **_known_here(found, tags, runs_dir),
     }
 
@@ -89,7 +94,11 @@ def _from_run(folder: Path, candidate: str, out: Path) -> dict[str, Any]:
     if evaluation is not None and "kid" in evaluation.objectives:
         error = float(evaluation.details.get("kid_standard_error") or 0.0)
         recorded = [evaluation.objectives["kid"], error]
-    entry = {**_named({"run": run.name, "candidate": identifier}), "generation": row["generation"]}
+    entry = {
+        **_named({"run": run.name, "candidate": identifier}),
+        "generation": row["generation"],
+        "experiment": run.identity,
+    }
     return {"entry": entry, "run_folder": str(run.path.resolve()), "recorded": recorded}
 
 
@@ -115,8 +124,11 @@ def _known_here(found: Mapping[str, str], tags: Mapping[str, str], runs_dir: Pat
 
     folder = runs_dir / found["run"]
     try:
-        if json.loads(tags["evodiff.digests"]) != Run.open(folder).settings["digests"]:
+        run = Run.open(folder)
+        if json.loads(tags["evodiff.digests"]) != run.settings["digests"]:
             return {}  # another run of that name: its images are others
+        if tags.get("evodiff.experiment", run.identity) != run.identity:
+            return {}
         judged = tags["evodiff.weights"] == tags["evodiff.evaluated_weights"]
         kid = json.loads(tags["evodiff.objectives"]).get("kid") if judged else None
     except (EvodiffError, KeyError, ValueError, AttributeError):  # it is elsewhere, or registered by hand

@@ -77,7 +77,7 @@ class ServedVersion:
             handle.kill()
             await handle.close()
             raise
-        version.report = _report(model.version, frame, time.monotonic() - started)
+        version.report = _report(model, frame, time.monotonic() - started)
         height, width, channels = version.report.image_shape
         pixels = np.frombuffer(frame.body, np.uint8).reshape(-1, height, width, channels)
         version.gallery = Gallery(pixels, version.report.classes)
@@ -168,11 +168,12 @@ class ServedVersion:
         }
 
 
-def _report(version: str, frame: Frame, seconds: float) -> SmokeReport:
+def _report(model: Fetched, frame: Frame, seconds: float) -> SmokeReport:
     header = frame.header
     height, width, channels = header["image_shape"]
     return SmokeReport(
-        version=version,
+        version=model.version,
+        experiment=model.entry.get("experiment"),
         digest=header["digest"],
         image_shape=(height, width, channels),
         classes=header["classes"],

@@ -1,8 +1,8 @@
 """The life of a model worker: it loads one version, then answers requests until its socket closes.
 
 The main thread reads frames, one thread computes, and a third loads. Niceness is a property of threads on Linux, so the
-loading thread alone is nicer, and the computing one, started before it, serves at the worker's priority afterwards; no
-right to raise a priority is needed. Elsewhere the whole process keeps the priority that it was started with.
+computing thread is nicer than what reads and than the router, and the loading one nicer still; no right to raise a
+priority is needed. Elsewhere the whole process is as nice as the computing thread.
 """
 
 from __future__ import annotations
@@ -33,17 +33,20 @@ BOOTSTRAP = (
 )
 
 _PARENT_CHECK_SECONDS = 2.0
-_NICENESS = 5  # beside the router's own
+_NICENESS = 5  # of what computes, beside the router's own
+_SWITCH_SECONDS = 0.0005  # until a thread that computes gives way to the one that reads; Python's own is 5 ms
 _ALIVE_SECONDS = 1.0  # between two words of being alive
 
 
 def main(descriptor: int, parent: int) -> None:
     """Serve the router whose process id is ``parent`` over a connected Unix socket.
 
-    A little less urgently than the router works: it takes milliseconds for a request, which would otherwise wait behind
-    the whole time slices of workers that compute.
+    It computes a little less urgently than the router works, which takes milliseconds for a request: they would
+    otherwise wait behind the whole time slices of workers that compute.
     """
-    os.nice(_NICENESS)
+    if sys.platform != "linux":
+        os.nice(_NICENESS)
+    sys.setswitchinterval(_SWITCH_SECONDS)
     for number in (signal.SIGINT, signal.SIGTERM):  # the router's affair, also where a whole group is asked to end
         signal.signal(number, signal.SIG_IGN)  # it lets requests finish, then closes the socket
     faulthandler.enable()
@@ -84,7 +87,7 @@ class ModelWorker:
                 raise FrameError(f"Frame: expected generate, cancel or load, found {kind!r}.")
 
     def _load(self, header: dict[str, Any]) -> None:
-        _be_nice(header["niceness"])
+        _be_nice(_NICENESS + header["niceness"])
         try:
             frame = self._loaded(header)
         except EvodiffError as error:
@@ -115,6 +118,7 @@ class ModelWorker:
         return Frame({"kind": "loaded", "digest": model.digest, **report}, body)
 
     def _compute(self) -> None:
+        _be_nice(_NICENESS)
         while True:
             with self._waiting:
                 self._waiting.wait_for(lambda: self._network is not None and len(self._batcher) > 0)
@@ -136,6 +140,7 @@ class ModelWorker:
                 if len(job.images) == job.count:
                     self._send(answer(job))  # at once: the next one is encoded while this one is on its way
                     answered.add(job.id)
+            os.sched_yield()  # to the router, which this has woken, and which may wait for this very core
         except Exception as error:  # a fault of this version: told, and the worker goes on
             failed = [identifier for identifier in jobs if identifier not in answered]
             with self._waiting:
@@ -159,9 +164,10 @@ class ModelWorker:
                 os._exit(0)  # the router is gone
 
 
-def _be_nice(niceness: int) -> None:
-    if niceness and sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS + niceness)
+def _be_nice(more: int) -> None:
+    """Make this thread so much nicer than the one that started it."""
+    if sys.platform == "linux":
+        os.nice(more)
 
 
 def _end_with(parent: int) -> None:
