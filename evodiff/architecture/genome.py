@@ -187,6 +187,11 @@ class LayerKind:
         return int(self.settings["channels"]) if "channels" in self.settings else None
 
     @cached_property
+    def halvings(self) -> int:
+        """How often it halves the resolution: 1 of ``downsample``, -1 of ``upsample``, 0 of any other."""
+        return {ArchitectureComponent.DOWNSAMPLE: 1, ArchitectureComponent.UPSAMPLE: -1}.get(self.component, 0)
+
+    @cached_property
     def canonical(self) -> str:
         """The layer's part of a genome's canonical string."""
         return _compact([self.component.value, dict(self.chosen)])
