@@ -18,7 +18,6 @@ from evodiff.hardware.latency import predict_ms
 from evodiff.hardware.operation import FLOAT_BYTES, Operation
 
 if TYPE_CHECKING:
-    from evodiff.architecture.genome import ImageShape
     from evodiff.architecture.graph import ResolvedGenome
     from evodiff.hardware.calibration import Calibration
 
@@ -142,11 +141,13 @@ def _starts_channels_last(resolved: ResolvedGenome) -> bool:
     return resolved.stem_size >= CHANNELS_LAST_FROM
 
 
+@lru_cache(maxsize=8192)
 def _layer_counts(resolved: ResolvedGenome) -> list[Counts]:
     channels, kinds = resolved.channels, map(counted_as, resolved.kinds)
     return list(map(layer_counts, kinds, resolved.in_channels, channels[1:], resolved.sizes))
 
 
+@lru_cache(maxsize=8192)
 def _junction_counts(resolved: ResolvedGenome) -> dict[int, Counts]:
     """Return what merging takes, by the position of the layer behind."""
     return {
@@ -166,8 +167,8 @@ def _embedding_counts(resolved: ResolvedGenome) -> Counts:
 
 def _stem_counts(resolved: ResolvedGenome) -> Counts:
     parameters = resolved.genome.parameters
-    stem = (resolved.shape, parameters.width, parameters.patch, parameters.positional)
-    return _stem(*stem, _starts_channels_last(resolved))
+    stem = (parameters.width, parameters.patch, parameters.positional, _starts_channels_last(resolved))
+    return _stem(resolved.shape.channels, resolved.shape.size, *stem)
 
 
 def _output_counts(resolved: ResolvedGenome, channels_last: bool = False) -> Counts:
@@ -183,10 +184,10 @@ def _embedding(width: int, channels: int, classes: int) -> Counts:
 
 
 @lru_cache(maxsize=4096)
-def _stem(shape: ImageShape, width: int, patch: int, positional: bool, channels_last: bool) -> Counts:
+def _stem(channels: int, size: int, width: int, patch: int, positional: bool, channels_last: bool) -> Counts:
     tape = Tape(channels_last=channels_last)
-    write_stem(tape, shape, width, patch, positional)
-    return tape.counts(width * (shape.size // patch) ** 2)
+    write_stem(tape, channels, size, width, patch, positional)
+    return tape.counts(width * (size // patch) ** 2)
 
 
 @lru_cache(maxsize=65536)
@@ -213,7 +214,7 @@ def _operations(resolved: ResolvedGenome, batch: int) -> tuple[tuple[Operation, 
     tape = OperationTape(batch, channels_last=channels_last)
     write_embedding(tape, parameters.width, embedding, shape.classes)
     stem = OperationTape(batch, channels_last=channels_last)
-    write_stem(stem, shape, parameters.width, parameters.patch, parameters.positional)
+    write_stem(stem, shape.channels, shape.size, parameters.width, parameters.patch, parameters.positional)
     parts = [tuple(tape.operations), tuple(stem.operations)]
     formats = [channels_last]  # of the outputs of the stem and of each layer
     for layer in resolved.layers:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from evodiff.architecture.genome import ImageShape
     from evodiff.architecture.tape import Tape
 
 
@@ -28,11 +27,11 @@ def write_embedding(tape: Tape, width: int, channels: int, classes: int) -> None
     tape.pointwise("activation", "silu", channels, 1)
 
 
-def write_stem(tape: Tape, shape: ImageShape, width: int, patch: int, positional: bool) -> None:
-    """Write down the convolution of the image to ``width`` channels, and the learned position."""
-    tape.stem(shape.channels, width, shape.size, 3 if patch == 1 else patch, patch)
+def write_stem(tape: Tape, channels: int, size: int, width: int, patch: int, positional: bool) -> None:
+    """Write down the convolution of an image of ``size`` pixels to ``width`` channels, and the learned position."""
+    tape.stem(channels, width, size, 3 if patch == 1 else patch, patch)
     if positional:
-        stem_size = shape.size // patch
+        stem_size = size // patch
         tape.parameters += width * stem_size**2
         tape.pointwise("elementwise", "add", width, stem_size)
 
