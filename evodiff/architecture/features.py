@@ -157,15 +157,15 @@ def _sizes_of(resolved: ResolvedGenome) -> list[float]:
 
 
 def _setting_features(layers: _Layers) -> Floats:
-    found = np.add.reduceat(layers.choices, layers.starts)
+    found = np.add.reduceat(layers.choices, layers.starts).astype(np.float64)
     counts, values = found[:, : len(_COMPONENTS)], found[:, len(_COMPONENTS) :]
     return np.hstack([counts, values / np.maximum(counts, 1)[:, _COMPONENT_OF_CHOICE]])
 
 
 @lru_cache(maxsize=65536)
-def _choices(kind: LayerKind) -> NDArray[np.int64]:
+def _choices(kind: LayerKind) -> NDArray[np.int16]:
     """Return 1 where a layer counts, else 0: under its component, and under each of its choices behind those."""
-    row = np.zeros(len(_COMPONENTS) + len(_CHOICES), dtype=np.int64)
+    row = np.zeros(len(_COMPONENTS) + len(_CHOICES), dtype=np.int16)  # narrow, as these are summed for every layer
     row[_COMPONENTS.index(kind.component)] = 1
     row[[len(_COMPONENTS) + _PLACES[kind.component, name, repr(value)] for name, value in kind.chosen]] = 1
     return row
