@@ -10,15 +10,15 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-from evodiff.architecture.layer_cost import layer_cost
-from evodiff.architecture.tape import PartCost, Tape
-from evodiff.hardware import operation as op
+from evodiff.architecture import layer_cost
+from evodiff.architecture.frame_cost import write_embedding, write_junction, write_output, write_stem
+from evodiff.architecture.layer_cost import counted_as, layer_counts
+from evodiff.architecture.tape import Counts, OperationTape, Tape
 from evodiff.hardware.latency import predict_ms
 from evodiff.hardware.operation import FLOAT_BYTES, Operation
 
 if TYPE_CHECKING:
-    from evodiff.architecture.genome import ImageShape
-    from evodiff.architecture.graph import ResolvedGenome, ResolvedLayer
+    from evodiff.architecture.graph import ResolvedGenome
     from evodiff.hardware.calibration import Calibration
 
 MEGABYTE: Final = 1e6
@@ -30,14 +30,14 @@ CHANNELS_LAST_FROM: Final = 32
 
 def operations(resolved: ResolvedGenome, batch: int) -> list[Operation]:
     """Return the operations of one forward pass of ``batch`` images, in the order of their execution."""
-    return [item for part in _parts(resolved, batch) for item in part.operations]
+    return [item for part in _operations(resolved, batch) for item in part]
 
 
 def layer_operations(resolved: ResolvedGenome, batch: int) -> dict[str, list[Operation]]:
     """Return the operations of each layer, by its key, with those that merge the connections arriving there."""
-    parts = iter(_parts(resolved, batch)[2:-1])  # without embedding, stem and output
+    parts = iter(_operations(resolved, batch)[2:-1])  # without embedding, stem and output
     return {
-        layer.gene.key: [item for _ in range(1 + bool(layer.edges)) for item in next(parts).operations]
+        layer.gene.key: [item for _ in range(1 + bool(layer.edges)) for item in next(parts)]
         for layer in resolved.layers
     }
 
@@ -80,160 +80,170 @@ def peak_activation_elements(resolved: ResolvedGenome, batch: int) -> int:
 @lru_cache(maxsize=8192)
 def _totals(resolved: ResolvedGenome) -> tuple[int, float]:
     """Return the parameters, and the multiply-adds of one image."""
-    parts = _parts(resolved, 1)
-    return sum([part.parameters for part in parts]), sum([part.flops for part in parts])
+    layers, junctions = _layer_counts(resolved), _junction_counts(resolved)
+    parts = [
+        _embedding_counts(resolved),
+        _stem_counts(resolved),
+        *layers,
+        *junctions.values(),
+        _output_counts(resolved),
+    ]
+    embedding = resolved.time_embedding_channels
+    heard = embedding * sum([layer.heard for layer in layers])
+    parameters = sum([part.parameters for part in parts]) + heard
+    return parameters, sum([part.flops for part in parts]) + 2 * heard
 
 
 @lru_cache(maxsize=8192)
 def _peak_of_one(resolved: ResolvedGenome) -> int:
     """Return the largest number of activations alive at once for one image; a batch takes as many times more."""
     shape = resolved.shape
-    parts = iter(_parts(resolved, 1))
-    embedding = next(parts)
+    embedding, stem, junctions = _embedding_counts(resolved), _stem_counts(resolved), _junction_counts(resolved)
+    layers = _layer_counts(resolved)
     always = shape.channels * shape.size**2
     peak = always + embedding.peak_elements
     always += embedding.kept
-    stem = next(parts)
     peak = max(peak, always + stem.peak_elements)
-    last_use = {edge.source: layer.position for layer in resolved.layers for edge in layer.edges}
-    kept = [stem.kept]  # elements of the outputs of the stem and of each layer, while they are alive
+    last_use = {edge.source: target for target in sorted(resolved.edges) for edge in resolved.edges[target]}
+    kept = [stem.kept, *[layer.kept for layer in layers]]  # elements of the outputs of the stem and of each layer
     alive = stem.kept
-    for layer in resolved.layers:
+    for position, layer in enumerate(layers):
         merged = 0
-        if layer.edges:
-            junction = next(parts)
+        if position in junctions:
+            junction = junctions[position]
             peak = max(peak, always + alive + junction.peak_elements)
-            alive -= sum(kept[source + 1] for source in _ended(layer, last_use))
+            ended = [edge.source for edge in resolved.edges[position] if last_use[edge.source] == position]
+            alive -= sum([kept[source + 1] for source in ended])
             merged = junction.kept
-        operation = next(parts)
-        peak = max(peak, always + alive + merged + operation.peak_elements)
-        if last_use.get(layer.position - 1, -2) < layer.position:
-            alive -= kept[layer.position]
-        kept.append(operation.kept)
-        alive += operation.kept
-    return max(peak, always + alive + next(parts).peak_elements)
+        held = always + alive + merged + layer.peak_elements
+        if held > peak:
+            peak = held
+        if last_use.get(position - 1, -2) < position:
+            alive -= kept[position]
+        alive += layer.kept
+    return max(peak, always + alive + _output_counts(resolved, _ends_channels_last(resolved)).peak_elements)
 
 
-def _ended(layer: ResolvedLayer, last_use: dict[int, int]) -> set[int]:
-    """Return the positions of the sources of a layer's connections that nothing uses behind it."""
-    return {edge.source for edge in layer.edges if last_use[edge.source] == layer.position}
+def _ends_channels_last(resolved: ResolvedGenome) -> bool:
+    """Return the memory format that reaches the output stage: layers never leave channels-last, concatenations may."""
+    current = _starts_channels_last(resolved)
+    formats = [current]  # of the outputs of the stem and of each layer
+    for position, layer in enumerate(_layer_counts(resolved)):
+        if position in resolved.edges:
+            joined = [edge for edge in resolved.edges[position] if edge.merge == "concat"]
+            current = current and all(formats[edge.source + 1] for edge in joined)
+        current = current or layer.channels_last
+        formats.append(current)
+    return current
+
+
+def _starts_channels_last(resolved: ResolvedGenome) -> bool:
+    return resolved.stem_size >= CHANNELS_LAST_FROM
 
 
 @lru_cache(maxsize=8192)
-def _parts(resolved: ResolvedGenome, batch: int) -> tuple[PartCost, ...]:
-    """Return embedding, stem, for each layer its junction (where connections arrive) and its operation, and output."""
-    shape, parameters = resolved.shape, resolved.genome.parameters
-    embedding = resolved.time_embedding_channels
-    channels_last = resolved.stem_size >= CHANNELS_LAST_FROM
-    parts = [
-        _embedding(batch, parameters.width, embedding, shape.classes),
-        _stem(batch, shape, parameters.width, parameters.patch, parameters.positional, channels_last),
-    ]
+def _layer_counts(resolved: ResolvedGenome) -> list[Counts]:
+    channels, kinds = resolved.channels, map(counted_as, resolved.kinds)
+    return list(map(layer_counts, kinds, resolved.in_channels, channels[1:], resolved.sizes))
+
+
+@lru_cache(maxsize=8192)
+def _junction_counts(resolved: ResolvedGenome) -> dict[int, Counts]:
+    """Return what merging takes, by the position of the layer behind."""
+    return {
+        target: _junction(
+            resolved.channels[target],
+            tuple([(edge.channels, edge.merge) for edge in edges]),
+            resolved.sizes[target],
+            resolved.kinds[target].channels is not None,
+        )
+        for target, edges in resolved.edges.items()
+    }
+
+
+def _embedding_counts(resolved: ResolvedGenome) -> Counts:
+    return _embedding(resolved.width, resolved.time_embedding_channels, resolved.shape.classes)
+
+
+def _stem_counts(resolved: ResolvedGenome) -> Counts:
+    parameters = resolved.genome.parameters
+    stem = (parameters.width, parameters.patch, parameters.positional, _starts_channels_last(resolved))
+    return _stem(resolved.shape.channels, resolved.shape.size, *stem)
+
+
+def _output_counts(resolved: ResolvedGenome, channels_last: bool = False) -> Counts:
+    patch = resolved.genome.parameters.patch
+    return _output(resolved.out_channels, resolved.stem_size, resolved.shape.channels, patch, channels_last)
+
+
+@lru_cache(maxsize=4096)
+def _embedding(width: int, channels: int, classes: int) -> Counts:
+    tape = Tape()
+    write_embedding(tape, width, channels, classes)
+    return tape.counts(channels)
+
+
+@lru_cache(maxsize=4096)
+def _stem(channels: int, size: int, width: int, patch: int, positional: bool, channels_last: bool) -> Counts:
+    tape = Tape(channels_last=channels_last)
+    write_stem(tape, channels, size, width, patch, positional)
+    return tape.counts(width * (size // patch) ** 2)
+
+
+@lru_cache(maxsize=65536)
+def _junction(trunk: int, edges: tuple[tuple[int, str], ...], size: int, takes_concatenation: bool) -> Counts:
+    """Return what merging ``edges`` takes, channels and merge of each; memory formats make no difference."""
+    tape = Tape()
+    write_junction(tape, trunk, [(*edge, False) for edge in edges], size, takes_concatenation)
+    concatenated = sum(channels for channels, merge in edges if merge == "concat") if takes_concatenation else 0
+    return tape.counts((trunk + concatenated) * size * size)
+
+
+@lru_cache(maxsize=4096)
+def _output(in_channels: int, size: int, channels: int, patch: int, channels_last: bool) -> Counts:
+    tape = Tape(channels_last=channels_last)
+    write_output(tape, in_channels, size, channels, patch)
+    return tape.counts(channels * (size * patch) ** 2)
+
+
+@lru_cache(maxsize=8192)
+def _operations(resolved: ResolvedGenome, batch: int) -> tuple[tuple[Operation, ...], ...]:
+    """Return what embedding, stem, junctions (where connections arrive), layers and output call, each by itself."""
+    shape, parameters, embedding = resolved.shape, resolved.genome.parameters, resolved.time_embedding_channels
+    channels_last = _starts_channels_last(resolved)
+    tape = OperationTape(batch, channels_last=channels_last)
+    write_embedding(tape, parameters.width, embedding, shape.classes)
+    stem = OperationTape(batch, channels_last=channels_last)
+    write_stem(stem, shape.channels, shape.size, parameters.width, parameters.patch, parameters.positional)
+    parts = [tuple(tape.operations), tuple(stem.operations)]
     formats = [channels_last]  # of the outputs of the stem and of each layer
     for layer in resolved.layers:
         kind = layer.gene.kind
         if layer.edges:
             edges = tuple([(edge.channels, edge.merge, formats[edge.source + 1]) for edge in layer.edges])
             widening = kind.channels is not None
-            parts.append(_junction(batch, layer.trunk_channels, edges, layer.in_size, widening, channels_last))
-            channels_last = parts[-1].channels_last
-        shapes = (layer.in_channels, layer.out_channels, layer.in_size)
-        operation = layer_cost(batch, kind, *shapes, embedding, channels_last)
-        channels_last = operation.channels_last
+            shapes = (batch, layer.trunk_channels, edges, layer.in_size, widening, channels_last)
+            called, channels_last = _junction_operations(*shapes)
+            parts.append(called)
+        shape_of_layer = (layer.in_channels, layer.out_channels, layer.in_size, embedding, channels_last)
+        called, channels_last = layer_cost.layer_operations(batch, kind, *shape_of_layer)
         formats.append(channels_last)
-        parts.append(operation)
-    output = (resolved.out_channels, resolved.stem_size, shape.channels, parameters.patch)
-    parts.append(_output(batch, *output, channels_last))
-    return tuple(parts)
-
-
-@lru_cache(maxsize=4096)
-def _embedding(batch: int, width: int, channels: int, classes: int) -> PartCost:
-    tape = Tape(batch)
-    tape.call(op.embedding("sinusoid", batch, width), output=batch * width)
-    tape.linear(width, channels)
-    tape.free(batch * width)
-    tape.pointwise("activation", "silu", channels, 1)
-    tape.free(batch * channels)
-    tape.linear(channels, channels)
-    tape.free(batch * channels)
-    if classes:
-        tape.parameters += (classes + 1) * channels
-        tape.call(op.embedding("class", batch, channels), output=batch * channels)
-        tape.pointwise("elementwise", "add", channels, 1)
-        tape.free(2 * batch * channels)
-    tape.pointwise("activation", "silu", channels, 1)
-    return tape.finish(batch * channels)
-
-
-@lru_cache(maxsize=4096)
-def _stem(batch: int, shape: ImageShape, width: int, patch: int, positional: bool, channels_last: bool) -> PartCost:
-    tape = Tape(batch, channels_last=channels_last)
-    kernel = 3 if patch == 1 else patch
-    stem_size = shape.size // patch
-    elements = batch * width * stem_size**2
-    tape.parameters += (shape.channels * kernel**2 + 1) * width
-    tape.call(
-        op.conv(batch, shape.channels, width, shape.size, kernel, patch, channels_last=channels_last, kind="stem"),
-        output=elements,
-        scratch=elements if channels_last else 0,  # before it is brought into that format
-    )
-    if positional:
-        tape.parameters += width * stem_size**2
-        tape.pointwise("elementwise", "add", width, stem_size)
-    return tape.finish(elements)
+        parts.append(called)
+    output = OperationTape(batch, channels_last=channels_last)
+    write_output(output, resolved.out_channels, resolved.stem_size, shape.channels, parameters.patch)
+    return (*parts, tuple(output.operations))
 
 
 @lru_cache(maxsize=65536)
-def _junction(
+def _junction_operations(
     batch: int,
     trunk: int,
     edges: tuple[tuple[int, str, bool], ...],
     size: int,
     takes_concatenation: bool,
     channels_last: bool,
-) -> PartCost:
-    """Return the cost of merging ``edges``: channels, merge and memory format of each."""
-    tape = Tape(batch, channels_last=channels_last)
-    positions = batch * size * size
-    added = 0
-    for channels, merge, format_of_source in edges:
-        if merge == "add":
-            if channels != trunk:
-                tape.channels_last = format_of_source
-                tape.conv(channels, trunk, size, 1)
-                tape.channels_last = channels_last
-            tape.add(trunk, size, format_of_source)
-            if channels != trunk:
-                tape.free(positions * trunk)
-            tape.free(added)
-            added = positions * trunk
-    joined = [(channels, format_of_source) for channels, merge, format_of_source in edges if merge == "concat"]
-    if not joined:
-        return tape.finish(positions * trunk)
-    whole = trunk + sum(channels for channels, _ in joined)
-    tape.channels_last = channels_last and all(format_of_source for _, format_of_source in joined)
-    concat = op.concat(batch, trunk, whole, size, channels_last=tape.channels_last)
-    tape.call(concat, output=positions * whole)
-    if takes_concatenation:
-        return tape.finish(positions * whole)
-    tape.conv(whole, trunk, size, 1)
-    return tape.finish(positions * trunk)
-
-
-@lru_cache(maxsize=4096)
-def _output(batch: int, in_channels: int, size: int, channels: int, patch: int, channels_last: bool) -> PartCost:
-    tape = Tape(batch, channels_last=channels_last)
-    elements = batch * in_channels * size * size
-    image = batch * channels * (size * patch) ** 2
-    tape.pointwise("norm", "group", in_channels, size)
-    tape.pointwise("activation", "silu", in_channels, size)
-    tape.free(elements)
-    tape.conv(in_channels, channels * patch * patch, size, 3)
-    tape.free(elements)
-    if patch > 1 or channels_last:
-        shuffle = op.resample("shuffle", batch, channels * patch**2, size, patch, channels_last=channels_last)
-        # The shuffle keeps the memory format, and the image is then made row-major.
-        tape.call(shuffle, output=image, scratch=image if patch > 1 and channels_last else 0)
-        tape.free(image)
-    return tape.finish(image)
+) -> tuple[tuple[Operation, ...], bool]:
+    """Return the operations that merge ``edges``, and the memory format of what comes out."""
+    tape = OperationTape(batch, channels_last=channels_last)
+    write_junction(tape, trunk, edges, size, takes_concatenation)
+    return tuple(tape.operations), tape.channels_last

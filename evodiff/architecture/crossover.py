@@ -13,6 +13,7 @@ from evodiff.architecture.genome import (
     Connection,
     GlobalParameters,
     LayerGene,
+    kind_of,
 )
 from evodiff.architecture.repair import repair, sizes
 
@@ -126,11 +127,15 @@ def _mixed_genes(first: LayerGene, second: LayerGene, rng: np.random.Generator) 
         return (first, second) if rng.random() < 0.5 else (second, first)
     if first.kind is second.kind or first.settings == second.settings:
         return first, second
-    one, other = dict(first.settings), dict(second.settings)
-    for name, drawn in zip(first.settings, rng.random(len(one)).tolist(), strict=True):
-        if drawn < 0.5:
-            one[name], other[name] = other[name], one[name]
-    return LayerGene(first.key, first.component, one), LayerGene(first.key, first.component, other)
+    one, other = [], []
+    drawn = rng.random(len(first.settings)).tolist()
+    for mine, theirs, share in zip(first.kind.chosen, second.kind.chosen, drawn, strict=True):
+        swapped = share < 0.5
+        one.append(theirs if swapped else mine)
+        other.append(mine if swapped else theirs)
+    kinds = (kind_of(first.component, tuple(chosen)) for chosen in (one, other))
+    mixed, rest = (LayerGene.of(first.key, kind) for kind in kinds)
+    return mixed, rest
 
 
 def _cut_layers(

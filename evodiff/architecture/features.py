@@ -14,7 +14,7 @@ from evodiff.architecture.genome import GENES, STEM, ArchitectureComponent, Laye
 from evodiff.architecture.graph import WIDENING, ResolvedGenome
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -91,17 +91,15 @@ class _Layers:
 
     def __init__(self, networks: Sequence[ResolvedGenome]) -> None:
         self.count = len(networks)
-        flat = list(chain.from_iterable(network.layers for network in networks))
-        lengths = np.array([len(network.layers) for network in networks])
-        self.lengths = lengths
-        self.starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-        self.network = np.repeat(np.arange(self.count), lengths)
-        self.stem_size = np.repeat(np.array([network.stem_size for network in networks]), lengths)
-        self.in_size = np.array([layer.in_size for layer in flat])
-        self.out_size = np.array([layer.out_size for layer in flat])
-        self.out_channels = np.array([layer.out_channels for layer in flat])
+        self.lengths = np.array([len(network.kinds) for network in networks])
+        self.starts = np.concatenate([[0], np.cumsum(self.lengths)[:-1]])
+        self.network = np.repeat(np.arange(self.count), self.lengths)
+        self.stem_size = np.repeat(np.array([network.stem_size for network in networks]), self.lengths)
+        self.in_size = _flat(network.sizes[:-1] for network in networks)
+        self.out_size = _flat(network.sizes[1:] for network in networks)
+        self.out_channels = _flat(network.channels[1:] for network in networks)
         numbers: dict[LayerKind, int] = {}  # of the kinds, of which there are far fewer than layers
-        number = np.array([numbers.setdefault(layer.gene.kind, len(numbers)) for layer in flat])
+        number = _flat([numbers.setdefault(kind, len(numbers)) for kind in network.kinds] for network in networks)
         self.choices = np.array([_choices(kind) for kind in numbers])[number]
         traits = np.array([_traits(kind) for kind in numbers])[number]
         self.modulated, self.attends_fully, self.without_shortcut, self.attention, self.widening = traits.T
@@ -109,6 +107,11 @@ class _Layers:
     def counted(self, chosen: NDArray[np.bool_]) -> Floats:
         """Return how many of those ``chosen`` each network has, (n,)."""
         return np.bincount(self.network[chosen], minlength=self.count).astype(np.float64)
+
+
+def _flat(rows: Iterable[Sequence[int]]) -> NDArray[np.int64]:
+    """Return the numbers of all rows one after the other."""
+    return np.fromiter(chain.from_iterable(rows), dtype=np.int64)
 
 
 @lru_cache(maxsize=65536)
@@ -154,15 +157,15 @@ def _sizes_of(resolved: ResolvedGenome) -> list[float]:
 
 
 def _setting_features(layers: _Layers) -> Floats:
-    found = np.add.reduceat(layers.choices, layers.starts)
+    found = np.add.reduceat(layers.choices, layers.starts).astype(np.float64)
     counts, values = found[:, : len(_COMPONENTS)], found[:, len(_COMPONENTS) :]
     return np.hstack([counts, values / np.maximum(counts, 1)[:, _COMPONENT_OF_CHOICE]])
 
 
 @lru_cache(maxsize=65536)
-def _choices(kind: LayerKind) -> NDArray[np.int64]:
+def _choices(kind: LayerKind) -> NDArray[np.int16]:
     """Return 1 where a layer counts, else 0: under its component, and under each of its choices behind those."""
-    row = np.zeros(len(_COMPONENTS) + len(_CHOICES), dtype=np.int64)
+    row = np.zeros(len(_COMPONENTS) + len(_CHOICES), dtype=np.int16)  # narrow, as these are summed for every layer
     row[_COMPONENTS.index(kind.component)] = 1
     row[[len(_COMPONENTS) + _PLACES[kind.component, name, repr(value)] for name, value in kind.chosen]] = 1
     return row
@@ -170,8 +173,8 @@ def _choices(kind: LayerKind) -> NDArray[np.int64]:
 
 def _connection_features(resolved: ResolvedGenome) -> list[float]:
     connections = resolved.genome.connections
-    spans = [layer.position - edge.source for layer in resolved.layers for edge in layer.edges]
-    count = len(resolved.layers)
+    spans = [target - edge.source for target, edges in resolved.edges.items() for edge in edges]
+    count = len(resolved.kinds)
     return [
         len(connections),
         sum(edge.merge == "concat" for edge in connections),

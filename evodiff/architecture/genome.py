@@ -34,6 +34,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from evodiff.architecture.reading import read_choice, read_fields, read_key, read_list, read_object
+from evodiff.errors import InvalidGenome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,6 +44,8 @@ STEM: Final = "stem"
 Setting = int | str | bool
 
 _compact: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
+_quoted: Final = lru_cache(maxsize=64)(_compact)
 
 
 class ArchitectureComponent(StrEnum):
@@ -151,10 +154,16 @@ class LayerGene:
     kind: LayerKind = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        chosen = tuple(sorted(self.settings.items()))
-        kind = _kind(self.component, chosen, tuple([type(value) for _, value in chosen]))
+        kind = kind_of(self.component, tuple(sorted(self.settings.items())))
         object.__setattr__(self, "kind", kind)
         object.__setattr__(self, "settings", kind.settings)
+
+    @classmethod
+    def of(cls, key: str, kind: LayerKind) -> LayerGene:
+        """Return the gene of a kind that is known."""
+        gene = object.__new__(cls)
+        gene.__dict__.update(key=key, component=kind.component, settings=kind.settings, kind=kind)
+        return gene
 
     def __hash__(self) -> int:
         return hash((self.key, self.kind.hash_of_values))
@@ -187,9 +196,19 @@ class LayerKind:
         return int(self.settings["channels"]) if "channels" in self.settings else None
 
     @cached_property
+    def halvings(self) -> int:
+        """How often it halves the resolution: 1 of ``downsample``, -1 of ``upsample``, 0 of any other."""
+        return {ArchitectureComponent.DOWNSAMPLE: 1, ArchitectureComponent.UPSAMPLE: -1}.get(self.component, 0)
+
+    @cached_property
     def canonical(self) -> str:
         """The layer's part of a genome's canonical string."""
         return _compact([self.component.value, dict(self.chosen)])
+
+
+def kind_of(component: ArchitectureComponent, chosen: tuple[tuple[str, Setting], ...]) -> LayerKind:
+    """Return the kind of a layer whose settings are ``chosen``, in the order of their names."""
+    return _kind(component, chosen, tuple([type(value) for _, value in chosen]))
 
 
 @lru_cache(maxsize=65536)
@@ -275,7 +294,7 @@ class ArchitectureGenome:
     def _canonical(self) -> str:
         position = {STEM: -1} | {gene.key: index for index, gene in enumerate(self.layers)}
         ends = sorted([(position[edge.source], position[edge.target], edge.merge) for edge in self.connections])
-        connections = ",".join([f"[{source},{target},{_compact(merge)}]" for source, target, merge in ends])
+        connections = ",".join([f"[{source},{target},{_quoted(merge)}]" for source, target, merge in ends])
         layers = ",".join([gene.kind.canonical for gene in self.layers])
         return f'{{"connections":[{connections}],"layers":[{layers}],"parameters":{self.parameters.canonical}}}'
 
@@ -291,6 +310,22 @@ class ArchitectureGenome:
 
 
 def _layer_from_json(data: object, where: str) -> LayerGene:
+    """Read a layer; what its kind may be is checked once for all layers that say the same."""
+    try:
+        settings = dict(read_object(data, where, {"key", "component"}))
+        key = read_key(settings.pop("key"), f"{where}.key")
+        kind = _kind_from_json(tuple(settings.items()), tuple(map(type, settings.values())))
+    except (InvalidGenome, KeyError, TypeError):
+        return _checked_layer(data, where)  # which tells what is wrong, and where
+    return LayerGene.of(key, kind)
+
+
+@lru_cache(maxsize=65536)
+def _kind_from_json(settings: tuple[tuple[str, Any], ...], _types: tuple[type, ...]) -> LayerKind:
+    return _checked_layer({"key": "any", **dict(settings)}, "").kind
+
+
+def _checked_layer(data: object, where: str) -> LayerGene:
     names = {"key", "component"}
     components = tuple(item.value for item in ArchitectureComponent)
     named = read_object(data, where, names).get("component")

@@ -8,33 +8,22 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from evodiff.architecture.genome import ArchitectureComponent, LayerKind, Setting
-from evodiff.architecture.tape import PartCost, Tape
-from evodiff.hardware import operation as op
+from evodiff.architecture.genome import GENES, ArchitectureComponent, LayerGene, LayerKind, Setting
+from evodiff.architecture.tape import Counts, OperationTape, Tape
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from evodiff.hardware.operation import Operation
+
 _SHIFTED_PARTS = {"none": 0, "add": 1, "scale_shift": 2, "gated": 2}
 
 
-@lru_cache(maxsize=65536)
-def layer_cost(
-    batch: int,
-    kind: LayerKind,
-    in_channels: int,
-    out_channels: int,
-    size: int,
-    embedding: int,
-    channels_last: bool,
-) -> PartCost:
-    """Return the cost of one layer of that ``kind``.
+def write_layer(tape: Tape, kind: LayerKind, in_channels: int, out_channels: int, size: int, embedding: int) -> None:
+    """Write down one layer of that ``kind``.
 
-    ``size`` is the resolution of its input, whose memory format is ``channels_last``; ``embedding`` counts the channels
-    of the embedding that it hears.
+    ``size`` is the resolution of its input; ``embedding`` counts the channels of the embedding that it hears.
     """
-    tape = Tape(batch, channels_last=channels_last)
-    out_size = size
     chosen = kind.settings
     match kind.component:
         case ArchitectureComponent.RESIDUAL:
@@ -46,23 +35,52 @@ def layer_cost(
         case ArchitectureComponent.NORM | ArchitectureComponent.ACTIVATION:
             tape.pointwise(kind.component.value, str(chosen["kind"]), in_channels, size)
         case ArchitectureComponent.DOWNSAMPLE:
-            out_size = size // 2
             if chosen["method"] == "conv":
                 tape.conv(in_channels, in_channels, size, 3, stride=2)
             else:
-                average = op.resample("average", batch, in_channels, size, channels_last=channels_last)
-                tape.call(average, output=batch * in_channels * out_size**2)
+                tape.resample("average", in_channels, size)
         case ArchitectureComponent.UPSAMPLE:
-            out_size = 2 * size
-            nearest = op.resample("nearest", batch, in_channels, size, channels_last=channels_last)
-            tape.call(nearest, output=batch * in_channels * out_size**2)
+            tape.resample("nearest", in_channels, size)
             if chosen["method"] == "conv":
-                tape.conv(in_channels, in_channels, out_size, 3)
-    return tape.finish(batch * out_channels * out_size**2)
+                tape.conv(in_channels, in_channels, 2 * size, 3)
+
+
+@lru_cache(maxsize=65536)
+def layer_counts(kind: LayerKind, in_channels: int, out_channels: int, size: int) -> Counts:
+    """Return what a layer takes for one image if its embedding had no channels.
+
+    Each channel of the embedding adds ``heard`` parameters, and twice as many operations. The memory format is told for
+    a row-major input; one that is channels-last stays so.
+    """
+    tape = Tape()
+    write_layer(tape, kind, in_channels, out_channels, size, 0)
+    halved = kind.halvings
+    out_size = size // 2 if halved > 0 else size << -halved
+    return tape.counts(out_channels * out_size**2)
+
+
+@lru_cache(maxsize=65536)
+def counted_as(kind: LayerKind) -> LayerKind:
+    """Return the kind that takes as much, with the default activation: which one it is makes no difference."""
+    name = "kind" if kind.component is ArchitectureComponent.ACTIVATION else "activation"
+    if name not in kind.settings:
+        return kind
+    default = GENES[kind.component][name][0]
+    return LayerGene("", kind.component, {**kind.settings, name: default}).kind
+
+
+@lru_cache(maxsize=65536)
+def layer_operations(
+    batch: int, kind: LayerKind, in_channels: int, out_channels: int, size: int, embedding: int, channels_last: bool
+) -> tuple[tuple[Operation, ...], bool]:
+    """Return the operations of a layer, and the memory format of its output; ``channels_last`` is that of its input."""
+    tape = OperationTape(batch, channels_last=channels_last)
+    write_layer(tape, kind, in_channels, out_channels, size, embedding)
+    return tuple(tape.operations), tape.channels_last
 
 
 def _modulation_rows(tape: Tape, kind: str, embedding: int, channels: int, gate_channels: int) -> int:
-    """Record the projection of the embedding and return its output's elements."""
+    """Write down the projection of the embedding and return its output's elements."""
     if kind == "none":
         return 0
     rows = _SHIFTED_PARTS[kind] * channels + (gate_channels if kind == "gated" else 0)
@@ -71,7 +89,7 @@ def _modulation_rows(tape: Tape, kind: str, embedding: int, channels: int, gate_
 
 
 def _shift(tape: Tape, kind: str, channels: int, size: int) -> None:
-    """Record the modulation of a tensor that stays alive."""
+    """Write down the modulation of a tensor that stays alive."""
     if kind == "add":
         tape.pointwise("elementwise", "shift", channels, size)
     else:
@@ -119,7 +137,7 @@ def _residual(
 
 
 def _convolution(tape: Tape, separable: bool, in_channels: int, out_channels: int, size: int, kernel: int) -> None:
-    """Record a convolution or a separable pair of a tensor that stays alive."""
+    """Write down a convolution or a separable pair of a tensor that stays alive."""
     if not separable:
         tape.conv(in_channels, out_channels, size, kernel)
         return
@@ -174,8 +192,7 @@ def _attention(tape: Tape, chosen: Mapping[str, Setting], channels: int, size: i
     if kind != "none":
         _shift(tape, kind, channels, size)
     tape.project(channels, 3 * channels, size, channels_last=tape.channels_last)
-    scratch = elements + tape.batch * channels * (channels // heads) if variant == "linear" else 0
-    tape.call(op.attention(variant, tape.batch, channels, size, heads), output=elements, scratch=scratch)
+    tape.attend(variant, channels, size, heads)
     # Linear attention returns the heads apart; with one channel a head, joining them is a strided view.
     tape.project(channels, channels, size, channels_last=variant == "full" or channels > heads)
     tape.free(4 * elements)

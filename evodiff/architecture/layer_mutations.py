@@ -176,7 +176,7 @@ def copies(genome: ArchitectureGenome, start: int, stop: int) -> list[LayerGene]
     for gene in genome.layers[start:stop]:
         after = fresh_key(taken, after, gene.component)
         taken.add(after)
-        found.append(LayerGene(after, gene.component, gene.settings))
+        found.append(LayerGene.of(after, gene.kind))
     return found
 
 

@@ -24,9 +24,7 @@ from evodiff.architecture.genome import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-_DOWNSAMPLE, _UPSAMPLE = ArchitectureComponent.DOWNSAMPLE, ArchitectureComponent.UPSAMPLE
+    from collections.abc import Iterable, Sequence
 
 
 def repair(genome: ArchitectureGenome, shape: ImageShape) -> ArchitectureGenome:
@@ -63,16 +61,20 @@ def fresh_key(taken: Iterable[str], after: str, component: ArchitectureComponent
 
 def balanced(layers: Iterable[LayerGene], stem_size: int) -> list[LayerGene]:
     """Return the layers without resampling that has no partner or no room."""
+    layers = list(layers)
+    if not any(gene.kind.halvings for gene in layers):
+        return layers
     kept: list[LayerGene | None] = []
     open_downsamples: list[int] = []
     size = stem_size
     for gene in layers:
-        if gene.component is _DOWNSAMPLE:
+        halvings = gene.kind.halvings
+        if halvings > 0:
             if size % 2 or size < 4:
                 continue
             open_downsamples.append(len(kept))
             size //= 2
-        elif gene.component is _UPSAMPLE:
+        elif halvings < 0:
             if not open_downsamples:
                 continue
             open_downsamples.pop()
@@ -88,10 +90,9 @@ def sizes(layers: Iterable[LayerGene], stem_size: int) -> list[int]:
     size = stem_size
     found = [size]
     for gene in layers:
-        if gene.component is _DOWNSAMPLE:
-            size //= 2
-        elif gene.component is _UPSAMPLE:
-            size *= 2
+        halvings = gene.kind.halvings
+        if halvings:
+            size = size // 2 if halvings > 0 else size * 2
         found.append(size)
     return found
 
@@ -104,7 +105,10 @@ def _fit_patch(parameters: GlobalParameters, size: int) -> GlobalParameters:
     return replace(parameters, patch=max(fitting, default=1))
 
 
-def _distinct(layers: Iterable[LayerGene]) -> list[LayerGene]:
+def _distinct(layers: Sequence[LayerGene]) -> list[LayerGene]:
+    keys = {STEM, *[gene.key for gene in layers]}
+    if len(keys) == len(layers) + 1 <= MAX_LAYERS + 1:
+        return list(layers)
     first: dict[str, LayerGene] = {}
     for gene in layers:
         first.setdefault(gene.key, gene)

@@ -7,21 +7,24 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
     Singles = NDArray[np.float32]
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
 # What is worked on at once: distances, rows, columns of a triangle.
 CACHED: Final = 262_144
-ROWS: Final = 512
+ROWS: Final = 192
 COLUMNS: Final = 128
 CORES: Final = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -69,18 +72,26 @@ def l1_distances(first: Floats, second: Floats) -> Singles:
         shared += sums[rows, None] + other_sums
         np.maximum(shared, 0, out=shared)
 
-    for_slices(fill, len(first), max(1, CACHED // max(len(second), 1)))
+    for_slices(fill, len(first), max(1, min(CACHED // max(len(second), 1), -(-len(first) // CORES))))
     return distances
 
 
 def for_slices(work: Callable[[slice], None], count: int, size: int = ROWS) -> None:
     """Call ``work`` for slices of ``size`` that cover ``count`` rows, on every core that this process may use."""
-    slices = [slice(start, start + size) for start in range(0, count, size)]
-    if len(slices) > 1:
-        with ThreadPoolExecutor(min(len(slices), CORES)) as pool:
-            list(pool.map(work, slices))
-    elif slices:
-        work(slices[0])
+    on_every_core(work, slices(count, size))
+
+
+def slices(count: int, size: int) -> list[slice]:
+    """Return slices of ``size`` that cover ``count`` rows."""
+    return [slice(start, start + size) for start in range(0, count, size)]
+
+
+def on_every_core(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """Return what ``work`` makes of each item, in their order, on every core that this process may use."""
+    if len(items) < 2 or CORES < 2:
+        return [work(item) for item in items]
+    with ThreadPoolExecutor(min(len(items), CORES)) as pool:
+        return list(pool.map(work, items))
 
 
 def _in_order(columns: Singles) -> Singles:

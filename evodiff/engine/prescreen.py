@@ -189,7 +189,7 @@ class _Pool(Generic[G]):
         """Return the ``count`` that promise most, each by itself."""
         if not self._proposals:
             return []
-        proposals, _, _, order = self._ordered()
+        proposals, _, _, order = self._by_name()
         return [proposals[i] for i in order[:count]]
 
     def pick(self, count: int, scored: Forecaster[G] | None = None) -> list[Proposal[G]]:
@@ -200,27 +200,32 @@ class _Pool(Generic[G]):
         if not self._proposals:
             return []
         forecaster = self._forecaster
-        proposals, described, forecast, order = self._ordered()
-        if scored is not None:
+        proposals, places, forecast, order = self._by_name()
+        if scored is None:
+            described = Described.joined(self._described)
+        else:
             forecaster = scored
             proposals = [proposals[i] for i in np.sort(order[: SHORTLISTED * count])]
-            described = scored.describe([proposal.genome for proposal in proposals])
+            described, places = scored.describe([proposal.genome for proposal in proposals]), np.arange(len(proposals))
             forecast = scored.forecast(described)
             order = _by_promise(forecast, scored.front)
         looked_at = np.sort(order[: LOOKED_AT * count])
-        covariances = forecaster.covariances(described[looked_at])
+        covariances = forecaster.covariances(described[places[looked_at]])
         batch = pick_batch(forecast.mean[looked_at], covariances, forecaster.noises, forecaster.front, count)
         picked = [int(looked_at[i]) for i in batch]
         taken = set(picked)
         picked += [int(i) for i in order if int(i) not in taken][: count - len(picked)]
         return [replace(proposals[i], predicted=forecaster.predicted(forecast.mean[i])) for i in picked]
 
-    def _ordered(self) -> tuple[list[Proposal[G]], Described, Forecast, NDArray[np.int64]]:
-        """Return everybody by id, so that of equals the first one wins, what is predicted of them, and their order."""
-        by_name = np.array(sorted(range(len(self._proposals)), key=list(self._proposals).__getitem__))
-        every = list(self._proposals.values())
-        described, forecast = Described.joined(self._described)[by_name], Forecast.joined(self._forecasts)[by_name]
-        return [every[i] for i in by_name], described, forecast, _by_promise(forecast, self._forecaster.front)
+    def _by_name(self) -> tuple[list[Proposal[G]], NDArray[np.int64], Forecast, NDArray[np.int64]]:
+        """Return everybody by id, so that of equals the first one wins.
+
+        And for each of them the place in the pool and what is predicted; last, the order in which they promise most.
+        """
+        names, every = list(self._proposals), list(self._proposals.values())
+        places = np.array(sorted(range(len(names)), key=names.__getitem__))
+        forecast = Forecast.joined(self._forecasts)[places]
+        return [every[i] for i in places], places, forecast, _by_promise(forecast, self._forecaster.front)
 
 
 def _by_promise(forecast: Forecast, front: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -300,14 +305,14 @@ def _descendants(
     """Yield mutants of children, and of crossovers of two of them, for ever."""
     while True:
         first = leaders[int(rng.integers(len(leaders)))]
-        proposal = first
+        genome, parents, operators = first.genome, first.parents, [first.operator]
         if rng.random() < CROSSED:
             second = leaders[int(rng.integers(len(leaders)))]
-            mixed, _ = space.crossover(first.genome, second.genome, rng)
+            genome, _ = space.crossover(first.genome, second.genome, rng)
             parents = tuple(dict.fromkeys([*first.parents, *second.parents]))
-            proposal = replace(first, genome=mixed, parents=parents, operator=_joined(first.operator, CROSSOVER))
-        genome, operator = mutant(proposal.genome, proposal.parents)
-        yield replace(proposal, genome=genome, operator=_joined(proposal.operator, operator))
+            operators.append(CROSSOVER)
+        genome, operator = mutant(genome, parents)
+        yield Proposal(genome, parents, _joined(*operators, operator))
 
 
 def _joined(*operators: str | None) -> str | None:

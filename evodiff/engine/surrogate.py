@@ -9,12 +9,19 @@ features in steps are amounts or choices.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 
-from evodiff.engine.matrices import for_slices, l1_distances, times_transposed, triangular_inverse
+from evodiff.engine.matrices import (
+    for_slices,
+    l1_distances,
+    on_every_core,
+    slices,
+    times_transposed,
+    triangular_inverse,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -33,6 +40,8 @@ NOISES: Final = (0.001, 0.01, 0.05, 0.15, 0.4, 0.8)
 CHOSEN_ON: Final = 256
 # Scaled features beyond so many deviations lie where nothing is known; how far does not matter.
 FARTHEST: Final = 8.0
+# Kernels are mixed so many elements at a time, which stay in a cache.
+MIXED: Final = 65_536
 # Evidence is strong from this logarithm of a ratio on (Kass & Raftery 1995: a factor of 20).
 STRONG: Final = 3.0
 QUANTILE: Final = 1.645  # what a standard normal variable exceeds in one of twenty samples
@@ -62,7 +71,7 @@ class Parts:
 
     def every(self, step: int) -> Parts:
         """Return what is left where only every ``step``-th row and column is taken."""
-        return Parts(self.linear[::step, ::step], self.distance[::step, ::step])
+        return Parts(self.linear[::step, ::step].copy(), self.distance[::step, ::step].copy())
 
 
 @dataclass(frozen=True)
@@ -139,9 +148,16 @@ class Geometry:
     def mix(self, parts: Parts, kernel: Kernel) -> Floats:
         """Return the weighted sum of the three kernels, in the shape of the parts, without noise."""
         additive, pairs, alike = kernel.shares
-        mixed: Floats = (additive + pairs / self._square * parts.linear) * parts.linear
-        if alike:
-            mixed += alike * np.exp(parts.distance * (-1.0 / kernel.length), dtype=np.float64)
+        mixed = np.empty(parts.linear.shape)
+        for rows in slices(len(mixed), max(1, MIXED * len(mixed) // max(mixed.size, 1))):
+            linear, whole = parts.linear[rows], mixed[rows]
+            np.multiply(linear, pairs / self._square, out=whole)
+            whole += additive
+            whole *= linear
+            if alike:
+                near = np.exp(parts.distance[rows] * (-1.0 / kernel.length), dtype=np.float64)
+                near *= alike
+                whole += near
         return mixed
 
     def _scaled(self, features: Floats) -> Floats:
@@ -236,16 +252,13 @@ class Surrogate:
         step = -(-len(self.values) // CHOSEN_ON)
         values, parts = self.values[::step], geometry.own.every(step)
         centred = values - values.mean()
-        best, highest = Kernel(SHARES[0], LENGTHS[0], NOISES[-1]), -np.inf
-        for shares in SHARES:
-            for length in LENGTHS if shares[2] else LENGTHS[:1]:
-                eigenvalues, vectors = np.linalg.eigh(geometry.mix(parts, Kernel(shares, length, 0.0)))
-                squares = (vectors.T @ centred) ** 2
-                for noise in NOISES:
-                    evidence = _evidence(np.maximum(eigenvalues, 0) + noise, squares)
-                    if evidence > highest:
-                        best, highest = Kernel(shares, length, noise), evidence
-        return highest, best
+        kernels = [
+            Kernel(shares, length, 0.0) for shares in SHARES for length in (LENGTHS if shares[2] else LENGTHS[:1])
+        ]
+        found = on_every_core(lambda kernel: _evidences(geometry.mix(parts, kernel), centred), kernels)
+        highest = max(max(evidences) for evidences in found)
+        kernel, evidences = next(pair for pair in zip(kernels, found, strict=True) if highest in pair[1])
+        return highest, replace(kernel, noise=NOISES[evidences.index(highest)])
 
 
 class Warp:
@@ -294,7 +307,22 @@ def chance(count: int) -> float:
     return float(min(1.0, QUANTILE * deviation))
 
 
-def _evidence(spectrum: Floats, squares: Floats) -> float:
-    """Return the logarithm of the marginal likelihood, without constants, for the best variance of the whole."""
-    fit = np.log(max(float((squares / spectrum).mean()), 1e-300))
-    return round(float(-0.5 * len(squares) * fit - 0.5 * np.log(spectrum).sum()), 6)
+def _evidences(covariance: Floats, values: Floats) -> list[float]:
+    """Return, for each of the noises, the logarithm of the marginal likelihood, without constants.
+
+    For the best variance of the whole. The values, (n,), are one more row of the (n, n) covariance, so that the last
+    row of the Cholesky factor holds them whitened.
+    """
+    count, square = len(values), float(values @ values)
+    bordered = np.zeros((count + 1, count + 1))
+    bordered[:count, :count] = covariance
+    bordered[count, :count] = values
+    variances = np.diagonal(covariance)
+    found = []
+    for noise in NOISES:
+        np.fill_diagonal(bordered, np.append(variances + noise, 1 + 2 * square / noise))  # enough to be definite
+        lower = np.linalg.cholesky(bordered)
+        fit = np.log(max(float((lower[count, :count] ** 2).mean()), 1e-300))
+        spread = 2 * np.log(np.diagonal(lower)[:count]).sum()
+        found.append(round(float(-0.5 * count * fit - 0.5 * spread), 6))
+    return found

@@ -190,6 +190,13 @@ def test_memory_formats_are_followed_through_the_network(space, seed):
     assert [item for item in predicted if item[0] > 1] == [item for item in found if item[0] > 1]
 
 
+@settings(max_examples=40, deadline=None)
+@given(spaces, seeds, st.integers(1, 3))
+def test_flops_are_counted_alike_with_and_without_a_list_of_the_operations(space, seed, batch):
+    resolved = resolve(evolved(space, seed), space.shape)
+    assert sum(item.flops for item in cost.operations(resolved, batch)) == cost.flops(resolved, batch)
+
+
 def test_the_cost_model_knows_where_networks_turn_to_channels_last():
     assert cost.CHANNELS_LAST_FROM == network.CHANNELS_LAST_FROM
 

@@ -168,6 +168,17 @@ def test_whatever_stands_in_the_json_it_is_read_or_refused_as_a_genome(place, va
     assert ArchitectureGenome.from_json(genome.to_json()) == genome
 
 
+@pytest.mark.parametrize("value", [1, 1.0, "true", [True]])
+def test_a_layer_that_was_read_before_lets_no_look_alike_pass(value):
+    good = layer("first", "conv", separable=True, modulation="add")
+    data = ArchitectureGenome((good,)).to_json()
+    assert ArchitectureGenome.from_json(data).layers == (good,)
+    data["layers"][0]["separable"] = value
+    with pytest.raises(InvalidGenome) as refusal:
+        ArchitectureGenome.from_json(data)
+    assert refusal.value.where == "layers[0].separable"
+
+
 def test_parts_that_may_be_left_out_get_their_defaults():
     genome = ArchitectureGenome.from_json(
         {"layers": [{"key": "a", **layer("a", "residual").settings} | {"component": "residual"}]}

@@ -16,7 +16,18 @@ from evodiff.engine import Evolution, SurrogateSearch
 from evodiff.engine.acquisition import expected_improvements, improvements, pick_batch
 from evodiff.engine.history import GenerationResult
 from evodiff.engine.prescreen import remembered
-from evodiff.engine.surrogate import Geometry, Surrogate, Warp, chance, geometries, rank_correlation
+from evodiff.engine.surrogate import (
+    LENGTHS,
+    NOISES,
+    SHARES,
+    Geometry,
+    Kernel,
+    Surrogate,
+    Warp,
+    chance,
+    geometries,
+    rank_correlation,
+)
 
 RNG = np.random.default_rng
 
@@ -55,6 +66,26 @@ def test_the_surrogate_is_the_gaussian_process_of_the_textbook():
     assert np.allclose(deviation, np.sqrt(np.diag(covariance)))
     some = np.array([4, 1])
     assert np.allclose(model.covariance(place[some]), covariance[np.ix_(some, some)])
+
+
+def test_the_kernel_is_the_most_likely_one_of_the_grid_by_eigenvalues():
+    features = one_hot(60, 6, 3, 4)
+    values = features @ RNG(5).normal(size=18) + RNG(6).normal(size=60)
+    geometry, model = modelled(features, values)
+
+    def evidence(kernel: Kernel) -> float:
+        spectrum, vectors = np.linalg.eigh(geometry.mix(geometry.own, kernel))
+        squares = (vectors.T @ (model.values - model.values.mean())) ** 2
+        noisy = spectrum + kernel.noise
+        return -30 * np.log((squares / noisy).mean()) - 0.5 * np.log(noisy).sum()
+
+    grid = [
+        Kernel(shares, length, noise)
+        for shares in SHARES
+        for length in (LENGTHS if shares[2] else LENGTHS[:1])
+        for noise in NOISES
+    ]
+    assert model.kernel == max(grid, key=evidence)
 
 
 def test_distances_are_scipys_whatever_slices_they_are_made_in():
