@@ -131,7 +131,13 @@ def _champions_run(settings: Settings) -> Run:
             f"A version of {name} serves; expected its run in {path}, found none.",
             remedy="Bring the run back, or name its folder by EVODIFF_RUNS_DIR.",
         )
-    return Run.open(path)
+    run = Run.open(path)
+    if serving.get("experiment") not in (None, run.identity):
+        raise LedgerError(
+            f"A version of another run of the name {name} serves than of the one in {path}.",
+            remedy="Bring that run back, or name its folder by EVODIFF_RUNS_DIR.",
+        )
+    return run
 
 
 def _cooling(run: Run, alert: Alert, now: datetime, cooldown: timedelta) -> str | None:

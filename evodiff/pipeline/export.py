@@ -67,19 +67,22 @@ def export_weights(run: Run, source: Path, folder: Path, *, stock: bool = False)
     return int(config["steps"])
 
 
-def exported_digest(run: Run, candidate: str) -> str | None:
-    """Return the SHA-256 of the file of weights that an export of a candidate has, None where its weights are gone.
+def exported_digests(run: Run, candidate: str) -> set[str]:
+    """Return the SHA-256 of the weights that an export of a candidate has, or had before it was trained for longer.
+
+    None are there where its weights are gone.
 
     Raises:
         CandidateNotFound: there is no such candidate.
     """
-    with TemporaryDirectory(prefix="evodiff-") as scratch:
-        try:
-            export_candidate(run, candidate, Path(scratch) / "pipeline")
-        except LedgerError:
-            return None
-        with (Path(scratch) / "pipeline" / "unet" / WEIGHTS).open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+    found = set()
+    for place in _trained_places(run, named_candidate(run, candidate)):
+        if (place / "config.json").exists():
+            with TemporaryDirectory(prefix="evodiff-") as scratch:
+                export_weights(run, place, Path(scratch) / "pipeline")
+                with (Path(scratch) / "pipeline" / "unet" / WEIGHTS).open("rb") as stream:
+                    found.add(hashlib.file_digest(stream, "sha256").hexdigest())
+    return found
 
 
 def trained_folder(run: Run, candidate: str) -> Path:
@@ -92,9 +95,7 @@ def trained_folder(run: Run, candidate: str) -> Path:
         LedgerError: it has none: they were pruned, or it inherited and was not trained from scratch.
     """
     identifier = named_candidate(run, candidate)
-    row = trial_row(run, identifier)
-    trained = scratch_weights(run, identifier) if inherits(row) else run.ledger.weights_folder(row)
-    places = (run.path / "final" / identifier, trained)
+    places = _trained_places(run, identifier)
     for place in places:
         if (place / "config.json").exists():
             return place
@@ -102,6 +103,12 @@ def trained_folder(run: Run, candidate: str) -> Path:
         f"Expected weights of {identifier} from scratch in {places[0]} or {places[1]}, found none.",
         remedy=f"Train it again by: evodiff validate {run.path} {identifier} --steps {run.training.steps}",
     )
+
+
+def _trained_places(run: Run, identifier: str) -> tuple[Path, Path]:
+    row = trial_row(run, identifier)
+    trained = scratch_weights(run, identifier) if inherits(row) else run.ledger.weights_folder(row)
+    return run.path / "final" / identifier, trained
 
 
 def sample_folder(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from evodiff.errors import EvodiffError
-from evodiff.pipeline.export import exported_digest
+from evodiff.pipeline.export import exported_digests
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,16 +16,24 @@ if TYPE_CHECKING:
 def check_identity(run: Run, entry: Mapping[str, Any]) -> None:
     """Refuse an entry of the release that names a run as ``run`` is named, but is of another machine's.
 
-    A version that was registered before versions said whose they are is known by its weights.
+    One that does not say whose it is is known by its weights, where those are here still. One that was registered has
+    to be; all others come from this machine.
 
     Raises:
         EvodiffError: it is of another run, or nothing says that it is of this one.
     """
-    experiment, digest = entry.get("experiment"), entry.get("digest")
-    if experiment not in (None, run.identity):
+    experiment, digest, candidate = entry.get("experiment"), entry.get("digest"), entry.get("candidate")
+    if experiment == run.identity:
+        return
+    if experiment is not None:
         raise EvodiffError(f"it is of another run of the name {run.name} than the one that is here.")
-    registered = experiment is None and entry.get("model") is not None
-    if registered and digest is not None and digest != exported_digest(run, str(entry["candidate"])):
+    registered = entry.get("model") is not None
+    if candidate is None or (registered and digest is None):
+        raise EvodiffError(f"nothing says that it is of the run {run.name} that is here.")
+    if digest is None:
+        return
+    known = exported_digests(run, str(candidate))
+    if digest not in known and (known or registered):
         raise EvodiffError(f"its weights are not those that the run {run.name} has of it here.")
 
 

@@ -87,7 +87,7 @@ class Run:
 
     @cached_property
     def identity(self) -> str:
-        """SHA-256 of what the run froze: another run of this name, on another machine, has another one."""
+        """SHA-256 of what the run froze, its timings of this machine among it: what tells runs of one name apart."""
         return hashlib.sha256(self.ledger.read("experiment.json") or b"").hexdigest()
 
     @property

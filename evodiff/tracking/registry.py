@@ -130,6 +130,8 @@ def _register(
             version = _registered_version(client, run.name, candidate, digest)
     if version is None:
         return None
+    if "evodiff.experiment" not in version.tags:  # registered before versions said whose they are
+        client.set_model_version_tag(run.name, version.version, "evodiff.experiment", run.identity)
     held = version.tags["evodiff.weights"]
     return RegisteredCandidate(run.name, str(version.version), candidate, generation, held, new)
 

@@ -41,6 +41,15 @@ def test_a_candidate_of_a_run_is_served_with_what_is_on_record(tmp_path: Path) -
         fetch(entry, tmp_path / "again", runs_dir=tmp_path / "runs", tracking_uri=None, max_bytes=MOST)
 
 
+def test_another_run_of_that_name_is_no_place_to_take_a_candidate_from(tmp_path: Path) -> None:
+    run = told_run(tmp_path / "runs" / "told", generations=1, weights=True)
+    entry = {"run": "told", "candidate": run.ledger.plan(0)[0]["candidate"], "digest": "0" * 64}
+    options = {"runs_dir": tmp_path / "runs", "tracking_uri": None, "max_bytes": MOST}
+    with pytest.raises(LedgerError, match="another run of that name"):
+        fetch({**entry, "experiment": "0" * 64}, tmp_path / "other", **options)
+    assert fetch({**entry, "experiment": run.identity}, tmp_path / "out", **options)["entry"]["run"] == "told"
+
+
 class RetrainingPool:
     """Leaves the weights of the trial as if they were trained from scratch, and tells a worse KID."""
 

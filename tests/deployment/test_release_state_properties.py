@@ -18,6 +18,7 @@ from evodiff.deployment.release.entries import version_name
 from evodiff.deployment.release.rollout_options import RolloutOptions
 from evodiff.deployment.release.state import (
     Phase,
+    Quarantined,
     ReleaseConflict,
     ReleaseState,
     advance,
@@ -26,6 +27,8 @@ from evodiff.deployment.release.state import (
     overdue,
     proceed,
     quarantined,
+    recognise,
+    reload_champion,
     roll_back,
     same_version,
     take_pending,
@@ -50,6 +53,34 @@ def test_a_registered_version_and_its_candidate_are_one_version_once_that_is_kno
     after = loaded(begun, 1.0, "d", {}, version="digits/a")
     assert (after.rollout, after.champion, after.quarantine) == (None, found, ())
     assert after.decisions[-1].reason == "these weights serve already"
+
+
+def test_a_registered_champion_that_was_registered_anew_is_known_by_its_new_candidate() -> None:
+    registered = {"model": "digits", "version": "3"}
+    old = {**registered, "run": "digits", "candidate": "a", "digest": "d", "experiment": "x", "generation": 1}
+    after = reload_champion(ReleaseState(champion=old), 1.0, registered, "new", version="digits/b", experiment="y")
+    found = {**registered, "run": "digits", "candidate": "b", "digest": "new", "experiment": "y"}
+    assert {name: value for name, value in (after.champion or {}).items() if value is not None} == found
+    mine = {"run": "digits", "candidate": "a", "generation": 1, "digest": "d", "experiment": "x"}
+    after = reload_champion(ReleaseState(champion=mine), 1.0, mine, "new", version="digits/a", experiment="y")
+    assert after.champion == {**mine, "digest": "new", "experiment": "y"}
+
+
+def test_a_registered_model_cannot_pass_by_the_name_under_which_its_candidate_is_held() -> None:
+    held = Quarantined("digits/a", 0.0, "rolled back while it was loaded")
+    waiting = ReleaseState(pending={"model": "digits", "version": "3"}, quarantine=(held,))
+    begun = take_pending(waiting, 1.0, RolloutOptions(steps=(0.5, 1.0)), "r1")
+    after = loaded(begun, 2.0, "d", {}, version="digits/a")
+    assert (after.rollout, after.decisions[-1].action) == (None, "withdraw")
+    assert quarantined(after, {"model": "digits", "version": "3"}) is not None
+
+
+def test_what_loading_has_shown_stands_in_the_evidence_once() -> None:
+    champion = {"run": "digits", "candidate": "a", "digest": "d"}
+    after = recognise(ReleaseState(champion=champion), 1.0, champion, "digits/a", "x")
+    assert after.champion == {**champion, "experiment": "x"}
+    assert after.decisions[-1].evidence == {"champion": {"experiment": "x"}}
+    assert recognise(after, 2.0, champion, "digits/a", "x") is after
 
 
 class Release(RuleBasedStateMachine):

@@ -184,6 +184,26 @@ def test_values_of_another_machines_run_of_the_same_name_limit_nothing(site: Sit
     assert tightened_preference(run, {**serving, "experiment": "0" * 64}) is None
 
 
+def test_an_alert_on_another_machines_run_of_the_same_name_asks_nothing_of_the_one_here(site: Site) -> None:
+    release = read_release(site.settings.release_file)
+    release["champion"]["experiment"] = "0" * 64
+    site.settings.release_file.write_text(json.dumps(release))
+    (answer,) = site.answer(alert())
+    assert (answer.settled, answer.failed, pending(site.run)) == (False, True, [])
+    assert "another run of the name digits" in answer.reason
+
+
+@pytest.mark.parametrize("digest", [None, "0" * 64])
+def test_an_alert_on_a_registered_champion_whose_candidate_is_not_known_yet_has_its_generation(
+    site: Site, digest: str | None
+) -> None:
+    champion = {"model": "digits", "version": "3"} | ({} if digest is None else {"digest": digest})
+    site.settings.release_file.write_text(json.dumps({**EMPTY, "champion": champion}))
+    (answer,) = site.answer(alert())
+    assert (answer.settled, answer.experiment) == (True, "digits")
+    assert preference(site.run) is None  # which values it has is not known
+
+
 def test_limits_on_other_objectives_stay_and_a_limit_that_holds_is_where_it_goes_on_from(tmp_path: Path) -> None:
     site = Site(tmp_path, generations=1)
     front = site.run.evolution().front()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from shutil import rmtree
+from shutil import copytree, rmtree
 from typing import Any
 
 import pytest
@@ -154,11 +154,18 @@ def test_what_was_registered_before_versions_named_their_run_is_known_by_its_wei
     export_candidate(run, served, tmp_path / "out")
     digest = check_model_folder(tmp_path / "out", max_bytes=10**8).digest
     assert choose(run, {**registered, "digest": digest}).settled
+    assert "nothing says" in choose(run, registered).reason
+    assert "its weights are not those" in choose(run, {**entry(run, served), "digest": "0" * 64}).reason
     choice = choose(run, {**registered, "digest": "0" * 64})
     assert (choice.candidate, choice.settled) == (None, False)
     assert "its weights are not those that the run told has of it here" in choice.reason
-    rmtree(run.ledger.weights_folder(trial_row(run, served)))
+    longer, trial = run.path / "final" / served, run.ledger.weights_folder(trial_row(run, served))
+    copytree(run.ledger.weights_folder(trial_row(run, ranked(run)[0].id)), longer)
+    assert choose(run, {**registered, "digest": digest}).settled
+    rmtree(longer)
+    rmtree(trial)
     assert not choose(run, {**registered, "digest": digest}).settled
+    assert choose(run, {**entry(run, served), "digest": digest}).settled
 
 
 def test_the_request_says_why_and_takes_back_what_is_wanted_no_longer(tmp_path: Path, run: Run) -> None:

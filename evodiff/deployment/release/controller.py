@@ -257,9 +257,11 @@ class RolloutController:
         held = self.arms.held.get(Arm.STABLE)
         if held is None or not same_version(held.entry, self._state.champion):
             return
-        digest, experiment, now = held.smoke.digest, held.smoke.experiment, self._clock()
+        smoke, now = held.smoke, self._clock()
+        digest = smoke.digest
         if (self._state.champion or {}).get("digest") not in (None, digest):
-            await self._change(lambda state: reload_champion(state, now, held.entry, digest, experiment))
+            found = {"version": smoke.version, "experiment": smoke.experiment}
+            await self._change(lambda state: reload_champion(state, now, held.entry, digest, **found))
             self.arms.rename(self._state.champion or held.entry)
 
     async def _recognise(self) -> None:

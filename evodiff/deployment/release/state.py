@@ -267,7 +267,7 @@ def loaded(
     entry = _completed(
         {**(state.challenger or {}), **({} if digest is None else {"digest": digest})}, version, experiment
     )
-    held = quarantined(state, {**(state.challenger or {}), "digest": digest})
+    held = quarantined(state, entry)
     if held is not None:
         after = withdraw(state, now, f"these weights were rolled back before: {held.reason}")
         known = {item.version for item in state.quarantine}
@@ -367,8 +367,9 @@ def recognise(
     found = {role: _completed(held, version, experiment) for role, held in known.items()}
     if found == known:
         return state
-    reason = f"it is {version}: the release said less of it"
-    return decide(state, now, "recognise", reason, by="controller", about=entry, **found)
+    added = {role: {key: value for key, value in found[role].items() if key not in known[role]} for role in known}
+    reason = "loading it has shown what the release did not say of it"
+    return decide(state, now, "recognise", reason, by="controller", evidence=added, about=entry, **found)
 
 
 def _completed(entry: Entry, version: str | None, experiment: str | None) -> dict[str, Any]:
@@ -379,13 +380,23 @@ def _completed(entry: Entry, version: str | None, experiment: str | None) -> dic
 
 
 def reload_champion(
-    state: ReleaseState, now: float, entry: Entry, digest: str, experiment: str | None = None
+    state: ReleaseState,
+    now: float,
+    entry: Entry,
+    digest: str,
+    *,
+    version: str | None = None,
+    experiment: str | None = None,
 ) -> ReleaseState:
-    """Take note that a champion serves with other weights than it was promoted with."""
+    """Take note that a champion serves with other weights than it was promoted with; see :func:`loaded`.
+
+    They may be another run's; those of a registered model may be another candidate's too.
+    """
     if state.champion is None or not same_version(state.champion, entry):
         return state
-    kept = {name: value for name, value in state.champion.items() if name != "experiment"}  # it may be another run's
-    champion = _completed({**kept, "digest": digest}, None, experiment)
+    shown = {"experiment", *(("run", "candidate", "generation") if "model" in state.champion else ())}
+    kept = {name: value for name, value in state.champion.items() if name not in shown}
+    champion = _completed({**kept, "digest": digest}, version, experiment)
     reason = "the weights that were promoted cannot be had any more; those that there are now passed the smoke test"
     return decide(state, now, "reload", reason, by="controller", about=champion, champion=champion)
 

@@ -33,7 +33,8 @@ def fetch(
     """Copy the pipeline folder of an entry to the new folder ``out``; see the module for what comes back.
 
     A candidate comes from its run where that is on this machine and has its weights, else from the registry; a
-    registered model from there, whatever run and candidate it was found to be before.
+    registered model from there, whatever run and candidate it was found to be before. Where the entry says by
+    ``experiment`` which run it is of, another one of that name does not count.
 
     Raises:
         CandidateNotFound: there is no such model.
@@ -46,8 +47,8 @@ def fetch(
     named = check_entry({name: value for name, value in entry.items() if name not in aside})
     if "run" in named and (runs_dir / named["run"] / "experiment.json").is_file():
         try:
-            return _from_run(runs_dir / named["run"], named["candidate"], out)
-        except LedgerError:  # its weights are gone, or the run is damaged
+            return _from_run(runs_dir / named["run"], named["candidate"], out, entry.get("experiment"))
+        except LedgerError:  # its weights are gone, or the run is damaged, or another one of that name
             if tracking_uri is None:
                 raise
             shutil.rmtree(out, ignore_errors=True)
@@ -79,13 +80,18 @@ def _from_folder(folder: Path, candidate: str | None, out: Path, max_bytes: int)
     return {"entry": {**_named({"run": name, "candidate": model.digest[:16]}), "generation": None}}
 
 
-def _from_run(folder: Path, candidate: str, out: Path) -> dict[str, Any]:
+def _from_run(folder: Path, candidate: str, out: Path, experiment: str | None = None) -> dict[str, Any]:
     from evodiff.pipeline.export import export_candidate
     from evodiff.pipeline.final import named_candidate, trial_row
     from evodiff.pipeline.run import Run
     from evodiff.pipeline.scratch import evaluation_from_scratch
 
     run = Run.open(folder)
+    if experiment not in (None, run.identity):
+        raise LedgerError(
+            f"{run.name}/{candidate} is of another run of that name than the one in {folder}.",
+            remedy="Bring that run back, or name the registry that has its model by EVODIFF_TRACKING_URI.",
+        )
     identifier = named_candidate(run, candidate)
     export_candidate(run, identifier, out)
     row = trial_row(run, identifier)
