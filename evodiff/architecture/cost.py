@@ -211,7 +211,7 @@ def _operations(resolved: ResolvedGenome, batch: int) -> tuple[tuple[Operation, 
     """Return what embedding, stem, junctions (where connections arrive), layers and output call, each by itself."""
     shape, parameters, embedding = resolved.shape, resolved.genome.parameters, resolved.time_embedding_channels
     channels_last = _starts_channels_last(resolved)
-    tape = OperationTape(batch, channels_last=channels_last)
+    tape = OperationTape(batch)  # of vectors, which know no memory format
     write_embedding(tape, parameters.width, embedding, shape.classes)
     stem = OperationTape(batch, channels_last=channels_last)
     write_stem(stem, shape.channels, shape.size, parameters.width, parameters.patch, parameters.positional)

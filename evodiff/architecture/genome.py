@@ -190,6 +190,9 @@ class LayerKind:
     hash_of_values: int
     modulated: bool
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return kind_of, (self.component, self.chosen)  # the same object again, with hashes of this process
+
     @cached_property
     def channels(self) -> int | None:
         """The channels of its output in units of the width; None where it keeps those of its input."""
@@ -311,13 +314,14 @@ class ArchitectureGenome:
 
 def _layer_from_json(data: object, where: str) -> LayerGene:
     """Read a layer; what its kind may be is checked once for all layers that say the same."""
+    kind = None
     try:
         settings = dict(read_object(data, where, {"key", "component"}))
         key = read_key(settings.pop("key"), f"{where}.key")
         kind = _kind_from_json(tuple(settings.items()), tuple(map(type, settings.values())))
     except (InvalidGenome, KeyError, TypeError):
-        return _checked_layer(data, where)  # which tells what is wrong, and where
-    return LayerGene.of(key, kind)
+        pass  # what is wrong, and where, is told below
+    return _checked_layer(data, where) if kind is None else LayerGene.of(key, kind)
 
 
 @lru_cache(maxsize=65536)

@@ -192,6 +192,7 @@ class OperationTape(Tape):
     def pointwise(self, kind: str, variant: str, channels: int, size: int) -> None:
         """See :meth:`Tape.pointwise`."""
         shapes = (self.batch, channels, size)
+        # First of all, as the format may be another one behind it.
         self.operations.append(op.pointwise(kind, variant, *shapes, channels_last=self.channels_last))
         super().pointwise(kind, variant, channels, size)
 

@@ -310,8 +310,8 @@ def chance(count: int) -> float:
 def _evidences(covariance: Floats, values: Floats) -> list[float]:
     """Return, for each of the noises, the logarithm of the marginal likelihood, without constants.
 
-    For the best variance of the whole. The values, (n,), are one more row of the (n, n) covariance, so that the last
-    row of the Cholesky factor holds them whitened.
+    For the best variance of the whole; minus infinity where a noise is too small for numbers so rounded. The values,
+    (n,), are one more row of the (n, n) covariance, so that the last row of the Cholesky factor holds them whitened.
     """
     count, square = len(values), float(values @ values)
     bordered = np.zeros((count + 1, count + 1))
@@ -321,7 +321,11 @@ def _evidences(covariance: Floats, values: Floats) -> list[float]:
     found = []
     for noise in NOISES:
         np.fill_diagonal(bordered, np.append(variances + noise, 1 + 2 * square / noise))  # enough to be definite
-        lower = np.linalg.cholesky(bordered)
+        try:
+            lower = np.linalg.cholesky(bordered)
+        except np.linalg.LinAlgError:  # distances are rounded: without more noise it is no covariance
+            found.append(-np.inf)
+            continue
         fit = np.log(max(float((lower[count, :count] ** 2).mean()), 1e-300))
         spread = 2 * np.log(np.diagonal(lower)[:count]).sum()
         found.append(round(float(-0.5 * count * fit - 0.5 * spread), 6))

@@ -194,7 +194,16 @@ def test_memory_formats_are_followed_through_the_network(space, seed):
 @given(spaces, seeds, st.integers(1, 3))
 def test_flops_are_counted_alike_with_and_without_a_list_of_the_operations(space, seed, batch):
     resolved = resolve(evolved(space, seed), space.shape)
-    assert sum(item.flops for item in cost.operations(resolved, batch)) == cost.flops(resolved, batch)
+    operations = cost.operations(resolved, batch)
+    assert sum(item.flops for item in operations) == cost.flops(resolved, batch)
+    assert cost._ends_channels_last(resolved) == [item for item in operations if item.kind == "conv"][-1].channels_last
+
+
+@pytest.mark.parametrize("size", [8, 32])
+def test_vectors_of_the_time_step_have_no_memory_format(size):
+    shape = ImageShape(3, size, classes=10)
+    resolved = resolve(ZOO["tiny"](shape), shape)
+    assert not any(item.channels_last for item in cost._operations(resolved, 2)[0])
 
 
 def test_the_cost_model_knows_where_networks_turn_to_channels_last():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import pytest
 from genome_strategies import SHAPES
 
@@ -19,6 +22,13 @@ from evodiff.architecture.zoo import ddpm_unet
 from evodiff.errors import InvalidGenome
 
 DIGITS = SHAPES[0]
+
+
+def test_a_resolved_genome_goes_to_another_process_and_has_the_same_kinds():
+    resolved = resolve(ddpm_unet(DIGITS), DIGITS)
+    for again in (pickle.loads(pickle.dumps(resolved)), copy.deepcopy(resolved)):
+        assert again == resolved
+        assert again.kinds == resolved.kinds
 
 
 def test_up_blocks_of_the_ddpm_unet_see_trunk_and_skip():

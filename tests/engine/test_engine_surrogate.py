@@ -70,8 +70,9 @@ def test_the_surrogate_is_the_gaussian_process_of_the_textbook():
 
 def test_the_kernel_is_the_most_likely_one_of_the_grid_by_eigenvalues():
     features = one_hot(60, 6, 3, 4)
-    values = features @ RNG(5).normal(size=18) + RNG(6).normal(size=60)
+    values = np.exp(features @ RNG(5).normal(size=18) + RNG(6).normal(size=60))
     geometry, model = modelled(features, values)
+    assert abs(model.values.mean()) > 0.1
 
     def evidence(kernel: Kernel) -> float:
         spectrum, vectors = np.linalg.eigh(geometry.mix(geometry.own, kernel))
@@ -86,6 +87,14 @@ def test_the_kernel_is_the_most_likely_one_of_the_grid_by_eigenvalues():
         for noise in NOISES
     ]
     assert model.kernel == max(grid, key=evidence)
+
+
+def test_kernels_that_rounding_has_spoilt_are_not_taken():
+    rng = RNG(0)
+    far = rng.random(120) < 0.1  # beside them all others are as good as equal
+    features = np.outer(np.where(far, rng.normal(size=120), 1e-5 * rng.normal(size=120)), rng.normal(size=30))
+    _, model = modelled(features, features[:, 0] + 0.1 * rng.normal(size=120))
+    assert np.isfinite(model.left_out()).all()
 
 
 def test_distances_are_scipys_whatever_slices_they_are_made_in():
