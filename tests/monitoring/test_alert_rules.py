@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -264,18 +265,40 @@ def test_an_alert_fires_when_it_should_and_not_below_its_floor(case: Case, tmp_p
         text = ",".join(f'{name}="{value}"' for name, value in labels.items())
         expected = [{"labels": f"ALERTS{{{text}}}", "value": 1}]
     query = {"expr": f'ALERTS{{alertname="{case.alert}",alertstate="firing"}}', "eval_time": f"{case.at}m"}
+    ask_promtool(tmp_path, case.series, {"promql_expr_test": [{**query, "exp_samples": expected}]})
+
+
+# The tester's clock begins at 0, so that a sample of 0 is not long ago there: one far below it is.
+@pytest.mark.parametrize(("polled", "said"), [(-2_000_000_000, "never asked"), (60, "not asked for 19m 0s")])
+def test_the_watcher_that_is_silent_is_said_to_have_never_asked_or_for_how_long_not(
+    tmp_path: Path, polled: int, said: str
+) -> None:
+    alert = "AlertWatcherSilent"
+    series = {'evodiff_alert_watcher_last_poll_timestamp_seconds{job="evodiff-runs"}': f"{polled}x60"}
+    (action,) = (rule["annotations"]["action"] for rule in rules() if rule.get("alert") == alert)
+    summary = f"The watcher of alerts has {said}; no alert starts a generation"
+    expected = {
+        "exp_labels": {"job": "evodiff-runs", **TICKET},
+        "exp_annotations": {"summary": summary, "action": action},
+    }
+    asked = {"eval_time": "20m", "alertname": alert, "exp_alerts": [expected]}
+    ask_promtool(tmp_path, series, {"alert_rule_test": [asked]})
+
+
+def ask_promtool(folder: Path, series: dict[str, str], expected: dict[str, Any]) -> None:
+    """Have the rule tester look whether what is expected follows from the series by our rules."""
     content = {
         "rule_files": [str(file) for file in sorted(RULES.glob("*.yml"))],
         "evaluation_interval": "1m",
         "tests": [
             {
                 "interval": "1m",
-                "input_series": [{"series": name, "values": values} for name, values in case.series.items()],
-                "promql_expr_test": [{**query, "exp_samples": expected}],
+                "input_series": [{"series": name, "values": values} for name, values in series.items()],
+                **expected,
             }
         ],
     }
-    file = tmp_path / "test.yml"
+    file = folder / "test.yml"
     file.write_text(json.dumps(content))
     done = subprocess.run(["promtool", "test", "rules", file], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -311,6 +334,6 @@ def test_alertmanager_itself_finds_no_fault_with_its_routes() -> None:
         assert routed.stdout.strip() == receiver
 
 
-def rules() -> list[dict[str, object]]:
+def rules() -> list[dict[str, Any]]:
     files = [yaml.safe_load(file.read_text()) for file in sorted(RULES.glob("*.yml"))]
     return [rule for file in files for group in file["groups"] for rule in group["rules"]]
