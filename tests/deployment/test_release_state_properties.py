@@ -75,6 +75,14 @@ def test_a_registered_model_cannot_pass_by_the_name_under_which_its_candidate_is
     assert quarantined(after, {"model": "digits", "version": "3"}) is not None
 
 
+@pytest.mark.parametrize("kid", [0.1, None])
+def test_a_version_whose_images_nothing_could_judge_goes_on_and_the_decision_says_so(kid: float | None) -> None:
+    begun = take_pending(ReleaseState(pending={"run": "digits", "candidate": "a"}), 0.0, RolloutOptions(), "r1")
+    after = loaded(begun, 1.0, "d", {"kid": kid})
+    assert after.rollout is not None
+    assert ("judged by no feature net" in after.decisions[-1].reason) is (kid is None)
+
+
 def test_what_loading_has_shown_stands_in_the_evidence_once() -> None:
     champion = {"run": "digits", "candidate": "a", "digest": "d"}
     after = recognise(ReleaseState(champion=champion), 1.0, champion, "digits/a", "x")

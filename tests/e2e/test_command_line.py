@@ -285,6 +285,7 @@ def test_a_damaged_evaluation_is_set_aside_and_done_again(copied_run: Path, evod
     assert list((copied_run / "telemetry" / "damaged").iterdir())
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_with_2_and_what_was_stored_goes_on(
     environment: dict[str, str], evodiff: CommandLine, tmp_path: Path
 ) -> None:

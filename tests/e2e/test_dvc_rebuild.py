@@ -55,6 +55,7 @@ def test_weights_of_front_and_survivors_are_archived(archive: Path, finished_run
             assert weights == (source / "weights.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_changed_input_reruns_what_rests_on_it_and_no_more(archive: Path, tmp_path: Path) -> None:
     copy = clone(archive, tmp_path / "clone")
     dvc(copy, "pull")

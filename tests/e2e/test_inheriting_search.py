@@ -34,7 +34,7 @@ from evodiff.tracking.records import RunRecords
 from evodiff.tracking.registry import RegisteredCandidate
 from evodiff.training import load_weights, weights_digest
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]
 
 INHERITING = (*QUICK, "--population", "6", "--steps", "12", "--inherit")
 KILLS = 4
@@ -85,7 +85,6 @@ def test_children_start_from_the_weights_of_their_parents_and_say_what_they_got(
     assert configs
 
 
-@pytest.mark.slow
 def test_a_search_that_is_killed_again_and_again_ends_with_the_same_bytes(
     archived: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
@@ -179,7 +178,6 @@ def test_registrations_of_heirs_wait_for_their_training_from_scratch(
     assert outbox.waiting_registrations(run) == []
 
 
-@pytest.mark.slow
 def test_the_most_promising_heir_is_trained_from_scratch_for_a_release(
     searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -253,7 +251,6 @@ def test_inheritance_is_frozen(searched: Path) -> None:
         check_resume(run, load_settings({"inherit": False}), {"inherit": False})
 
 
-@pytest.mark.slow
 def test_an_archive_builds_generations_that_inherit_again(archived: Path, tmp_path: Path) -> None:
     archive = archived.parent / "archive"
     recorded = json.loads((archive / "archive" / "run" / "g0003" / "inputs" / "recorded.json").read_text())

@@ -41,6 +41,7 @@ def straight(evodiff: CommandLine, tmp_path_factory: pytest.TempPathFactory) -> 
     return folder
 
 
+@pytest.mark.slow
 def test_one_generation_and_two_more_after_a_resume_are_three_generations_byte_for_byte(
     straight: Path, evodiff: CommandLine, tmp_path: Path
 ) -> None:
