@@ -133,6 +133,7 @@ def test_commands_that_do_not_fit_are_refused(tmp_path: Path) -> None:
             (422, await router.post("start", revision=revision, entry={"run": "../../etc", "candidate": SECOND})),
             (422, await router.post("start", revision=revision, entry={"folder": "/etc"})),
             (422, await router.post("start", revision=revision, entry=entry, force=True)),
+            (422, await router.post("start", revision=revision, entry={**entry, "generation": 10**9})),
             (409, await router.post("start", revision=revision - 1, entry=entry)),
             (409, await router.post("start", revision=revision, entry={"run": "run", "candidate": FIRST})),
             (409, await router.post("promote", revision=revision)),

@@ -32,7 +32,7 @@ class Entry(Body):
 
     run: str | None = Field(default=None, max_length=_LONGEST)
     candidate: str | None = Field(default=None, max_length=_LONGEST)
-    generation: int | None = Field(default=None, ge=0)
+    generation: int | None = Field(default=None, ge=0, lt=10**9)
     model: str | None = Field(default=None, max_length=_LONGEST)
     version: str | None = Field(default=None, max_length=_LONGEST)
     digest: str | None = Field(default=None, max_length=_LONGEST, description="SHA-256 that the weights must have")
