@@ -3,9 +3,7 @@
 A run with several rungs tries its first candidates on the highest: they say what is to be reached, and what the box is
 that counts. All others begin on the lowest. Successive halving by generations (ASHA, Li et al. 2020): of all that were
 ever tried on a rung, a share goes on to the next. Promotion is by Pareto: first those that enlarge what the promoted
-ones dominate on that rung, then by rank and crowding (in the manner of Schmucker et al. 2021). As soon as enough were
-tried on a rung and the next to tell what its values come to (:mod:`evodiff.engine.projection`), only those are promoted
-who may enlarge the front of the highest rung.
+ones dominate on that rung, then by rank and crowding (in the manner of Schmucker et al. 2021).
 
 A low rung ranks the best candidates badly (.24 to .59, where all of them are ranked .8), so that no winner is picked
 there: the front is that of the highest rung reached. How well a rung ranks is measured on those that were promoted, and
@@ -22,7 +20,6 @@ import numpy as np
 from evodiff.engine.acquisition import improvements
 from evodiff.engine.fitness import freeze_box
 from evodiff.engine.history import minimised
-from evodiff.engine.projection import projected_order
 from evodiff.engine.selection import best_first
 from evodiff.engine.surrogate import rank_correlation
 from evodiff.engine.variation import Proposal
@@ -107,7 +104,7 @@ def promotions(history: History[G], rungs: int, size: int) -> list[Proposal[G]]:
     room = int(size * LARGEST_PART)
     found: list[Proposal[G]] = []
     for rung in range(rungs - 2, -1, -1):
-        for candidate in _promoted(history, rung, rungs, room - len(found)):
+        for candidate in _promoted(history, rung, room - len(found)):
             known = history.candidate(candidate)
             found.append(Proposal(known.genome, known.parents, known.operator, rung=rung + 1))
     return found
@@ -115,39 +112,32 @@ def promotions(history: History[G], rungs: int, size: int) -> list[Proposal[G]]:
 
 def promotable(history: History[G], rungs: int, count: int) -> list[str]:
     """Return at most ``count`` candidates a rung that later generations may promote, for their training to be kept."""
-    return [candidate for rung in range(rungs - 1) for candidate in _ordered(history, rung, rungs)[0][:count]]
+    return [candidate for rung in range(rungs - 1) for candidate in _ordered(history, rung)[:count]]
 
 
-def _promoted(history: History[G], rung: int, rungs: int, room: int) -> list[str]:
+def _promoted(history: History[G], rung: int, room: int) -> list[str]:
     tried = set(history.on_rung(rung))
     promoted = tried & set(history.on_rung(rung + 1))
     quota = int(round(agreement(history, rung).share * len(tried), 6)) - len(promoted)
-    ordered, worthwhile = _ordered(history, rung, rungs)
-    return ordered[: max(0, min(quota, room, worthwhile))]
+    return _ordered(history, rung)[: max(0, min(quota, room))]
 
 
-def _ordered(history: History[G], rung: int, rungs: int) -> tuple[list[str], int]:
-    """Return the feasible candidates of a rung that are not promoted, the most promising first.
-
-    And how many of them are worth it.
-    """
+def _ordered(history: History[G], rung: int) -> list[str]:
+    """Return the feasible candidates of a rung that are not promoted, the most promising first."""
     above = set(history.on_rung(rung + 1))
     feasible = [item for item in history.on_rung(rung) if history.standing_on(item, rung).feasible]
     waiting = [item for item in feasible if item not in above]
     if not waiting:
-        return [], 0
+        return []
     every = minimised([history.standing_on(item, rung) for item in feasible], history.objectives)
     box = freeze_box(every, history.objectives)
     points = -np.array([box.shares(history.standing_on(item, rung).objectives) for item in feasible])
     rows = {item: points[index] for index, item in enumerate(feasible)}
+    front = np.array([rows[item] for item in feasible if item in above]).reshape(-1, points.shape[1])
     left = np.array([rows[item] for item in waiting])
-    first = projected_order(history, waiting, rung, rungs)
-    worthwhile = len(waiting) if first is None else len(first)
-    if first is None:
-        front = np.array([rows[item] for item in feasible if item in above]).reshape(-1, points.shape[1])
-        first = [waiting[i] for i in _greedy(left, front)]
-    by_rank = [waiting[int(i)] for i in best_first(left, np.zeros(len(left)))]
-    return list(dict.fromkeys([*first, *by_rank])), worthwhile
+    gaining = _greedy(left, front)
+    others = [int(i) for i in best_first(left, np.zeros(len(left))) if int(i) not in set(gaining)]
+    return [waiting[i] for i in [*gaining, *others]]
 
 
 def _greedy(points: np.ndarray, front: np.ndarray) -> list[int]:

@@ -9,7 +9,6 @@ from toy_space import DigitSpace, error, evolution, tree
 
 from evodiff.engine import NSGA2, Evolution, Proposal
 from evodiff.engine.fidelity import ANCHORS, added_steps, rung_steps
-from evodiff.engine.projection import FEWEST_PAIRS, Line
 
 
 def noise(genome: list[int]) -> float:
@@ -53,7 +52,7 @@ def test_the_first_candidates_of_all_begin_on_the_highest_rung():
     assert min(low.results()[0].box.ideal["error"], low.results()[0].box.reference["error"]) >= 0
 
 
-def test_new_candidates_are_on_the_lowest_rung_and_a_third_of_them_at_most_goes_on():
+def test_new_candidates_are_on_the_lowest_rung_and_a_third_of_them_goes_on():
     search = run(6, low=error)
     begin, *later = plans(search)
     first = {row["candidate"] for row in begin if row["rung"] == 0}
@@ -65,7 +64,7 @@ def test_new_candidates_are_on_the_lowest_rung_and_a_third_of_them_at_most_goes_
         first |= {row["candidate"] for row in plan}
     promoted = sum(row["rung"] for plan in later for row in plan)
     tried = sum(row["rung"] == 0 for plan in plans(search)[:-1] for row in plan)
-    assert 0.8 * int(tried / 3) <= promoted <= int(tried / 3)
+    assert promoted == int(tried / 3)
     assert search.results()[-1].fidelity["0"]["share"] == pytest.approx(1 / 3)
 
 
@@ -117,43 +116,6 @@ def test_a_failed_trial_is_not_promoted_and_uses_up_no_place():
     promoted = {trial.candidate for trial in search.ask(20) if trial.rung == 1}
     assert len(promoted) == 4
     assert not promoted & failed
-
-
-@pytest.mark.parametrize("rungs", [2, 3])
-def test_only_those_are_promoted_who_would_enlarge_the_front_once_a_rung_has_shown_what_it_comes_to(rungs):
-    search = run(12, rungs=rungs, low=lambda genome: 3 * error(genome) + 5)
-    box = search.results()[0].box
-    reached, pairs, judged = np.empty((0, 2)), dict.fromkeys(range(rungs - 1), 0), 0
-    for plan in plans(search):
-        points = {}
-        for row in plan:
-            genome = DigitSpace(9).from_json(row["genome"])
-            points[row["candidate"], row["rung"]] = np.array([error(genome), sum(genome)])
-            if row["rung"] == 0 or row["generation"] == 0 or min(pairs.values()) < FEWEST_PAIRS:
-                continue
-            judged += 1
-            assert not (reached <= points[row["candidate"], row["rung"]]).all(axis=1).any()
-            assert all(
-                share > 0 for share in box.shares(search.evaluation(row["id"]).objectives | {"error": error(genome)})
-            )
-        for (_, rung), point in points.items():
-            if rung == rungs - 1:
-                reached = np.vstack([reached, point])
-            if rung > 0 and plan[0]["generation"] > 0:
-                pairs[rung - 1] += 1
-    assert judged > 3
-
-
-def test_a_line_says_what_a_rung_comes_to():
-    low = np.array([[1.0, 4.0], [2.0, 5.0], [4.0, 6.0], [5.0, 7.0]])
-    line = Line.through(low, np.column_stack([2 * low[:, 0] - 3, low[:, 1]]))
-    assert np.allclose([line.slope, line.intercept, line.error], [[2, 1], [-3, 0], [0, 0]])
-    falling = Line.through(low, np.column_stack([-low[:, 0], low[:, 1]]))
-    assert falling.slope[0] == 0
-    assert falling.intercept[0] == -3
-    assert falling.error[0] == pytest.approx((10 / 2) ** 0.5)
-    same = Line.through(np.ones((4, 1)), np.array([[1.0], [2.0], [3.0], [2.0]]))
-    assert (same.slope[0], same.intercept[0]) == (0, 2)
 
 
 def test_three_rungs_are_climbed_one_by_one():
