@@ -80,7 +80,7 @@ def test_a_version_whose_images_nothing_could_judge_goes_on_and_the_decision_say
     begun = take_pending(ReleaseState(pending={"run": "digits", "candidate": "a"}), 0.0, RolloutOptions(), "r1")
     after = loaded(begun, 1.0, "d", {"kid": kid})
     assert after.rollout is not None
-    assert ("judged by no feature net" in after.decisions[-1].reason) is (kid is None)
+    assert ("nothing was at hand to judge" in after.decisions[-1].reason) is (kid is None)
 
 
 def test_what_loading_has_shown_stands_in_the_evidence_once() -> None:

@@ -277,10 +277,8 @@ def loaded(
         return withdraw(state, now, "these weights serve already")
     phase = Phase.PROVING if state.champion is None else Phase.RUNNING
     moved = replace(rollout, phase=phase, step_started_at=now)
-    judged = evidence.get("kid") is not None
-    reason = "passed its smoke test" + (
-        "" if judged else "; its images were judged by no feature net: its run is not here"
-    )
+    unjudged = "" if evidence.get("kid") is not None else "; nothing was at hand to judge its images by"
+    reason = f"passed its smoke test{unjudged}"
     return decide(
         state, now, "loaded", reason, by="controller", evidence=evidence, rollout=moved, challenger=entry
     )  # fmt: skip
