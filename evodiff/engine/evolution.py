@@ -345,7 +345,7 @@ class Evolution(Generic[G]):
     def promotable(self, count: int) -> list[str]:
         """Return the candidates, at most ``count`` a rung, that later generations are most likely to train on."""
         self._run.sync()
-        return promotable(self._history, self.rungs, count)
+        return promotable(self._history, self.strategy, self.rungs, count)
 
     def prunable_weights(self) -> list[Path]:
         """Return the weights folders that nothing needs any more.

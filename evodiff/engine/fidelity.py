@@ -3,7 +3,9 @@
 A run with several rungs tries its first candidates on the highest: they say what is to be reached, and what the box is
 that counts. All others begin on the lowest. Successive halving by generations (ASHA, Li et al. 2020): of all that were
 ever tried on a rung, a share goes on to the next. Promotion is by Pareto: first those that enlarge what the promoted
-ones dominate on that rung, then by rank and crowding (in the manner of Schmucker et al. 2021).
+ones dominate on that rung, then by rank and crowding (in the manner of Schmucker et al. 2021). A strategy with models
+orders them by what these expect of the highest rung: a short training is noisy, and what is known of others like it
+counts too.
 
 A low rung ranks the best candidates badly (.24 to .59, where all of them are ranked .8), so that no winner is picked
 there: the front is that of the highest rung reached. How well a rung ranks is measured on those that were promoted, and
@@ -25,8 +27,9 @@ from evodiff.engine.surrogate import rank_correlation
 from evodiff.engine.variation import Proposal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from evodiff.engine.baselines import Strategy
     from evodiff.engine.history import History
 
 G = TypeVar("G")
@@ -99,36 +102,40 @@ def agreements(history: History[G], rungs: int) -> dict[str, dict[str, Any]]:
     return {str(rung): agreement(history, rung).to_json() for rung in range(rungs - 1)}
 
 
-def promotions(history: History[G], rungs: int, size: int) -> list[Proposal[G]]:
+def promotions(history: History[G], strategy: Strategy, rungs: int, size: int) -> list[Proposal[G]]:
     """Return the trials on higher rungs that a generation of ``size`` trials begins with, the highest rung first."""
     room = int(size * LARGEST_PART)
     found: list[Proposal[G]] = []
     for rung in range(rungs - 2, -1, -1):
-        for candidate in _promoted(history, rung, room - len(found)):
+        for candidate in _promoted(history, strategy, rung, room - len(found)):
             known = history.candidate(candidate)
             found.append(Proposal(known.genome, known.parents, known.operator, rung=rung + 1))
     return found
 
 
-def promotable(history: History[G], rungs: int, count: int) -> list[str]:
+def promotable(history: History[G], strategy: Strategy, rungs: int, count: int) -> list[str]:
     """Return at most ``count`` candidates a rung that later generations may promote, for their training to be kept."""
-    return [candidate for rung in range(rungs - 1) for candidate in _ordered(history, rung)[:count]]
+    return [candidate for rung in range(rungs - 1) for candidate in _ordered(history, strategy, rung)[:count]]
 
 
-def _promoted(history: History[G], rung: int, room: int) -> list[str]:
+def _promoted(history: History[G], strategy: Strategy, rung: int, room: int) -> list[str]:
     tried = set(history.on_rung(rung))
     promoted = tried & set(history.on_rung(rung + 1))
     quota = int(round(agreement(history, rung).share * len(tried), 6)) - len(promoted)
-    return _ordered(history, rung)[: max(0, min(quota, room))]
+    places = max(0, min(quota, room))
+    return _ordered(history, strategy, rung)[:places] if places else []
 
 
-def _ordered(history: History[G], rung: int) -> list[str]:
+def _ordered(history: History[G], strategy: Strategy, rung: int) -> list[str]:
     """Return the feasible candidates of a rung that are not promoted, the most promising first."""
     above = set(history.on_rung(rung + 1))
     feasible = [item for item in history.on_rung(rung) if history.standing_on(item, rung).feasible]
     waiting = [item for item in feasible if item not in above]
     if not waiting:
         return []
+    expected: Sequence[str] | None = getattr(strategy, "order_promotions", lambda *_: None)(history, waiting)
+    if expected is not None:
+        return list(expected)
     every = minimised([history.standing_on(item, rung) for item in feasible], history.objectives)
     box = freeze_box(every, history.objectives)
     points = -np.array([box.shares(history.standing_on(item, rung).objectives) for item in feasible])

@@ -28,6 +28,7 @@ G = TypeVar("G")
 
 BEYOND = 0.5
 FOLDS: Final = 5
+FEWEST_PAIRS: Final = 4  # candidates tried on two rungs, that say how values of one relate to those of the other
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,10 @@ class Forecast:
 class Forecaster(Generic[G]):
     """A model for each objective that ``space.costs`` does not supply, and the front they are to enlarge.
 
+    The front is that of what the models expect of the evaluated, not of the values that came: where these are noisy,
+    the best of them are whoever was lucky, and nothing that is honestly predicted would enlarge their front (expected
+    improvement with a plug-in; Picheny et al. 2013, section 3.2). Without noise both are the same.
+
     Args:
         history: closed generations.
         space: the space of the generation to plan.
@@ -90,17 +95,20 @@ class Forecaster(Generic[G]):
         tried = [(candidate, rung) for candidate in evaluated for rung in history.rungs(candidate)]
         standing = [history.standing_on(candidate, rung) for candidate, rung in tried]
         values, violations = minimised(standing, history.objectives), np.array([item.violation for item in standing])
-        # Who failed, or breaks a constraint, is as bad as the worst: what is like it is not worth a training.
-        values[violations > 0] = values[violations == 0].max(axis=0)
         known = space.costs(history.genome(evaluated[0]))
         names = [candidate for candidate, _ in tried]
+        # The rung is one feature more, and what is forecast is the highest one that was reached.
+        self._rungs = np.array([rung for _, rung in tried], dtype=np.float64)
+        self._highest = float(self._rungs[violations == 0].max())
+        for index, objective in enumerate(history.objectives):
+            if objective.name not in known:
+                values[:, index] = as_on_highest(names, self._rungs, values[:, index], feasible=violations == 0)
+        # Who failed, or breaks a constraint, is as bad as the worst: what is like it is not worth a training.
+        values[violations > 0] = values[violations == 0].max(axis=0)
         features = history.features(names)
         self._columns = ScoreColumns(history.scores(evaluated)) if scored else None
         if self._columns is not None:
             features = np.hstack([features, self._columns(history.scores(names))])
-        # The rung is one feature more, and what is forecast is the highest one that was reached.
-        self._rungs = np.array([rung for _, rung in tried], dtype=np.float64)
-        self._highest = float(self._rungs[violations == 0].max())
         self._features, self._values = np.column_stack([features, self._rungs]), values
         seen = geometries(self._features)
         self.models = {
@@ -114,8 +122,10 @@ class Forecaster(Generic[G]):
             for index in range(len(history.objectives))
         ]
         warped = np.column_stack([warp(values[:, index]) for index, warp in enumerate(self._warps)])
+        for index, model in self.models.items():
+            warped[:, index] = model.smoothed()
         highest = self._rungs == self._highest
-        front = warped[highest][nondominated(values[highest], violations[highest])]
+        front = warped[highest][nondominated(warped[highest], violations[highest])]
         self._reference = self._find_reference(front, history.box)
         self._span = np.maximum(self._reference - front.min(axis=0), 1e-9)
         self.front = (front - self._reference) / self._span
@@ -221,6 +231,41 @@ class Forecaster(Generic[G]):
             )
             for index in self.models
         }
+
+
+def as_on_highest(names: Sequence[str], rungs: Floats, values: Floats, *, feasible: NDArray[np.bool_]) -> Floats:
+    """Return (n,) values in terms of the highest rung: those of each lower one shifted and stretched.
+
+    So that medians and mean deviations agree, of those who were tried on both; of all on each where these are fewer
+    than :data:`FEWEST_PAIRS`. A third of a training leaves twice the error and twice the differences: a model for which
+    the rung is but a shift would expect negative errors of the best.
+
+    Args:
+        names: candidates.
+        rungs: (n,) rungs that they were tried on.
+        values: (n,) values.
+        feasible: (n,) whether the values are to be learnt from.
+    """
+    scaled = values.copy()
+    highest = rungs[feasible].max()
+    for rung in np.unique(rungs[rungs < highest]):
+        low, high = (
+            {names[row]: values[row] for row in np.flatnonzero(feasible & (rungs == each)).tolist()}
+            for each in (rung, highest)
+        )
+        both = [name for name in low if name in high]
+        if len(both) >= FEWEST_PAIRS:
+            low, high = ({name: side[name] for name in both} for side in (low, high))
+        if low:
+            (centre, spread), (onto, wide) = (_centre_and_spread(list(side.values())) for side in (low, high))
+            stretch = wide / spread if spread > 0 and wide > 0 else 1.0
+            scaled[rungs == rung] = onto + stretch * (values[rungs == rung] - centre)
+    return scaled
+
+
+def _centre_and_spread(values: Sequence[float]) -> tuple[float, float]:
+    centre = float(np.median(values))
+    return centre, float(np.abs(np.subtract(values, centre)).mean())
 
 
 def predict_folds(features: Floats, values: Floats, folds: int = FOLDS) -> Floats:

@@ -64,7 +64,7 @@ def plan_generation(
         plan.take(_anchored(chain(_starts(space, warm_start, seed), fresh), plan, rungs if promotes else 1))
     else:
         if promotes:
-            plan.take(promotions(history, rungs, size))
+            plan.take(promotions(history, strategy, rungs, size))
             plan.take(replicates(history, size) if replicate_ties else ())
         rng = generator(seed, generation, "propose")
         plan.take(strategy.propose(history, space, rng, generation, size - len(plan.lines)))

@@ -114,7 +114,7 @@ class SurrogateSearch(VariationOptions):
             else samples(space, rng)
         )
         evaluated = remembered(history, self.memory)
-        if (history.violations(evaluated) == 0).sum() < FEWEST:
+        if not _enough(history, evaluated):
             return children
         forecaster = Forecaster(history, space, evaluated)
         scored = self._scored(history, space, forecaster, evaluated)
@@ -124,6 +124,27 @@ class SurrogateSearch(VariationOptions):
         distant = refreshment(history, space, rng, n, floor=self.diversity_floor)
         count = max(1, (n if _proved(history) else -(-n // 2)) - len(distant))
         return chain(distant, self._screened(history, space, rng, forecaster, scored, evaluated, count), children)
+
+    def order_promotions(self, history: History[G], candidates: Sequence[str]) -> Sequence[str] | None:
+        """Return candidates of a lower rung in the order in which they promise most on the highest one.
+
+        None where the models step aside. As a batch is picked: one that is like another follows late.
+        """
+        from threadpoolctl import threadpool_limits  # ships no type information
+
+        evaluated = remembered(history, self.memory)
+        if not _enough(history, evaluated):
+            return None
+        with threadpool_limits(1, user_api="blas"):
+            forecaster = Forecaster(history, history.space, evaluated)
+            ranked = forecaster.rank_correlations()
+            if not ranked or max(ranked) <= chance(len(evaluated)):
+                return None
+            described = forecaster.describe([history.genome(candidate) for candidate in candidates])
+            forecast, covariances = forecaster.forecast(described), forecaster.covariances(described)
+            batch = pick_batch(forecast.mean, covariances, forecaster.noises, forecaster.front, len(candidates))
+            order = dict.fromkeys([*batch, *_by_promise(forecast, forecaster.front).tolist()])
+        return [candidates[index] for index in order]
 
     def survivors(self, history: History[G], size: int) -> Sequence[str]:
         """Keep the best of parents and children, as NSGA-II does."""
@@ -242,6 +263,10 @@ def _by_promise(forecast: Forecast, front: NDArray[np.float64]) -> NDArray[np.in
     return np.lexsort((places, -gains))
 
 
+def _enough(history: History[G], evaluated: Sequence[str]) -> bool:
+    return bool((history.violations(evaluated) == 0).sum() >= FEWEST)
+
+
 def _proved(history: History[G]) -> bool:
     """Whether what was predicted agreed with what came, or too little was predicted to tell.
 
@@ -284,19 +309,25 @@ def _parents(
         [evaluated[i] for i in np.argsort(values[:, column], kind="stable")[:count]]  # NaN goes last
         for column in list(forecaster.models) or range(values.shape[1])
     ]
-    best_weights = [history.draw_weights(ordered) for ordered in best]
-    front = history.front
-    others = {True: (front, history.draw_weights(front)), False: (evaluated, history.draw_weights(evaluated))}
+    every_good = [(ordered, history.draw_weights(ordered)) for ordered in best]
+    on_front = (history.front, history.draw_weights(history.front))
+    anybody = (evaluated, history.draw_weights(evaluated))
 
     def select() -> str:
         kind = rng.random()
         if kind < GOOD_AT_ONE:
-            column = int(rng.integers(len(best)))
-            return str(best[column][tournament(len(best[column]), 2, rng, best_weights[column])])
-        among, weights = others[bool(front) and kind < GOOD_AT_ONE + ON_FRONT]
+            good, weights = every_good[int(rng.integers(len(every_good)))]
+            if _drawable(good, weights):
+                return str(good[tournament(len(good), 2, rng, weights)])
+        among, weights = on_front if kind < GOOD_AT_ONE + ON_FRONT and _drawable(*on_front) else anybody
         return among[draw(len(among), rng, weights)]
 
     return select
+
+
+def _drawable(candidates: Sequence[str], weights: NDArray[np.float64] | None) -> bool:
+    """Whether there is somebody whom people do not dislike altogether."""
+    return len(candidates) > 0 and (weights is None or bool(weights.any()))
 
 
 def _mixed(

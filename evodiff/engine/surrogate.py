@@ -243,6 +243,11 @@ class Surrogate:
         covariance: Floats = self.variance * (own - white @ white.T)
         return covariance
 
+    def smoothed(self) -> Floats:
+        """Return an (n,) array: what is to be expected of each evaluated genome, once the noise of its value is out."""
+        smooth: Floats = self.values - self.kernel.noise * self._weights
+        return smooth
+
     def left_out(self) -> Floats:
         """Return an (n,) array: for each evaluated genome what the others predict of it (ibid., equation 5.12)."""
         left: Floats = self.values - self._weights / (self._whitening**2).sum(axis=0)

@@ -7,8 +7,9 @@ import pytest
 from scipy.stats import kendalltau
 from toy_space import DigitSpace, error, evolution, tree
 
-from evodiff.engine import NSGA2, Evolution, Proposal
+from evodiff.engine import NSGA2, Evolution, Proposal, SurrogateSearch
 from evodiff.engine.fidelity import ANCHORS, added_steps, rung_steps
+from evodiff.engine.forecast import FEWEST_PAIRS, as_on_highest
 
 
 def noise(genome: list[int]) -> float:
@@ -158,8 +159,9 @@ def test_candidates_that_begin_higher_say_nothing_of_the_rung_below():
     assert search.results()[-1].fidelity["0"]["pairs"] == 0
 
 
-def test_promotable_candidates_are_those_below_the_top_in_the_order_of_promotion():
-    search = run(3)
+@pytest.mark.parametrize("strategy", ["nsga2", "surrogate"])
+def test_promotable_candidates_are_those_below_the_top_in_the_order_of_promotion(strategy):
+    search = run(3, strategy=strategy)
     waiting = search.promotable(100)
     promoted = {row["candidate"] for plan in plans(search) for row in plan if row["rung"] == 1}  # and the first ones
     assert waiting
@@ -182,3 +184,53 @@ def test_nobody_is_tried_on_a_rung_below_one_that_is_reached():
         for row in plan:
             assert row["rung"] >= highest.get(row["candidate"], 0)
             highest[row["candidate"]] = max(row["rung"], highest.get(row["candidate"], 0))
+
+
+def test_values_of_a_low_rung_are_shifted_and_stretched_as_those_on_both_rungs_say():
+    both = [f"{index}" for index in range(FEWEST_PAIRS)]
+    high = np.array([0.1, 0.2, 0.5, 0.3])
+    names = [*both, *both, "alone", "failed"]
+    rungs = np.array([1.0] * 4 + [0.0] * 6)
+    values = np.concatenate([high, 2 * high + 7, [2 * 0.4 + 7, np.nan]])
+    scaled = as_on_highest(names, rungs, values, feasible=~np.isnan(values))
+    assert scaled[:9] == pytest.approx([*high, *high, 0.4])
+    assert np.isnan(scaled[9])
+
+
+def test_where_few_were_tried_on_both_rungs_all_of_each_say_how_they_relate():
+    high, low = np.array([1.0, 2.0, 3.0]), np.array([10.0, 14.0, 18.0, 22.0, 26.0])
+    names = [*"abc", *"cdefg"]
+    scaled = as_on_highest(names, np.array([1.0] * 3 + [0.0] * 5), np.concatenate([high, low]), feasible=np.ones(8) > 0)
+    assert scaled[:3] == pytest.approx(high)
+    assert np.median(scaled[3:]) == pytest.approx(2)
+    assert np.abs(scaled[3:] - 2).mean() == pytest.approx(np.abs(high - 2).mean())
+    alike = as_on_highest(
+        names, np.array([1.0] * 3 + [0.0] * 5), np.array([*high, *[5.0] * 5]), feasible=np.ones(8) > 0
+    )
+    assert alike[3:] == pytest.approx(2)
+
+
+def test_nothing_that_errors_cannot_be_is_expected_of_the_best():
+    """A third of the training leaves five times the error: differences are stretched as well."""
+    search = run(8, low=lambda genome: 5 * error(genome), strategy="surrogate", population_size=10)
+    predicted = [row["predicted"]["error"] for plan in plans(search)[3:] for row in plan if "predicted" in row]
+    assert predicted
+    assert np.mean([value < -0.5 for value in predicted]) < 0.1
+
+
+def test_models_promote_better_candidates_than_a_noisy_rung_by_itself():
+    """Of whom a short training says little; the models know others that are alike."""
+
+    class ByTheRung(SurrogateSearch):
+        def order_promotions(self, history, candidates):
+            return None
+
+    def promoted(strategy, seed):
+        noisy = run(
+            6, low=lambda genome: error(genome) + 3 * noise(genome), strategy=strategy, seed=seed, population_size=20
+        )
+        rows = [row for plan in plans(noisy)[2:] for row in plan if row["rung"] == 1]
+        return np.mean([noisy.evaluation(row["id"]).objectives["error"] for row in rows])
+
+    gains = [promoted(ByTheRung(), seed) - promoted(SurrogateSearch(), seed) for seed in range(5)]
+    assert np.mean(gains) > 0.1

@@ -14,6 +14,7 @@ from toy_space import DigitSpace, close, error, evolution, tree
 
 from evodiff.engine import Evolution, SurrogateSearch
 from evodiff.engine.acquisition import expected_improvements, improvements, pick_batch
+from evodiff.engine.forecast import Forecaster
 from evodiff.engine.history import GenerationResult
 from evodiff.engine.prescreen import remembered
 from evodiff.engine.surrogate import (
@@ -126,6 +127,28 @@ def test_what_is_left_out_is_predicted_by_the_others():
         weights = np.linalg.solve(own[np.ix_(others, others)], centred[others])
         # the mean is that of all: its own share in it is what equation 5.12 leaves in
         assert model.left_out()[left] == pytest.approx(model.values.mean() + own[left, others] @ weights)
+
+
+def test_of_what_was_evaluated_is_expected_what_the_posterior_says():
+    features = one_hot(30, 5, 3, 0)
+    values = features @ RNG(1).normal(size=15) + RNG(2).normal(size=30)
+    geometry, model = modelled(features, values)
+    mean, _ = model.predict(geometry.place(features))
+    assert model.smoothed() == pytest.approx(mean, abs=1e-6)
+
+
+def test_the_front_to_enlarge_is_not_that_of_the_lucky():
+    space = DigitSpace(9)
+    search = evolution(space=space, population_size=40)
+    rng = RNG(0)
+    for trial in search.ask(40):
+        search.tell(trial.id, {"error": error(trial.genome) + 4 * rng.normal()})
+    candidates = search._history.ids
+    forecaster = Forecaster(search._history, space, candidates)
+    model = forecaster.models[0]
+    lucky = model.values.min()
+    best = (forecaster.front * forecaster._span + forecaster._reference)[:, 0].min()
+    assert lucky < best == pytest.approx(model.smoothed().min())
 
 
 def test_it_ranks_what_it_has_not_seen_by_what_genes_add_and_what_pairs_add():
