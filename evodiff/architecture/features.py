@@ -58,6 +58,16 @@ FEATURE_NAMES: Final[tuple[str, ...]] = (
     *(f"level{level}_{name}" for level in range(LEVELS) for name in _LEVEL_NAMES),
 )
 
+# Shares of one setting add up to 1 (or to 0 where there is no such layer): together they weigh about as one feature.
+# Seventy of a hundred columns are such shares; all alike, they drowned what sizes say of the quality.
+FEATURE_WEIGHTS: Final = np.concatenate(
+    [
+        np.ones(len(_GLOBAL_NAMES) + len(_COMPONENTS)),
+        [len(GENES[component][name]) ** -0.5 for component, name, _ in _CHOICES],
+        np.ones(len(_CONNECTION_NAMES) + LEVELS * len(_LEVEL_NAMES)),
+    ]
+)
+
 
 def features(resolved: ResolvedGenome) -> Floats:
     """Return a (d,) float64 array, in the order of :data:`FEATURE_NAMES`.

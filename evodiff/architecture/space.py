@@ -10,7 +10,7 @@ from evodiff.architecture import cost
 from evodiff.architecture.crossover import crossover
 from evodiff.architecture.distance import distance
 from evodiff.architecture.families import random_genome, smallest_genome
-from evodiff.architecture.features import features, features_many
+from evodiff.architecture.features import FEATURE_WEIGHTS, features, features_many
 from evodiff.architecture.genome import ArchitectureGenome, ImageShape
 from evodiff.architecture.graph import resolve
 from evodiff.architecture.informed_mutations import LayerWorth, mutate_informed
@@ -173,6 +173,10 @@ class ArchitectureSpace:
     def features_many(self, genomes: Sequence[ArchitectureGenome]) -> np.ndarray:
         """Return an (n, d) float64 array, one row a genome."""
         return features_many([resolve(genome, self.shape) for genome in genomes])
+
+    def feature_weights(self) -> np.ndarray:
+        """Return a (d,) float64 array: the choices of one setting count together about as much as any other feature."""
+        return FEATURE_WEIGHTS
 
     def costs(self, genome: ArchitectureGenome) -> dict[str, float]:
         """Return the objectives that are known without training, of those that were asked for.

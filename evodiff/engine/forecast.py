@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 import numpy as np
 
 from evodiff.engine.acquisition import PLACES
-from evodiff.engine.history import features_of, minimised
+from evodiff.engine.history import feature_weights, features_of, minimised
 from evodiff.engine.selection import nondominated
 from evodiff.engine.surrogate import Place, Surrogate, Warp, geometries, rank_correlation
 from evodiff.engine.zero_cost import ScoreColumns, scores_of
@@ -110,7 +110,11 @@ class Forecaster(Generic[G]):
         if self._columns is not None:
             features = np.hstack([features, self._columns(history.scores(names))])
         self._features, self._values = np.column_stack([features, self._rungs]), values
-        seen = geometries(self._features)
+        self._weights = np.ones(self._features.shape[1])
+        weights = feature_weights(space)
+        if weights is not None:
+            self._weights[: len(weights)] = weights  # then come scores, and the rung
+        seen = geometries(self._features, self._weights)
         self.models = {
             index: Surrogate(seen, values[:, index])
             for index, objective in enumerate(history.objectives)
@@ -159,7 +163,9 @@ class Forecaster(Generic[G]):
         most = self._on_most_tried_rung()
         columns = [self._values[:, index] for index in self.models]
         return [
-            rank_correlation(np.round(predict_folds(self._features, item), PLACES)[most], item[most])
+            rank_correlation(
+                np.round(predict_folds(self._features, item, weights=self._weights), PLACES)[most], item[most]
+            )
             for item in columns
         ]
 
@@ -268,11 +274,11 @@ def _centre_and_spread(values: Sequence[float]) -> tuple[float, float]:
     return centre, float(np.abs(np.subtract(values, centre)).mean())
 
 
-def predict_folds(features: Floats, values: Floats, folds: int = FOLDS) -> Floats:
+def predict_folds(features: Floats, values: Floats, folds: int = FOLDS, weights: Floats | None = None) -> Floats:
     """Return what models that never saw it predict of each value, (n,): every ``folds``-th is left out at a time."""
     predicted = np.empty(len(values))
     for fold in range(folds):
         left = np.arange(len(values)) % folds == fold
-        model = Surrogate(geometries(features[~left]), values[~left])
+        model = Surrogate(geometries(features[~left], weights), values[~left])
         predicted[left] = model.warp.inverse(model.predict(model.geometry.place(features[left]))[0])
     return predicted

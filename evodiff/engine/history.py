@@ -304,6 +304,12 @@ def features_of(space: SearchSpace[G], genomes: Sequence[G]) -> NDArray[np.float
     return np.asarray(rows, dtype=np.float64).reshape(len(genomes), -1)
 
 
+def feature_weights(space: SearchSpace[G]) -> NDArray[np.float64] | None:
+    """Return a (d,) array of how much each feature counts, None where the space does not say."""
+    weigh = getattr(space, "feature_weights", None)
+    return None if weigh is None else np.asarray(weigh(), dtype=np.float64)
+
+
 def minimised(evaluations: Sequence[Evaluation], objectives: Sequence[Objective]) -> np.ndarray:
     """Return an (n, m) float64 array of objectives, those to maximise negated; NaN where there is no value."""
     rows = [

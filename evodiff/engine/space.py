@@ -16,6 +16,9 @@ Optional, found by ``getattr``; absent means that the feature is off:
     same names for every genome; asked for few of them, and once a process.
 ``features_many(genomes) -> (n, d) array``
     :meth:`SearchSpace.features` for many genomes at once.
+``feature_weights() -> (d,) array``
+    How much each feature counts in how alike genomes are, 1 where there is no such method: less for those of which
+    several say one thing.
 
 :func:`evodiff.engine.testing.check_space` is the conformance suite for such a class.
 """

@@ -105,18 +105,20 @@ class Geometry:
 
     Args:
         features: (n, d) array of evaluated genomes, n at least 2, finite.
+        weights: (d,) array of how much each counts, above 0; None is all alike.
         levels: the values that each feature takes; where they are given, which of them it is stands beside it, as one
             more feature for each.
     """
 
-    def __init__(self, features: Floats, levels: Sequence[Floats] = ()) -> None:
+    def __init__(self, features: Floats, weights: Floats | None = None, levels: Sequence[Floats] = ()) -> None:
         self._levels = levels
+        weights = np.ones(features.shape[1]) if weights is None else weights
         wide = self._with_levels(features)
         self._centre = wide.mean(axis=0)
         spread = np.ptp(wide, axis=0)
         self._kept = spread > 0
         # A rare choice among one-hot features weighs at most twice what an even one does.
-        deviation = np.maximum(wide.std(axis=0), spread / 4) / self._weights(len(spread))
+        deviation = np.maximum(wide.std(axis=0), spread / 4) / self._with_those_of_levels(weights)
         self._deviation = deviation[self._kept]
         self._rows = self._scaled(features)
         norms = (self._rows**2).sum(axis=1)
@@ -172,14 +174,18 @@ class Geometry:
         chosen = [column[:, None] == levels for column, levels in zip(features.T, self._levels, strict=True)]
         return np.hstack([features, *chosen])
 
-    def _weights(self, columns: int) -> Floats:
-        """Return (columns,) factors: the levels of a feature weigh together about as much as the feature itself."""
-        each = [np.full(len(levels), len(levels) ** -0.5) for levels in self._levels]
-        return np.concatenate([np.ones(columns - sum(map(len, each))), *each])
+    def _with_those_of_levels(self, weights: Floats) -> Floats:
+        """Return (d,) weights and those of levels, that weigh together about as much as the feature itself."""
+        if not self._levels:
+            return weights
+        levels = zip(weights, self._levels, strict=True)
+        return np.concatenate([weights, *(np.full(len(each), weight * len(each) ** -0.5) for weight, each in levels)])
 
 
-def geometries(features: Floats) -> list[Geometry]:
+def geometries(features: Floats, weights: Floats | None = None) -> list[Geometry]:
     """Return the ways to see (n, d) features: as they are, and, where each takes few values, as choices as well.
+
+    They count by (d,) ``weights``, all alike where there are none.
 
     A gene in steps may be an amount, of which neighbours are alike, or a choice that was numbered, of which they are
     not (each step of DTLZ1 goes from a hill into a valley). One-hot features are choices as they are.
@@ -187,10 +193,11 @@ def geometries(features: Floats) -> list[Geometry]:
     ordered = np.sort(features, axis=0)
     first = np.vstack([np.ones_like(ordered[:1], dtype=np.bool_), ordered[1:] != ordered[:-1]])
     most = int(first.sum(axis=0).max(initial=0))
-    plain = Geometry(features)
+    plain = Geometry(features, weights)
     if not 2 < most <= min(MOST_LEVELS, len(features) // 2):
         return [plain]
-    return [plain, Geometry(features, [column[new] for column, new in zip(ordered.T, first.T, strict=True)])]
+    levels = [column[new] for column, new in zip(ordered.T, first.T, strict=True)]
+    return [plain, Geometry(features, weights, levels)]
 
 
 class Surrogate:

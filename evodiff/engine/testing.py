@@ -223,6 +223,7 @@ def _check_optional(space: Any, genomes: Sequence[Any], seed: int) -> None:
         "mutate_informed": _check_mutate_informed,
         "scores": _check_scores,
         "features_many": _check_features_many,
+        "feature_weights": _check_feature_weights,
     }
     for method, check in checks.items():
         if hasattr(space, method):
@@ -288,4 +289,13 @@ def _check_features_many(space: Any, genomes: Sequence[Any], seed: int) -> None:
         together.shape == alone.shape and bool(np.allclose(together, alone)),
         "features_many must return the features of each genome as rows",
         f"{together.shape}, expected {alone.shape}",
+    )
+
+
+def _check_feature_weights(space: Any, genomes: Sequence[Any], seed: int) -> None:
+    weights, features = np.asarray(space.feature_weights()), space.features(genomes[0])
+    _rule(
+        weights.shape == features.shape and bool((np.isfinite(weights) & (weights > 0)).all()),
+        "feature_weights must return a finite number above 0 for each feature",
+        f"{weights}, for {features.shape[0]} features",
     )

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evodiff.architecture import cost
-from evodiff.architecture.features import FEATURE_NAMES
+from evodiff.architecture.features import FEATURE_NAMES, FEATURE_WEIGHTS
 from evodiff.architecture.graph import resolve
 from evodiff.architecture.zoo import ddpm_unet
 
@@ -66,3 +66,11 @@ def test_many_genomes_make_one_row_each_and_different_nets_differ():
 
 def test_names_are_unique():
     assert len(set(FEATURE_NAMES)) == len(FEATURE_NAMES)
+
+
+def test_the_choices_of_a_setting_weigh_together_as_much_as_any_other_feature():
+    weights = dict(zip(FEATURE_NAMES, FEATURE_WEIGHTS, strict=True))
+    kernels = [weights[f"share_conv_kernel_{size}"] for size in (1, 3, 5)]
+    assert sum(weight**2 for weight in kernels) == pytest.approx(1)
+    assert {weight for name, weight in weights.items() if not name.startswith("share_")} == {1.0}
+    assert (SPACES[DIGITS].feature_weights() == FEATURE_WEIGHTS).all()

@@ -147,6 +147,16 @@ class InformedInPlace(Full):
         return genome
 
 
+class TooFewWeights(Full):
+    def feature_weights(self):
+        return np.ones(self.length - 1)
+
+
+class NoWeight(Full):
+    def feature_weights(self):
+        return np.zeros(self.length)
+
+
 class OtherFeatures(Full):
     def features_many(self, genomes):
         return np.zeros((len(genomes), self.length))
@@ -177,6 +187,8 @@ class OtherFeatures(Full):
         (MoodyMutation, "mutate_informed.* must take all its randomness"),
         (InformedInPlace, "mutate_informed.* must leave its argument"),
         (OtherFeatures, "features_many"),
+        (TooFewWeights, "feature_weights"),
+        (NoWeight, "feature_weights"),
     ],
 )
 def test_a_broken_rule_is_named(space, rule):

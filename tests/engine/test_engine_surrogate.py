@@ -187,6 +187,16 @@ def levels(count: int, genes: int, steps: int, seed: int) -> np.ndarray:
     return RNG(seed).integers(steps, size=(count, genes)) / (steps - 1)
 
 
+def test_features_count_by_their_weights():
+    features = RNG(0).normal(size=(40, 3))
+    plain, weighed = Geometry(features), Geometry(features, np.array([1.0, 1.0, 1e-9]))
+    without = Geometry(features[:, :2])
+    assert weighed.own.linear == pytest.approx(without.own.linear, abs=1e-6)
+    assert weighed.own.distance == pytest.approx(without.own.distance, abs=1e-6)
+    assert np.abs(plain.own.linear - without.own.linear).max() > 0.1
+    assert (Geometry(features, np.ones(3)).own.linear == plain.own.linear).all()
+
+
 def test_a_gene_in_steps_is_a_choice_where_its_neighbours_are_not_alike(monkeypatch):
     features = levels(220, 4, 21, 0)
     values = ((features * 20).round() % 2).sum(axis=1) + 0.1 * features.sum(axis=1)  # every other step is a hill
