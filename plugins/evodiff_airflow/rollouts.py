@@ -93,7 +93,8 @@ class AskToPromote(HITLOperator):
     """Asks a person whether a rollout that waits goes on, as required actions of Airflow are; who says nothing rejects.
 
     The question is put at one revision. It is no longer one, and brings ``moved``, as soon as the release has moved on:
-    by a command to the router, or by a guard.
+    by a command to the router, or by a guard. Where Airflow tries the task again, it is asked again: Airflow drops the
+    answer to an earlier try.
     """
 
     template_fields: Sequence[str] = ("subject", "body", "rollout", "revision")

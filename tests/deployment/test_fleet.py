@@ -234,7 +234,7 @@ def test_a_load_is_of_low_priority_and_the_computing_thread_is_not(models: Path,
         await loading
         own = os.getpriority(os.PRIO_PROCESS, 0)
         assert highest == nicer(own, 6)  # of which 5 are of anything that computes
-        assert set(niceness(fleet.version(Arm.CANARY).handle.pid)) == {own, nicer(own, 5)}
+        await until(lambda: set(niceness(fleet.version(Arm.CANARY).handle.pid)) == {own, nicer(own, 5)})
 
     with_fleet(tmp_path, story)
 
