@@ -1,0 +1,130 @@
+"""What noise costs a search, and what helps: share of a table's hypervolume that the front truly has.
+
+The table is NAS-Bench-Macro, as in search_efficiency.py. Searches are told the error times a factor of luck; a front is
+what they take for one, and judged by the table's own errors, so that whoever was lucky counts for what it is.
+
+``one rung``: every training is whole. ``two rungs``: candidates are first trained for a third of the steps, which
+leaves ``--stretch`` times the error, and more luck; the budget is in whole trainings.
+
+    python benchmarks/noisy_search.py --table nas-bench-macro_cifar10.json --seeds 30
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+from search_efficiency import NasBenchMacro, Yardstick
+
+from evodiff.engine import STRATEGIES, Evolution, SurrogateSearch, forecast
+from evodiff.engine.selection import nondominated
+from evodiff.engine.statistics import bootstrap_interval
+from evodiff.engine.surrogate import Surrogate
+
+MARKS = (25, 40, 60)  # in whole trainings
+
+
+@dataclass(frozen=True)
+class PromotesByTheRung(SurrogateSearch):
+    """Promotes by the Pareto order of the rung alone."""
+
+    def order_promotions(self, history, candidates):
+        """Leave it to the rung."""
+
+
+def as_told(names, rungs, values, *, feasible):
+    """Return the values of each rung as they are."""
+    return values.copy()
+
+
+# Strategy, and what is left out of the engine while it searches.
+VARIANTS = {
+    "the default": (SurrogateSearch, nullcontext),
+    "the front is that of the values": (
+        SurrogateSearch,
+        lambda: patch.object(Surrogate, "smoothed", lambda model: model.values.copy()),
+    ),
+    "values of short trainings as they are": (
+        SurrogateSearch,
+        lambda: patch.object(forecast, "as_on_highest", as_told),
+    ),
+    "promoted by the rung alone": (PromotesByTheRung, nullcontext),
+    "nsga2": (STRATEGIES["nsga2"], nullcontext),
+}
+
+
+def search(space, strategy, seed, rungs, options):
+    """Return the share of the hypervolume that the front truly has after each mark."""
+    evolution = Evolution(
+        space,
+        objectives=["error", "params"],
+        population_size=options.population,
+        seed=seed,
+        strategy=strategy,
+        rungs=rungs,
+    )
+    rng, yardstick = np.random.default_rng(1000 + seed), Yardstick(space)
+    told, true, shares, spent = [], [], [], 0.0
+    while len(shares) < len(MARKS) and (trials := evolution.ask(options.population)):
+        for trial in trials:
+            error, size = space.error(trial.genome), space.size(trial.genome)
+            whole = trial.rung == rungs - 1
+            luck = np.exp((options.luck if whole else options.short_luck) * rng.standard_normal())
+            found = error * luck * (1 if whole else options.stretch)
+            spent += 1 / 3 if not whole else 1 if rungs == 1 or trial.generation == 0 else 2 / 3
+            evolution.tell(trial.id, {"error": found, "params": size})
+            if whole:
+                told.append([found, size])
+                true.append([error, size])
+        while len(shares) < len(MARKS) and spent >= MARKS[len(shares)]:
+            front = nondominated(np.array(told), np.zeros(len(told)))
+            shares.append(yardstick.share(np.array(true)[front]))
+    return shares
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--table", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--population", type=int, default=8)
+    parser.add_argument("--luck", type=float, default=0.06, help="deviation of the logarithm, of a whole training")
+    parser.add_argument("--short-luck", type=float, default=0.2, help="of a third of a training")
+    parser.add_argument("--stretch", type=float, default=2.2)
+    parser.add_argument("--rungs", type=int, nargs="*", default=[1, 2], choices=[1, 2])
+    options = parser.parse_args()
+    space = NasBenchMacro(json.loads(options.table.read_text()))
+    print(" ".join(f"{name}={value}" for name, value in vars(options).items()))
+    print("\n| | " + " | ".join(f"after {mark}" for mark in MARKS) + " |")
+    print("|---" * (len(MARKS) + 1) + "|")
+    for rungs in options.rungs:
+        usual = None
+        for name, (strategy, left_out) in VARIANTS.items():
+            if rungs == 1 and name in ("values of short trainings as they are", "promoted by the rung alone"):
+                continue
+            with left_out():
+                found = np.array([search(space, strategy(), seed, rungs, options) for seed in range(options.seeds)])
+            usual = found if usual is None else usual
+            report(f"{'one rung' if rungs == 1 else 'two rungs'}, {name}", found, usual)
+
+
+def report(name, found, usual):
+    """Print a row: means over seeds, and how far they are ahead of the default's on the same seeds."""
+    cells = []
+    for column, default in zip(found.T, usual.T, strict=True):
+        cell = f"{column.mean():.3f} ± {column.std(ddof=1) / len(column) ** 0.5:.3f}"
+        if found is not usual:
+            gap = bootstrap_interval(
+                [column - default], lambda values: float(np.mean(values)), np.random.default_rng(0)
+            )
+            cell += f", {gap.value:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]"
+        cells.append(cell)
+    print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
