@@ -33,20 +33,25 @@ FEWEST_PAIRS: Final = 4  # candidates tried on two rungs, that say how values of
 
 @dataclass(frozen=True)
 class Described:
-    """What is known of n genomes: their place in each geometry, and ``costs``, (n, m), NaN where to be predicted."""
+    """What is known of n genomes: their place in each geometry, and ``costs``, (n, m), NaN where to be predicted.
+
+    ``beyond``, (n,), says who has a feature more than a deviation beyond the range of all that were evaluated.
+    """
 
     places: tuple[Place, ...]
     costs: Floats
+    beyond: NDArray[np.bool_]
 
     def __getitem__(self, chosen: NDArray[np.int64]) -> Described:
         """Return the rows ``chosen``."""
-        return Described(tuple(place[chosen] for place in self.places), self.costs[chosen])
+        return Described(tuple(place[chosen] for place in self.places), self.costs[chosen], self.beyond[chosen])
 
     @classmethod
     def joined(cls, parts: Sequence[Described]) -> Described:
         """Return one or more, one after the other."""
         places = zip(*(part.places for part in parts), strict=True)
-        return cls(tuple(map(Place.joined, places)), np.concatenate([part.costs for part in parts]))
+        costs, beyond = (np.concatenate([getattr(part, name) for part in parts]) for name in ("costs", "beyond"))
+        return cls(tuple(map(Place.joined, places)), costs, beyond)
 
 
 @dataclass(frozen=True)
@@ -106,6 +111,8 @@ class Forecaster(Generic[G]):
         # Who failed, or breaks a constraint, is as bad as the worst: what is like it is not worth a training.
         values[violations > 0] = values[violations == 0].max(axis=0)
         features = history.features(names)
+        deviation = features.std(axis=0)
+        self._range = features.min(axis=0) - deviation, features.max(axis=0) + deviation
         self._columns = ScoreColumns(history.scores(evaluated)) if scored else None
         if self._columns is not None:
             features = np.hstack([features, self._columns(history.scores(names))])
@@ -200,10 +207,12 @@ class Forecaster(Generic[G]):
                     if index not in self.models:
                         costs[row, index] = self._signs[index] * known[objective.name]
         features = features_of(self._space, genomes)
+        low, high = self._range
+        beyond = ((features < low) | (features > high)).any(axis=1)
         if self._columns is not None:
             features = np.hstack([features, self._columns(scores_of(self._space, genomes))])
         features = np.column_stack([features, np.full(len(genomes), self._highest)])
-        return Described(tuple(geometry.place(features) for geometry in self._geometries), costs)
+        return Described(tuple(geometry.place(features) for geometry in self._geometries), costs, beyond)
 
     def forecast(self, described: Described) -> Forecast:
         """Return what is predicted of genomes, or known."""

@@ -46,6 +46,9 @@ GOOD_AT_ONE, ON_FRONT = 0.5, 0.3
 BEST_SHARE, BEST_COUNT = 0.25, 10  # how many count as the best by one objective: the larger of the two
 CROSSED: Final = 0.3  # of the later rounds
 LOOKED_AT: Final = 10  # candidates of the pool that are looked at together, for each place in the batch
+# Of a batch, at least one may lie far beyond what was evaluated, and this share of it: there models are but continued,
+# and a trait that nobody had yet looks as good as its absence.
+BEYOND_RANGE: Final = 0.25
 # Zero-cost scores take a network each: how many of the pool get them, for each place in the batch, and up to how many
 # evaluations. All of those need theirs whenever a run is opened, and have more to say than scores when they are many.
 SHORTLISTED: Final = 4
@@ -237,12 +240,24 @@ class _Pool(Generic[G]):
             described, places = scored.describe([proposal.genome for proposal in proposals]), np.arange(len(proposals))
             forecast = scored.forecast(described)
             order = _by_promise(forecast, scored.front)
-        looked_at = np.sort(order[: LOOKED_AT * count])
+        beyond = described.beyond[places]
+        few = max(1, int(BEYOND_RANGE * count))
+        within = ~beyond[order] | (np.cumsum(beyond[order]) <= LOOKED_AT * few)
+        looked_at = np.sort(order[within][: LOOKED_AT * count])
         covariances = forecaster.covariances(described[places[looked_at]])
-        batch = pick_batch(forecast.mean[looked_at], covariances, forecaster.noises, forecaster.front, count)
+        batch = pick_batch(
+            forecast.mean[looked_at],
+            covariances,
+            forecaster.noises,
+            forecaster.front,
+            count,
+            few=beyond[looked_at],
+            most=few,
+        )
         picked = [int(looked_at[i]) for i in batch]
         taken = set(picked)
-        picked += [int(i) for i in order if int(i) not in taken][: count - len(picked)]
+        others = [*order[~beyond[order]].tolist(), *order[beyond[order]].tolist()]
+        picked += [index for index in others if index not in taken][: count - len(picked)]
         return [replace(proposals[i], predicted=forecaster.predicted(forecast.mean[i])) for i in picked]
 
     def _by_name(self) -> tuple[list[Proposal[G]], NDArray[np.int64], Forecast, NDArray[np.int64]]:

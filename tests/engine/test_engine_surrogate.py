@@ -12,7 +12,7 @@ from scipy.spatial.distance import cdist
 from scipy.stats import kendalltau
 from toy_space import DigitSpace, close, error, evolution, tree
 
-from evodiff.engine import Evolution, SurrogateSearch
+from evodiff.engine import Evolution, SurrogateSearch, prescreen
 from evodiff.engine.acquisition import expected_improvements, improvements, pick_batch
 from evodiff.engine.forecast import Forecaster
 from evodiff.engine.history import GenerationResult
@@ -286,6 +286,37 @@ def test_a_batch_is_the_one_that_looking_at_everybody_each_time_picks():
 
 def test_a_batch_ends_where_nothing_is_gained():
     assert pick_batch(np.array([[0.5, -0.5], [-0.2, -0.2]]), {}, {}, np.zeros((0, 2)), 2) == [1]
+
+
+def test_of_those_far_beyond_only_so_many_are_picked():
+    mean, covariance = RNG(0).uniform(-1, 0, size=(40, 2)), {0: np.eye(40)}
+    best = pick_batch(mean, covariance, {0: 0.1}, np.zeros((0, 2)), 8)
+    few = np.zeros(40, dtype=np.bool_)
+    few[best] = True
+    picked = pick_batch(mean, covariance, {0: 0.1}, np.zeros((0, 2)), 8, few=few, most=2)
+    assert len(picked) == 8
+    assert picked[:2] == best[:2]
+    assert few[picked].sum() == 2
+
+
+def test_a_generation_does_not_follow_the_models_far_beyond_what_was_evaluated():
+    """A digit that nobody had yet looks like the best of all, where errors fall with the digits."""
+
+    class Timid(DigitSpace):
+        def sample(self, rng):
+            return [int(digit) for digit in rng.integers(2, size=self.length)]
+
+    def generation(share, monkeypatch):
+        monkeypatch.setattr(prescreen, "BEYOND_RANGE", share)
+        search = evolution(space=Timid(9), population_size=20)
+        for _ in range(20):
+            (trial,) = search.ask(1)
+            search.tell(trial.id, {"error": -float(sum(trial.genome))})
+        return sum(2 in trial.genome for trial in search.ask(20))
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        assert generation(1.0, monkeypatch) > 10
+        assert generation(0.25, monkeypatch) == 5
 
 
 def test_alike_candidates_do_not_fill_a_batch():
