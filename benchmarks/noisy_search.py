@@ -33,7 +33,7 @@ MARKS = (25, 40, 60)  # in whole trainings
 class PromotesByTheRung(SurrogateSearch):
     """Promotes by the Pareto order of the rung alone."""
 
-    def order_promotions(self, history, candidates):
+    def order_promotions(self, history, candidates, count):
         """Leave it to the rung."""
 
 

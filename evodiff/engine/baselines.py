@@ -31,8 +31,8 @@ class Strategy(Protocol):
     """What to try next, and what to keep.
 
     Those with a true ``promotes`` leave it to :mod:`evodiff.engine.fidelity` who goes on to a higher rung; they may
-    have a method ``order_promotions(history, candidates)``, which returns candidates of a lower rung with those first
-    that promise most, or None where it cannot tell.
+    have a method ``order_promotions(history, candidates, count)``, which returns candidates of a lower rung with the
+    ``count`` first that promise most, or None where it cannot tell.
     """
 
     @property

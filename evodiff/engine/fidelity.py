@@ -115,7 +115,7 @@ def promotions(history: History[G], strategy: Strategy, rungs: int, size: int) -
 
 def promotable(history: History[G], strategy: Strategy, rungs: int, count: int) -> list[str]:
     """Return at most ``count`` candidates a rung that later generations may promote, for their training to be kept."""
-    return [candidate for rung in range(rungs - 1) for candidate in _ordered(history, strategy, rung)[:count]]
+    return [candidate for rung in range(rungs - 1) for candidate in _ordered(history, strategy, rung, count)[:count]]
 
 
 def _promoted(history: History[G], strategy: Strategy, rung: int, room: int) -> list[str]:
@@ -123,17 +123,17 @@ def _promoted(history: History[G], strategy: Strategy, rung: int, room: int) -> 
     promoted = tried & set(history.on_rung(rung + 1))
     quota = int(round(agreement(history, rung).share * len(tried), 6)) - len(promoted)
     places = max(0, min(quota, room))
-    return _ordered(history, strategy, rung)[:places] if places else []
+    return _ordered(history, strategy, rung, places)[:places] if places else []
 
 
-def _ordered(history: History[G], strategy: Strategy, rung: int) -> list[str]:
-    """Return the feasible candidates of a rung that are not promoted, the most promising first."""
+def _ordered(history: History[G], strategy: Strategy, rung: int, count: int) -> list[str]:
+    """Return the feasible candidates of a rung that are not promoted, the most promising first; ``count`` matter."""
     above = set(history.on_rung(rung + 1))
     feasible = [item for item in history.on_rung(rung) if history.standing_on(item, rung).feasible]
     waiting = [item for item in feasible if item not in above]
     if not waiting:
         return []
-    expected: Sequence[str] | None = getattr(strategy, "order_promotions", lambda *_: None)(history, waiting)
+    expected: Sequence[str] | None = getattr(strategy, "order_promotions", lambda *_: None)(history, waiting, count)
     if expected is not None:
         return list(expected)
     every = minimised([history.standing_on(item, rung) for item in feasible], history.objectives)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 import numpy as np
@@ -29,13 +30,16 @@ G = TypeVar("G")
 BEYOND = 0.5
 FOLDS: Final = 5
 FEWEST_PAIRS: Final = 4  # candidates tried on two rungs, that say how values of one relate to those of the other
+MOST_STRETCHED: Final = (
+    9.0  # values of a rung; few candidates, or almost equal ones, would stretch the others without end
+)
 
 
 @dataclass(frozen=True)
 class Described:
     """What is known of n genomes: their place in each geometry, and ``costs``, (n, m), NaN where to be predicted.
 
-    ``beyond``, (n,), says who has a feature more than a deviation beyond the range of all that were evaluated.
+    ``beyond``, (n,), says who has a feature more than a deviation beyond the range of those that models learn from.
     """
 
     places: tuple[Place, ...]
@@ -82,7 +86,7 @@ class Forecaster(Generic[G]):
 
     The front is that of what the models expect of the evaluated, not of the values that came: where these are noisy,
     the best of them are whoever was lucky, and nothing that is honestly predicted would enlarge their front (expected
-    improvement with a plug-in; Picheny et al. 2013, section 3.2). Without noise both are the same.
+    improvement with a plug-in; Picheny et al. 2013, section 3.2). Without noise both are nearly the same.
 
     Args:
         history: closed generations.
@@ -134,7 +138,7 @@ class Forecaster(Generic[G]):
         ]
         warped = np.column_stack([warp(values[:, index]) for index, warp in enumerate(self._warps)])
         for index, model in self.models.items():
-            warped[:, index] = model.smoothed()
+            warped[:, index] = np.round(model.smoothed(), PLACES)  # else the last bits say who dominates whom
         highest = self._rungs == self._highest
         front = warped[highest][nondominated(warped[highest], violations[highest])]
         self._reference = self._find_reference(front, history.box)
@@ -249,11 +253,12 @@ class Forecaster(Generic[G]):
 
 
 def as_on_highest(names: Sequence[str], rungs: Floats, values: Floats, *, feasible: NDArray[np.bool_]) -> Floats:
-    """Return (n,) values in terms of the highest rung: those of each lower one shifted and stretched.
+    """Return (n,) values in terms of the highest rung: those of each lower one shifted and stretched, rung by rung.
 
-    So that medians and mean deviations agree, of those who were tried on both; of all on each where these are fewer
-    than :data:`FEWEST_PAIRS`. A third of a training leaves twice the error and twice the differences: a model for which
-    the rung is but a shift would expect negative errors of the best.
+    So that medians and mean deviations agree with those of the next rung, of those who were tried on both; of all on
+    each where these are fewer than :data:`FEWEST_PAIRS`. What is the same on both rungs stays as it is. A third of a
+    training leaves twice the error and twice the differences: a model for which the rung is but a shift would expect
+    negative errors of the best.
 
     Args:
         names: candidates.
@@ -262,20 +267,27 @@ def as_on_highest(names: Sequence[str], rungs: Floats, values: Floats, *, feasib
         feasible: (n,) whether the values are to be learnt from.
     """
     scaled = values.copy()
-    highest = rungs[feasible].max()
-    for rung in np.unique(rungs[rungs < highest]):
+    for rung, following in pairwise(np.unique(rungs[feasible])):
         low, high = (
             {names[row]: values[row] for row in np.flatnonzero(feasible & (rungs == each)).tolist()}
-            for each in (rung, highest)
+            for each in (rung, following)
         )
-        both = [name for name in low if name in high]
-        if len(both) >= FEWEST_PAIRS:
-            low, high = ({name: side[name] for name in both} for side in (low, high))
-        if low:
-            (centre, spread), (onto, wide) = (_centre_and_spread(list(side.values())) for side in (low, high))
-            stretch = wide / spread if spread > 0 and wide > 0 else 1.0
-            scaled[rungs == rung] = onto + stretch * (values[rungs == rung] - centre)
+        centre, stretch, onto = _relation(low, high)
+        below = rungs <= rung  # by now in terms of this rung
+        scaled[below] = onto + stretch * (scaled[below] - centre)
     return scaled
+
+
+def _relation(low: Mapping[str, float], high: Mapping[str, float]) -> tuple[float, float, float]:
+    """Return what is to be taken from a value of one rung, then to be multiplied by, then to be added, for the next."""
+    both = [name for name in low if name in high]
+    if both and all(low[name] == high[name] for name in both):
+        return 0.0, 1.0, 0.0
+    if len(both) >= FEWEST_PAIRS:
+        low, high = ({name: side[name] for name in both} for side in (low, high))
+    (centre, spread), (onto, wide) = (_centre_and_spread(list(side.values())) for side in (low, high))
+    stretch = wide / spread if spread > 0 else 1.0
+    return centre, min(max(stretch, 1 / MOST_STRETCHED), MOST_STRETCHED), onto
 
 
 def _centre_and_spread(values: Sequence[float]) -> tuple[float, float]:

@@ -46,8 +46,8 @@ GOOD_AT_ONE, ON_FRONT = 0.5, 0.3
 BEST_SHARE, BEST_COUNT = 0.25, 10  # how many count as the best by one objective: the larger of the two
 CROSSED: Final = 0.3  # of the later rounds
 LOOKED_AT: Final = 10  # candidates of the pool that are looked at together, for each place in the batch
-# Of a batch, at least one may lie far beyond what was evaluated, and this share of it: there models are but continued,
-# and a trait that nobody had yet looks as good as its absence.
+# Of a batch, this share may lie far beyond what was evaluated, or one: there models are but continued, and a trait that
+# nobody had yet looks as good as its absence.
 BEYOND_RANGE: Final = 0.25
 # Zero-cost scores take a network each: how many of the pool get them, for each place in the batch, and up to how many
 # evaluations. All of those need theirs whenever a run is opened, and have more to say than scores when they are many.
@@ -128,10 +128,11 @@ class SurrogateSearch(VariationOptions):
         count = max(1, (n if _proved(history) else -(-n // 2)) - len(distant))
         return chain(distant, self._screened(history, space, rng, forecaster, scored, evaluated, count), children)
 
-    def order_promotions(self, history: History[G], candidates: Sequence[str]) -> Sequence[str] | None:
+    def order_promotions(self, history: History[G], candidates: Sequence[str], count: int) -> Sequence[str] | None:
         """Return candidates of a lower rung in the order in which they promise most on the highest one.
 
-        None where the models step aside. As a batch is picked: one that is like another follows late.
+        None where models do not rank what was left out better than chance does. The first ``count`` are picked as a
+        batch is, so that one that is like another follows late.
         """
         from threadpoolctl import threadpool_limits  # ships no type information
 
@@ -144,10 +145,13 @@ class SurrogateSearch(VariationOptions):
             if not ranked or max(ranked) <= chance(len(evaluated)):
                 return None
             described = forecaster.describe([history.genome(candidate) for candidate in candidates])
-            forecast, covariances = forecaster.forecast(described), forecaster.covariances(described)
-            batch = pick_batch(forecast.mean, covariances, forecaster.noises, forecaster.front, len(candidates))
-            order = dict.fromkeys([*batch, *_by_promise(forecast, forecaster.front).tolist()])
-        return [candidates[index] for index in order]
+            forecast = forecaster.forecast(described)
+            order = _by_promise(forecast, forecaster.front)
+            looked_at = np.sort(order[: LOOKED_AT * count])
+            covariances = forecaster.covariances(described[looked_at])
+            batch = pick_batch(forecast.mean[looked_at], covariances, forecaster.noises, forecaster.front, count)
+        ordered = dict.fromkeys([*looked_at[batch].tolist(), *order.tolist()])
+        return [candidates[index] for index in ordered]
 
     def survivors(self, history: History[G], size: int) -> Sequence[str]:
         """Keep the best of parents and children, as NSGA-II does."""
@@ -232,6 +236,7 @@ class _Pool(Generic[G]):
             return []
         forecaster = self._forecaster
         proposals, places, forecast, order = self._by_name()
+        order = _few_beyond(order, Described.joined(self._described).beyond[places], count)
         if scored is None:
             described = Described.joined(self._described)
         else:
@@ -240,22 +245,20 @@ class _Pool(Generic[G]):
             described, places = scored.describe([proposal.genome for proposal in proposals]), np.arange(len(proposals))
             forecast = scored.forecast(described)
             order = _by_promise(forecast, scored.front)
-        beyond = described.beyond[places]
-        few = max(1, int(BEYOND_RANGE * count))
-        within = ~beyond[order] | (np.cumsum(beyond[order]) <= LOOKED_AT * few)
-        looked_at = np.sort(order[within][: LOOKED_AT * count])
-        covariances = forecaster.covariances(described[places[looked_at]])
+        looked_at = np.sort(order[: LOOKED_AT * count])
+        seen = described[places[looked_at]]
         batch = pick_batch(
             forecast.mean[looked_at],
-            covariances,
+            forecaster.covariances(seen),
             forecaster.noises,
             forecaster.front,
             count,
-            few=beyond[looked_at],
-            most=few,
+            few=seen.beyond if (~seen.beyond).sum() >= count else None,
+            most=most_beyond(count),
         )
         picked = [int(looked_at[i]) for i in batch]
         taken = set(picked)
+        beyond = described.beyond[places]
         others = [*order[~beyond[order]].tolist(), *order[beyond[order]].tolist()]
         picked += [index for index in others if index not in taken][: count - len(picked)]
         return [replace(proposals[i], predicted=forecaster.predicted(forecast.mean[i])) for i in picked]
@@ -269,6 +272,18 @@ class _Pool(Generic[G]):
         places = np.array(sorted(range(len(names)), key=names.__getitem__))
         forecast = Forecast.joined(self._forecasts)[places]
         return [every[i] for i in places], places, forecast, _by_promise(forecast, self._forecaster.front)
+
+
+def most_beyond(count: int) -> int:
+    """Return how many of a batch may lie far beyond what was evaluated."""
+    return max(1, int(BEYOND_RANGE * count))
+
+
+def _few_beyond(order: NDArray[np.int64], beyond: NDArray[np.bool_], count: int) -> NDArray[np.int64]:
+    """Return an order in which those far beyond come last, but for as many as a batch of ``count`` may look at."""
+    far = beyond[order]
+    last = far & (np.cumsum(far) > LOOKED_AT * most_beyond(count))
+    return np.concatenate([order[~last], order[last]])
 
 
 def _by_promise(forecast: Forecast, front: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -118,8 +118,9 @@ class Geometry:
         spread = np.ptp(wide, axis=0)
         self._kept = spread > 0
         # A rare choice among one-hot features weighs at most twice what an even one does.
-        deviation = np.maximum(wide.std(axis=0), spread / 4) / self._with_those_of_levels(weights)
+        deviation = np.maximum(wide.std(axis=0), spread / 4)
         self._deviation = deviation[self._kept]
+        self._weights = self._with_those_of_levels(weights)[self._kept]
         self._rows = self._scaled(features)
         norms = (self._rows**2).sum(axis=1)
         self._linear = max(float(norms.mean()), 1e-12)
@@ -165,8 +166,8 @@ class Geometry:
     def _scaled(self, features: Floats) -> Floats:
         features = self._with_levels(features)
         scaled = (features[:, self._kept] - self._centre[self._kept]) / self._deviation
-        clipped: Floats = np.clip(scaled, -FARTHEST, FARTHEST)
-        return clipped
+        weighed: Floats = np.clip(scaled, -FARTHEST, FARTHEST) * self._weights
+        return weighed
 
     def _with_levels(self, features: Floats) -> Floats:
         if not self._levels:

@@ -197,6 +197,27 @@ def test_values_of_a_low_rung_are_shifted_and_stretched_as_those_on_both_rungs_s
     assert np.isnan(scaled[9])
 
 
+def test_rungs_are_led_over_one_by_one():
+    third = np.array([0.1, 0.2, 0.5, 0.3])
+    names = [*"abcd", *"abcd", *"efgh", *"efgh"]
+    rungs = np.repeat([2.0, 1.0, 1.0, 0.0], 4)
+    others = np.array([0.7, 0.6, 0.2, 0.9])
+    values = np.concatenate([third, 2 * third + 1, 2 * others + 1, 3 * (2 * others + 1) - 1])
+    scaled = as_on_highest(names, rungs, values, feasible=np.ones(16) > 0)
+    assert scaled == pytest.approx([*third, *third, *others, *others])
+
+
+def test_what_is_the_same_on_both_rungs_stays_and_few_that_are_almost_equal_stretch_nothing_without_end():
+    names = [*"abc", *"abcdefg"]
+    rungs = np.array([1.0] * 3 + [0.0] * 7)
+    sizes = np.array([1.0, 2.0, 3.0, 1.0, 2.0, 3.0, 5.0, 6.0, 7.0, 8.0])
+    assert as_on_highest(names, rungs, sizes, feasible=np.ones(10) > 0) == pytest.approx(sizes)
+    names = [*"abcd", *"abcde"]
+    rungs = np.array([1.0] * 4 + [0.0] * 5)
+    values = np.array([0.3, 0.4, 0.5, 0.6, 1.0, 1.0, 1.0, 1.0 + 1e-9, 1.4])
+    assert abs(as_on_highest(names, rungs, values, feasible=np.ones(9) > 0)[-1]) < 5
+
+
 def test_where_few_were_tried_on_both_rungs_all_of_each_say_how_they_relate():
     high, low = np.array([1.0, 2.0, 3.0]), np.array([10.0, 14.0, 18.0, 22.0, 26.0])
     names = [*"abc", *"cdefg"]
@@ -222,7 +243,7 @@ def test_models_promote_better_candidates_than_a_noisy_rung_by_itself():
     """Of whom a short training says little; the models know others that are alike."""
 
     class ByTheRung(SurrogateSearch):
-        def order_promotions(self, history, candidates):
+        def order_promotions(self, history, candidates, count):
             return None
 
     def promoted(strategy, seed):

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy_space import close, evolution, tree
 
-from evodiff.engine import Evolution
+from evodiff.engine import Evolution, prescreen
+from evodiff.engine.forecast import Forecaster
 from evodiff.engine.ratings import Ratings, joined_ratings
 from evodiff.engine.selection import draw, tournament
 from evodiff.errors import LedgerError
@@ -52,6 +53,21 @@ def test_who_people_dislike_most_is_no_parent_any_more(strategy, tmp_path):
     )
     assert liked in parents(rated, 2)
     assert not parents(rated, 2) & (set(free.results()[1].survivors) - {liked})
+
+
+def test_nobody_of_a_group_that_is_wholly_disliked_is_a_parent(tmp_path):
+    search = rated_search(tmp_path / "run", "surrogate")
+    history, ids = search._history, search._history.ids
+    forecaster = Forecaster(history, search.space, ids)
+    good = {
+        *np.array(ids)[np.argsort(history.values(ids)[:, 0], kind="stable")[: prescreen.BEST_COUNT]],
+        *history.front,
+    }
+    others = set(ids) - good
+    assert others
+    history.ratings = Ratings(1.0, dict.fromkeys(good, -1.0))
+    select = prescreen._parents(history, forecaster, ids, np.random.default_rng(0))
+    assert {select() for _ in range(200)} <= others
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

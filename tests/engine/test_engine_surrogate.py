@@ -288,6 +288,29 @@ def test_a_batch_ends_where_nothing_is_gained():
     assert pick_batch(np.array([[0.5, -0.5], [-0.2, -0.2]]), {}, {}, np.zeros((0, 2)), 2) == [1]
 
 
+def test_those_far_beyond_come_last_where_a_batch_has_looked_at_enough_of_them():
+    beyond = np.arange(60) < 50
+    ordered = prescreen._few_beyond(np.arange(60), beyond, 4)
+    assert sorted(ordered) == list(range(60))
+    looked_at = ordered[: prescreen.LOOKED_AT * 1 + 10]
+    assert beyond[looked_at].sum() == prescreen.LOOKED_AT
+    assert (~beyond[looked_at]).sum() == 10
+
+
+def test_models_see_features_by_the_weights_of_their_space():
+    class Weighed(DigitSpace):
+        def feature_weights(self):
+            return np.array([1.0, *[1e-9] * 8])
+
+    def linear(space):
+        search = close(evolution(space=space, population_size=20))
+        return Forecaster(search._history, space, search._history.ids).models[0].geometry.own.linear
+
+    first = linear(Weighed(9))
+    assert np.linalg.matrix_rank(first, tol=1e-6) == 1
+    assert np.linalg.matrix_rank(linear(DigitSpace(9)), tol=1e-6) > 1
+
+
 def test_of_those_far_beyond_only_so_many_are_picked():
     mean, covariance = RNG(0).uniform(-1, 0, size=(40, 2)), {0: np.eye(40)}
     best = pick_batch(mean, covariance, {0: 0.1}, np.zeros((0, 2)), 8)
