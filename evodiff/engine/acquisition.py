@@ -61,16 +61,16 @@ def pick_batch(
     noises: Mapping[int, float],
     front: Floats,
     size: int,
-    few: NDArray[np.bool_] | None = None,
-    most: int = 1,
+    limited: NDArray[np.bool_] | None = None,
+    limit: int = 1,
 ) -> list[int]:
     """Return the indices of at most ``size`` candidates, in the order of picking; fewer where nothing more is gained.
 
     After each pick its predicted point joins the front, and the covariances, (n, n) each, become those of models that
     know this place, whatever its value: the next pick lies elsewhere (Ginsbourger et al. 2010, kriging believer).
     ``noises`` are the variances of one more evaluation. Gains shrink as the batch grows, as good as always, so that
-    after a pick only the leaders need a new look (Minoux 1978). Of ``few``, an (n,) mask, at most ``most``
-    are picked, which is 1 or more.
+    after a pick only the leaders need a new look (Minoux 1978). Of those ``limited``, an (n,) mask, at most
+    ``limit`` are picked, which is 1 or more.
     """
     errors = {index: _Errors(covariance, noises[index]) for index, covariance in covariances.items()}
     batch = _Batch(mean, errors, front)
@@ -79,8 +79,8 @@ def pick_batch(
         if batch.gains[best] <= 0:
             break
         batch.take(best)
-        if few is not None and few[batch.picked].sum() >= most:
-            batch.gains[few] = -1.0
+        if limited is not None and limited[batch.picked].sum() >= limit:
+            batch.gains[limited] = -1.0
     return batch.picked
 
 

@@ -30,9 +30,8 @@ G = TypeVar("G")
 BEYOND = 0.5
 FOLDS: Final = 5
 FEWEST_PAIRS: Final = 4  # candidates tried on two rungs, that say how values of one relate to those of the other
-MOST_STRETCHED: Final = (
-    9.0  # values of a rung; few candidates, or almost equal ones, would stretch the others without end
-)
+# Values of a rung are stretched at most so far: a few candidates that are almost equal would have no end of it.
+MOST_STRETCHED: Final = 9.0
 
 
 @dataclass(frozen=True)

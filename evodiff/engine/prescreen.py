@@ -121,8 +121,7 @@ class SurrogateSearch(VariationOptions):
             return children
         forecaster = Forecaster(history, space, evaluated)
         scored = self._scored(history, space, forecaster, evaluated)
-        ranked = (scored or forecaster).rank_correlations()
-        if ranked and max(ranked) <= chance(len(evaluated)):
+        if not _beats_chance(scored or forecaster, len(evaluated)):
             return children
         distant = refreshment(history, space, rng, n, floor=self.diversity_floor)
         count = max(1, (n if _proved(history) else -(-n // 2)) - len(distant))
@@ -141,8 +140,7 @@ class SurrogateSearch(VariationOptions):
             return None
         with threadpool_limits(1, user_api="blas"):
             forecaster = Forecaster(history, history.space, evaluated)
-            ranked = forecaster.rank_correlations()
-            if not ranked or max(ranked) <= chance(len(evaluated)):
+            if not _beats_chance(forecaster, len(evaluated)):
                 return None
             described = forecaster.describe([history.genome(candidate) for candidate in candidates])
             forecast = forecaster.forecast(described)
@@ -236,7 +234,7 @@ class _Pool(Generic[G]):
             return []
         forecaster = self._forecaster
         proposals, places, forecast, order = self._by_name()
-        order = _few_beyond(order, Described.joined(self._described).beyond[places], count)
+        order = _few_beyond(order, np.concatenate([part.beyond for part in self._described])[places], count)
         if scored is None:
             described = Described.joined(self._described)
         else:
@@ -253,8 +251,8 @@ class _Pool(Generic[G]):
             forecaster.noises,
             forecaster.front,
             count,
-            few=seen.beyond if (~seen.beyond).sum() >= count else None,
-            most=most_beyond(count),
+            limited=seen.beyond if (~seen.beyond).sum() >= count else None,
+            limit=_most_beyond(count),
         )
         picked = [int(looked_at[i]) for i in batch]
         taken = set(picked)
@@ -274,7 +272,7 @@ class _Pool(Generic[G]):
         return [every[i] for i in places], places, forecast, _by_promise(forecast, self._forecaster.front)
 
 
-def most_beyond(count: int) -> int:
+def _most_beyond(count: int) -> int:
     """Return how many of a batch may lie far beyond what was evaluated."""
     return max(1, int(BEYOND_RANGE * count))
 
@@ -282,7 +280,7 @@ def most_beyond(count: int) -> int:
 def _few_beyond(order: NDArray[np.int64], beyond: NDArray[np.bool_], count: int) -> NDArray[np.int64]:
     """Return an order in which those far beyond come last, but for as many as a batch of ``count`` may look at."""
     far = beyond[order]
-    last = far & (np.cumsum(far) > LOOKED_AT * most_beyond(count))
+    last = far & (np.cumsum(far) > LOOKED_AT * _most_beyond(count))
     return np.concatenate([order[~last], order[last]])
 
 
@@ -291,6 +289,12 @@ def _by_promise(forecast: Forecast, front: NDArray[np.float64]) -> NDArray[np.in
     gains = expected_improvements(forecast.mean, forecast.deviations, front)
     places = np.argsort(best_first(np.round(forecast.mean, PLACES), np.zeros(len(gains))), kind="stable")
     return np.lexsort((places, -gains))
+
+
+def _beats_chance(forecaster: Forecaster[G], count: int) -> bool:
+    """Whether one of the models ranks what was left out better than chance, or there is nothing to predict."""
+    ranked = forecaster.rank_correlations()
+    return not ranked or max(ranked) > chance(count)
 
 
 def _enough(history: History[G], evaluated: Sequence[str]) -> bool:

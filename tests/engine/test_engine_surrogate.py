@@ -316,7 +316,7 @@ def test_of_those_far_beyond_only_so_many_are_picked():
     best = pick_batch(mean, covariance, {0: 0.1}, np.zeros((0, 2)), 8)
     few = np.zeros(40, dtype=np.bool_)
     few[best] = True
-    picked = pick_batch(mean, covariance, {0: 0.1}, np.zeros((0, 2)), 8, few=few, most=2)
+    picked = pick_batch(mean, covariance, {0: 0.1}, np.zeros((0, 2)), 8, limited=few, limit=2)
     assert len(picked) == 8
     assert picked[:2] == best[:2]
     assert few[picked].sum() == 2
