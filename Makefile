@@ -46,7 +46,7 @@ up: install ## start Airflow, MLflow, router and what watches on this machine
 down: ## end what `make up` started
 	@test ! -x $(BIN)/evodiff || $(BIN)/evodiff down
 
-test: install ## run all tests
+test: install ## run all tests but the slow ones
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-slow: install ## the tests that take minutes each

@@ -71,8 +71,14 @@ def main():
     parser.add_argument("--population", type=int, default=8)
     parser.add_argument("--steps", type=int, default=120, help="of the full rung")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first-seed", type=int, default=0, help="so that two processes can share the work")
     parser.add_argument("--share", type=float, default=0.5, help="of the mark's steps, that the other arms may take")
-    parser.add_argument("--arms", nargs="*", choices=[name for name in ARMS if name != MARK], help="beside the mark")
+    parser.add_argument(
+        "--arms",
+        nargs="*",
+        choices=[name for name in ARMS if name != MARK],
+        help="beside the mark; all of them, if none is said",
+    )
     parser.add_argument("--samples", type=int, default=2000, help="images that a front's member is judged by")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out/training"))
@@ -83,13 +89,13 @@ def main():
         ablation = ["--ablation"] if options.ablation else []
         options = parser.parse_args([*SMOKE.split(), *ablation, "--out", str(options.out)])
     os.environ["EVODIFF_CACHE_DIR"] = str(options.out / "cache")
-    arms = options.arms or [name for name in ARMS if name != MARK]
+    arms = [name for name in ARMS if name != MARK] if options.arms is None else options.arms
     arms = [MARK, *([METHOD] if options.ablation and METHOD not in arms else []), *arms]
     curves = {arm: [] for arm in arms}
-    for seed in range(options.seeds):
+    for seed in range(options.first_seed, options.first_seed + options.seeds):
         for arm in arms:
             curves[arm].append(curve(options, arm, seed))
-            show(options, arm, seed, curves[arm][seed])
+            show(options, arm, seed, curves[arm][-1])
     if options.ablation:
         report_ablation(options, curves)
     else:
