@@ -6,15 +6,17 @@ A run freezes those that decide its results. Where it goes on, an option or a va
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -101,6 +103,19 @@ class EvaluationSettings(BaseModel):
     serving_batch: int = Field(default=8, ge=1, description="batch of the latency and memory objectives")
 
 
+def _read_option(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    """Read an option of a strategy; of a variable, which holds text, as JSON: 1 is a number there, not true."""
+    with suppress(ValueError):
+        value = json.loads(value) if isinstance(value, str) else value
+    try:
+        return validate(value)
+    except ValidationError as error:
+        raise PydanticCustomError("strategy_option", "expected true, false, a number or null") from error
+
+
+StrategyOption = Annotated[bool | int | float | None, WrapValidator(_read_option)]
+
+
 class Settings(BaseSettings):
     """Every setting of a search, with where its files live."""
 
@@ -139,7 +154,7 @@ class Settings(BaseSettings):
     seed: int = Field(default=0, ge=0)
     strategy: str = Field(default="surrogate", description="surrogate, nsga2, regularised or random")
     inherit: bool = Field(default=False, description="children start from the weights of their parents")
-    strategy_options: dict[str, bool | int | float | None] = Field(
+    strategy_options: dict[str, StrategyOption] = Field(
         default={}, description="settings of the strategy by name, such as informed; others keep their defaults"
     )
     prefer: str | None = None

@@ -12,6 +12,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
 
 from evodiff.engine.diversity import refreshment
+from evodiff.engine.experiment import check_sizes
 from evodiff.engine.options import VariationOptions, check_share, option
 from evodiff.engine.selection import best_first, elitist_survivors, tournament
 from evodiff.engine.variation import Proposal, offspring, samples
@@ -80,12 +81,20 @@ class RegularisedEvolution(VariationOptions):
     The youngest ``population`` candidates are alive, whatever their values; each child is a mutant of the best among
     ``tournament_size`` of them, drawn anew. By default two generations are alive and a quarter of them is drawn; in
     generations of 50 these are 100 and 25, the numbers of the paper.
+
+    Raises:
+        SettingsError: one of the two is neither None nor an integer of at least 1.
     """
 
     name: ClassVar[str] = "regularised"
     promotes: ClassVar[bool] = True
     population: int | None = None
     tournament_size: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        given = {"population": self.population, "tournament_size": self.tournament_size}
+        check_sizes(**{name: (value, 1) for name, value in given.items() if value is not None})
 
     def propose(
         self, history: History[G], space: SearchSpace[G], rng: np.random.Generator, generation: int, n: int
@@ -124,6 +133,9 @@ class NSGA2(VariationOptions):
 
     ``diversity_floor`` is a share of the diversity of generation 0; while that of the survivors is below it, a quarter
     of each generation is sampled far from them (:mod:`evodiff.engine.diversity`). 0 is no floor.
+
+    Raises:
+        SettingsError: a rate or the floor is no share.
     """
 
     name: ClassVar[str] = "nsga2"
@@ -134,7 +146,8 @@ class NSGA2(VariationOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_share("diversity_floor", self.diversity_floor)
+        for name in ("crossover_rate", "mutation_rate", "diversity_floor"):
+            check_share(name, getattr(self, name))
 
     def propose(
         self, history: History[G], space: SearchSpace[G], rng: np.random.Generator, generation: int, n: int

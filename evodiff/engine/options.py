@@ -61,8 +61,7 @@ class VariationOptions:
     def __post_init__(self) -> None:
         for name in ("operator_floor", "informed"):
             check_share(name, getattr(self, name))
-        if not isinstance(self.growing, bool):
-            raise SettingsError(f"growing: expected true or false, found {self.growing!r}.", remedy="Give one of them.")
+        check_flag("growing", self.growing)
 
 
 def check_share(name: str, value: object) -> None:
@@ -73,3 +72,13 @@ def check_share(name: str, value: object) -> None:
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise SettingsError(f"{name}: expected a number from 0 to 1, found {value!r}.", remedy="Give a share.")
+
+
+def check_flag(name: str, value: object) -> None:
+    """Check an option that is on or off.
+
+    Raises:
+        SettingsError: it is neither true nor false.
+    """
+    if not isinstance(value, bool):
+        raise SettingsError(f"{name}: expected true or false, found {value!r}.", remedy="Give one of them.")

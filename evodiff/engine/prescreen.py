@@ -21,8 +21,9 @@ from evodiff.engine.acquisition import PLACES, expected_improvements, pick_batch
 from evodiff.engine.baselines import keep_elite
 from evodiff.engine.candidate import candidate_id
 from evodiff.engine.diversity import refreshment
+from evodiff.engine.experiment import check_sizes
 from evodiff.engine.forecast import Described, Forecast, Forecaster
-from evodiff.engine.options import VariationOptions, check_share, option
+from evodiff.engine.options import VariationOptions, check_flag, check_share, option
 from evodiff.engine.selection import best_first, draw, tournament
 from evodiff.engine.surrogate import QUANTILE, chance
 from evodiff.engine.variation import CROSSOVER, Mutator, Proposal, offspring, samples
@@ -77,6 +78,10 @@ class SurrogateSearch(VariationOptions):
     the front alone level or ahead by up to .03; where values are noisy, the front is whoever was lucky.
 
     ``diversity_floor`` is that of :class:`~evodiff.engine.baselines.NSGA2`.
+
+    Raises:
+        SettingsError: ``pool`` or ``rounds`` is no integer of at least 1, ``memory`` none of at least :data:`FEWEST`,
+            below which models never learn, or another option is no share, or neither true nor false.
     """
 
     name: ClassVar[str] = "surrogate"
@@ -91,7 +96,10 @@ class SurrogateSearch(VariationOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_share("diversity_floor", self.diversity_floor)
+        check_sizes(pool=(self.pool, 1), rounds=(self.rounds, 1), memory=(self.memory, FEWEST))
+        for name in ("crossover_rate", "mutation_rate", "diversity_floor"):
+            check_share(name, getattr(self, name))
+        check_flag("scores", self.scores)
 
     def propose(
         self, history: History[G], space: SearchSpace[G], rng: np.random.Generator, generation: int, n: int

@@ -203,6 +203,39 @@ def test_options_that_make_no_sense_are_refused(wrong):
         NSGA2(diversity_floor=7)
 
 
+@pytest.mark.parametrize(
+    ("kind", "wrong", "expected"),
+    [
+        *[(SurrogateSearch, {"pool": value}, "an integer of at least 1") for value in (0, -5, 3.5, None, True)],
+        (SurrogateSearch, {"rounds": 0}, "an integer of at least 1"),
+        *[(SurrogateSearch, {"memory": value}, "an integer of at least 16") for value in (0, 8, 15, None)],
+        (SurrogateSearch, {"scores": 3}, "true or false"),
+        *[
+            (kind, {name: value}, "a number from 0 to 1")
+            for kind in (SurrogateSearch, NSGA2)
+            for name in ("crossover_rate", "mutation_rate")
+            for value in (7, -1, None, float("nan"))
+        ],
+        *[
+            (RegularisedEvolution, {name: value}, "an integer of at least 1")
+            for name in ("population", "tournament_size")
+            for value in (0, -3, 2.5)
+        ],
+    ],
+)
+def test_an_option_out_of_its_range_is_refused_before_anything_is_trained(kind, wrong, expected):
+    ((name, value),) = wrong.items()
+    with pytest.raises(SettingsError, match=f"^{name}: expected {expected}, found {value}"):
+        kind(**wrong)
+
+
+def test_options_at_the_ends_of_their_ranges_are_taken():
+    SurrogateSearch(pool=1, rounds=1, memory=16, crossover_rate=0, mutation_rate=1)
+    NSGA2(crossover_rate=1, mutation_rate=0.0)
+    RegularisedEvolution(population=1, tournament_size=1)
+    RegularisedEvolution(population=None, tournament_size=None)
+
+
 ALL_ON = {"operator_floor": 0.3, "informed": 0.5, "growing": False}
 
 

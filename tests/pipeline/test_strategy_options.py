@@ -50,6 +50,30 @@ def test_options_come_from_the_environment_and_a_resume_refuses_others(
         check_resume(run, load_settings({}), {})
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1", 1), ("0.5", 0.5), ("true", True), ("yes", True), ("null", None)],
+)
+def test_a_variable_of_one_option_holds_a_number_true_false_or_null(
+    text: str, value: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EVODIFF_STRATEGY_OPTIONS__POOL", text)
+    (found,) = load_settings({}).strategy_options.values()
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize("value", ["many", [1]])
+def test_an_option_of_another_kind_is_refused_by_its_name(
+    value: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingsError) as refused:
+        load_settings({"strategy_options": {"pool": value}})
+    assert f"strategy_options.pool: expected true, false, a number or null, found {value!r}" in str(refused.value)
+
+
 def test_the_random_arm_has_no_options_and_is_an_arm_all_the_same(tmp_path: Path) -> None:
     run = new_run(tmp_path / "run", strategy_options={"informed": 0.5})
     new_run(arm_folder(run.path), strategy="random")
