@@ -127,7 +127,9 @@ def _small(settings: Settings) -> Settings:
     training = settings.training.model_copy(update={"steps": min(STEPS, settings.training.steps)})
     samples = min(settings.evaluation.samples, settings.evaluation.batch_size)
     evaluation = settings.evaluation.model_copy(update={"samples": samples, "sampler_steps": SAMPLER_STEPS})
-    return settings.model_copy(update={"population": 2, "training": training, "evaluation": evaluation})
+    # The first candidates of all are on the full rung; for more than that one such steps may be too few.
+    small = {"population": 2, "rungs": 1, "training": training, "evaluation": evaluation}
+    return settings.model_copy(update=small)
 
 
 def _extremes(run: Run, trials: Sequence[PlannedTrial]) -> list[PlannedTrial]:

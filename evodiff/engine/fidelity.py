@@ -25,6 +25,7 @@ from evodiff.engine.history import minimised
 from evodiff.engine.selection import best_first
 from evodiff.engine.surrogate import rank_correlation
 from evodiff.engine.variation import Proposal
+from evodiff.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,13 +39,30 @@ REDUCTION: Final = 3  # each rung is trained so many times as long as the one be
 SMALLEST_SHARE: Final = 1 / REDUCTION
 # What is taken for Kendall's tau of a rung with the next before it was measured, and how many pairs that is worth.
 EXPECTED_TAU, WORTH = 2 / 3, 8
-LARGEST_PART: Final = 0.5  # of a generation that promotions take
+LARGEST_PART: Final = 0.5  # of a generation that promotions take, or one place of it
 ANCHORS: Final = 8  # of the first generation begin on the highest rung
 
 
 def rung_steps(full: int, rung: int, rungs: int) -> int:
     """Return the training steps of a rung, 1 at least: ``full`` on the highest, a third as many on each one below."""
     return max(1, round(full / float(REDUCTION ** (rungs - 1 - rung))))
+
+
+def check_rung_steps(full: int, rungs: int) -> None:
+    """Check that each rung is trained for longer than the one below.
+
+    Raises:
+        SettingsError: ``full`` steps are too few for so many rungs; it says how many they allow.
+    """
+    steps = [rung_steps(full, rung, rungs) for rung in range(rungs)]
+    most = len(set(steps))  # only rungs of a single step can be alike, the lowest ones: one of them may stay
+    if most == rungs:
+        return
+    raise SettingsError(
+        f"rungs: expected each to be trained for longer than the one below, found {rungs} rungs of"
+        f" {', '.join(map(str, steps))} steps.",
+        remedy=f"Give {full} steps {'one rung' if most == 1 else f'{most} rungs at most'}, or more steps.",
+    )
 
 
 def added_steps(full: int, trial: Mapping[str, Any], rungs: int, *, inherit: bool = False) -> int:
@@ -104,7 +122,8 @@ def agreements(history: History[G], rungs: int) -> dict[str, dict[str, Any]]:
 
 def promotions(history: History[G], strategy: Strategy, rungs: int, size: int) -> list[Proposal[G]]:
     """Return the trials on higher rungs that a generation of ``size`` trials begins with, the highest rung first."""
-    room = int(size * LARGEST_PART)
+    # In generations of one trial a promotion takes the turn of a new candidate; shares see to it that not all do.
+    room = max(1, int(size * LARGEST_PART))
     found: list[Proposal[G]] = []
     for rung in range(rungs - 2, -1, -1):
         for candidate in _promoted(history, strategy, rung, room - len(found)):

@@ -65,9 +65,10 @@ def plan_generation(
     else:
         if promotes:
             plan.take(promotions(history, strategy, rungs, size))
-            plan.take(replicates(history, size) if replicate_ties else ())
-        rng = generator(seed, generation, "propose")
-        plan.take(strategy.propose(history, space, rng, generation, size - len(plan.lines)))
+            plan.take(replicates(history, size, len(plan.lines)) if replicate_ties else ())
+        if len(plan.lines) < size:  # a promotion may be all of a generation of one
+            rng = generator(seed, generation, "propose")
+            plan.take(strategy.propose(history, space, rng, generation, size - len(plan.lines)))
         plan.take(samples(space, generator(seed, generation, "sample")))
     return b"".join(plan.lines.values())
 

@@ -26,12 +26,15 @@ if TYPE_CHECKING:
 
 G = TypeVar("G")
 
-LARGEST_PART: Final = 0.25  # of a generation that replicates take
+LARGEST_PART: Final = 0.25  # of a generation that replicates take, or one place of it
 MOST: Final = 4  # trials of one candidate on a rung
 
 
-def replicates(history: History[G], size: int) -> list[Proposal[G]]:
-    """Return the replicates that a generation of ``size`` trials begins with; none where values are exact."""
+def replicates(history: History[G], size: int, taken: int = 0) -> list[Proposal[G]]:
+    """Return the replicates of a generation of ``size`` trials, ``taken`` of which are promotions.
+
+    There are none where values are exact; one place at least is left to a new candidate.
+    """
     rung = history.results[-1].rung if history.results else 0
     rivals = [item for item in history.on_rung(rung) if history.standing_on(item, rung).feasible]
     trials = {item: history.trials_on(item, rung) for item in rivals}
@@ -43,7 +46,8 @@ def replicates(history: History[G], size: int) -> list[Proposal[G]]:
     tied = _tied(values, errors, [rivals.index(item) for item in history.front if item in trials])
     waiting = [item for item in (rivals[i] for i in tied) if len(trials[item]) < MOST]
     waiting.sort(key=lambda item: len(trials[item]))  # stable: equals stay in the order asked
-    known = [history.candidate(item) for item in waiting[: int(size * LARGEST_PART)]]
+    room = min(max(1, int(size * LARGEST_PART)), max(0, size - taken - 1))
+    known = [history.candidate(item) for item in waiting[:room]]
     return [
         Proposal(item.genome, item.parents, item.operator, rung=rung, replicate=len(trials[item.id])) for item in known
     ]

@@ -49,7 +49,7 @@ def _settings(run: Run) -> Settings:
     """Return the settings of a run like this one, of a single trial; nothing is read from anywhere else."""
     chosen = {name: value for name, value in run.options().items() if "." not in name}
     return Settings.model_construct(
-        **{**chosen, "population": 1, "inherit": False}, training=run.training, evaluation=run.evaluation
+        **{**chosen, "population": 1, "rungs": 1, "inherit": False}, training=run.training, evaluation=run.evaluation
     )
 
 

@@ -8,8 +8,9 @@ from scipy.stats import kendalltau
 from toy_space import DigitSpace, error, evolution, tree
 
 from evodiff.engine import NSGA2, Evolution, Proposal, SurrogateSearch
-from evodiff.engine.fidelity import ANCHORS, added_steps, rung_steps
+from evodiff.engine.fidelity import ANCHORS, added_steps, check_rung_steps, rung_steps
 from evodiff.engine.forecast import FEWEST_PAIRS, as_on_highest
+from evodiff.errors import SettingsError
 
 
 def noise(genome: list[int]) -> float:
@@ -42,6 +43,29 @@ def test_steps_grow_threefold_and_a_promotion_adds_what_is_missing():
     assert added_steps(120, {**row, "replicate": 1}, 3) == 120
     assert added_steps(120, {**row, "protocol": "scratch"}, 3) == 120
     assert added_steps(120, {**row, "rung": 0}, 1) == 120
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5, 12, 14, 40, 41, 120])
+def test_so_few_steps_allow_as_many_rungs_as_the_error_says(steps):
+    allowed = [
+        rungs for rungs in range(1, 6) if len({rung_steps(steps, rung, rungs) for rung in range(rungs)}) == rungs
+    ]
+    for rungs in allowed:
+        check_rung_steps(steps, rungs)
+    said = "one rung" if allowed[-1] == 1 else f"{allowed[-1]} rungs at most"
+    for rungs in range(allowed[-1] + 1, 6):
+        with pytest.raises(SettingsError, match=f"found {rungs} rungs of 1, 1.*Give {steps} steps {said}"):
+            check_rung_steps(steps, rungs)
+
+
+@pytest.mark.parametrize("strategy", ["nsga2", "surrogate"])
+@pytest.mark.parametrize("low", [error, lambda genome: -error(genome)])
+def test_in_generations_of_one_some_are_promoted_and_others_are_new(low, strategy):
+    search = run(24, low=low, population_size=1, strategy=strategy)
+    rows = [row for plan in plans(search)[1:] for row in plan]
+    assert len(rows) == 23
+    promoted = sum(row["rung"] for row in rows)
+    assert len(rows) // 4 <= promoted <= len(rows) - promoted
 
 
 def test_the_first_candidates_of_all_begin_on_the_highest_rung():

@@ -44,6 +44,20 @@ def test_ties_of_the_front_are_tried_again_from_another_seed():
         assert sum(row["generation"] == generation for row in rows) <= 3
 
 
+@pytest.mark.parametrize(("size", "most"), [(1, 0), (2, 1), (3, 1), (4, 1), (8, 2)])
+def test_a_quarter_of_a_generation_is_replicates_and_one_at_least_where_a_new_candidate_has_room(size, most):
+    rows = again(search(16, population_size=size))
+    counts = [sum(row["generation"] == generation for row in rows) for generation in range(16)]
+    assert max(counts) == most
+
+
+def test_promotions_and_replicates_leave_room_for_a_new_candidate():
+    run = search(12, population_size=2, rungs=2)
+    for generation in range(1, 12):
+        rows = run.ledger.plan(generation)
+        assert any(row["rung"] == row["replicate"] == 0 for row in rows), rows
+
+
 def test_a_candidate_is_worth_the_mean_of_its_trials():
     run = search(5)
     row = max(again(run), key=lambda row: row["replicate"])

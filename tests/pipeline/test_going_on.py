@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from told_runs import TellingPool, inputs, new_run
 
+from evodiff import smoke
 from evodiff.architecture.zoo import tiny
 from evodiff.errors import LedgerError, SettingsError
 from evodiff.pipeline.create import check_folder, check_settings, create_run
@@ -238,6 +239,23 @@ def test_a_score_that_cannot_be_sampled_is_refused_before_anything_is_computed(
     with pytest.raises(SettingsError, match="steps"):
         create_run(settings, tmp_path / "run", inputs(tmp_path / "cache"))
     assert not (tmp_path / "run").exists()
+
+
+def test_rungs_of_equally_many_steps_are_refused_before_anything_is_computed(tmp_path: Path) -> None:
+    settings = load_settings({"steps": 12, "rungs": 5, "target": "m1"})
+    with pytest.raises(SettingsError, match=r"5 rungs of 1, 1, 1, 4, 12 steps.*3 rungs at most"):
+        check_settings(settings)
+    with pytest.raises(SettingsError, match="rungs"):
+        create_run(settings, tmp_path / "run", inputs(tmp_path / "cache"))
+    assert not (tmp_path / "run").exists()
+    check_settings(load_settings({"steps": 12, "rungs": 3, "target": "m1"}))
+
+
+def test_a_run_of_many_rungs_can_be_tried_out_and_asked_for_a_genome_in_few_steps(tmp_path: Path) -> None:
+    check_settings(smoke._small(load_settings({"steps": 120, "rungs": 5, "target": "m1"})))
+    run = new_run(tmp_path / "run", rungs=5)
+    rewrite(run.path / "experiment.json", lambda frozen: frozen["settings"]["training"].update(steps=12))
+    assert evaluate_genome(Run.open(run.path), tiny(run.shape), TellingPool(scored)).keys() == {"kid"}
 
 
 @pytest.mark.parametrize("schedule", ["linear", "scaled_linear", "cosine"])
