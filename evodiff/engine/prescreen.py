@@ -60,7 +60,8 @@ SCORED_UP_TO: Final = 200
 class SurrogateSearch(VariationOptions):
     """Surrogate-assisted evolution: Gaussian processes pick each generation from a pool of ``pool`` children.
 
-    The models learn from at most ``memory`` evaluations: the best, and the latest. Where none of them ranks what was
+    The models learn from at most ``memory`` evaluations, of which a candidate has one for each rung that it was tried
+    on: those of the best, and of the latest. Where none of them ranks what was
     left out better than chance does, they step aside for a generation, and the first children are taken. Where they
     ranked the last generations no better than chance, when their values came, they pick only half of the next one: so
     they find out of a corner that they were sure of in vain.
@@ -306,7 +307,13 @@ def _beats_chance(forecaster: Forecaster[G], count: int) -> bool:
 
 
 def _enough(history: History[G], evaluated: Sequence[str]) -> bool:
-    return bool((history.violations(evaluated) == 0).sum() >= FEWEST)
+    """Whether :data:`FEWEST` candidates are feasible; of a memory that is full, as many of their evaluations.
+
+    A small memory would never hold so many candidates that climbed several rungs.
+    """
+    feasible = [name for name, violation in zip(evaluated, history.violations(evaluated), strict=True) if not violation]
+    forgotten = len(evaluated) < len(history.ids)
+    return (sum(_evaluations(history, feasible)) if forgotten else len(feasible)) >= FEWEST
 
 
 def _proved(history: History[G]) -> bool:
@@ -329,17 +336,31 @@ def _proved(history: History[G]) -> bool:
 
 
 def remembered(history: History[G], count: int) -> list[str]:
-    """Return at most ``count`` candidates, in the order asked: half of them the best by rank, then the latest."""
+    """Return candidates with at most ``count`` evaluations, one for each rung that they were tried on, in order asked.
+
+    For half of these the best by rank, then the latest.
+    """
     names = history.ids
-    if len(names) <= count:
+    rows = _evaluations(history, names)
+    if sum(rows) <= count:
         return names
-    best = best_first(history.values(names), history.violations(names))[: count // 2]
-    kept = set(best.tolist())
-    for index in range(len(names) - 1, -1, -1):
-        if len(kept) >= count:
-            break
-        kept.add(index)
+    best = best_first(history.values(names), history.violations(names)).tolist()
+    kept = _fitting(best, rows, count // 2)
+    left = count - sum(rows[index] for index in kept)
+    taken = set(kept)
+    kept += _fitting([index for index in reversed(range(len(names))) if index not in taken], rows, left)
     return [names[index] for index in sorted(kept)]
+
+
+def _evaluations(history: History[G], candidates: Sequence[str]) -> list[int]:
+    """Return how many evaluations models learn from of each candidate."""
+    return [len(history.rungs(candidate)) for candidate in candidates]
+
+
+def _fitting(ordered: Sequence[int], rows: Sequence[int], room: int) -> list[int]:
+    """Return the first indices that have at most ``room`` rows together."""
+    totals = np.cumsum([rows[index] for index in ordered])
+    return list(ordered[: int(np.searchsorted(totals, room, side="right"))])
 
 
 def _parents(

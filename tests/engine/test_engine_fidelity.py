@@ -9,7 +9,8 @@ from toy_space import DigitSpace, error, evolution, tree
 
 from evodiff.engine import NSGA2, Evolution, Proposal, SurrogateSearch
 from evodiff.engine.fidelity import ANCHORS, added_steps, check_rung_steps, rung_steps
-from evodiff.engine.forecast import FEWEST_PAIRS, as_on_highest
+from evodiff.engine.forecast import FEWEST_PAIRS, Forecaster, as_on_highest
+from evodiff.engine.prescreen import FEWEST, remembered
 from evodiff.errors import SettingsError
 
 
@@ -199,6 +200,29 @@ def test_the_surrogate_predicts_the_highest_rung_and_is_not_misled_by_the_level_
     predicted = [row["predicted"]["error"] for plan in plans(search)[3:] for row in plan if "predicted" in row]
     assert predicted
     assert np.median(predicted) < 25
+
+
+@pytest.mark.parametrize("rungs", [2, 3])
+def test_models_learn_from_at_most_as_many_rows_as_are_remembered(rungs):
+    search = run(9, rungs=rungs, low=error)
+    history = search._history
+    kept = remembered(history, 40)
+    tried = [rung for candidate in kept for rung in history.rungs(candidate)]
+    assert 40 - rungs < len(tried) <= 40
+    assert len(Forecaster(history, history.space, kept)._values) == len(tried)
+    assert len(set(tried)) == rungs
+    assert kept == [name for name in history.ids if name in set(kept)], "in the order asked"
+    assert set(history.front[:4]) <= set(kept)
+    assert set(history.ids[-5:]) <= set(kept)
+    everything = sum(len(history.rungs(candidate)) for candidate in history.ids)
+    assert remembered(history, everything) == history.ids
+
+
+def test_a_small_memory_of_candidates_that_climb_is_learnt_from():
+    search = run(9, rungs=3, low=error, strategy=SurrogateSearch(memory=18, pool=60))
+    history = search._history
+    assert len(remembered(history, 18)) < FEWEST
+    assert search.results()[-1].surrogate is not None
 
 
 def test_nobody_is_tried_on_a_rung_below_one_that_is_reached():
