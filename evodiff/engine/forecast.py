@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 import numpy as np
 
 from evodiff.engine.acquisition import PLACES
-from evodiff.engine.history import feature_weights, features_of, minimised
+from evodiff.engine.history import minimised
+from evodiff.engine.knowledge import costs_of, feature_weights, features_of
 from evodiff.engine.selection import nondominated
 from evodiff.engine.surrogate import Place, Surrogate, Warp, geometries, rank_correlation
 from evodiff.engine.zero_cost import ScoreColumns, scores_of
@@ -114,6 +115,7 @@ class Forecaster(Generic[G]):
         # Who failed, or breaks a constraint, is as bad as the worst: what is like it is not worth a training.
         values[violations > 0] = values[violations == 0].max(axis=0)
         features = history.features(names)
+        weights = feature_weights(space, features.shape[1])
         deviation = features.std(axis=0)
         self._range = features.min(axis=0) - deviation, features.max(axis=0) + deviation
         self._columns = ScoreColumns(history.scores(evaluated)) if scored else None
@@ -121,7 +123,6 @@ class Forecaster(Generic[G]):
             features = np.hstack([features, self._columns(history.scores(names))])
         self._features, self._values = np.column_stack([features, self._rungs]), values
         self._weights = np.ones(self._features.shape[1])
-        weights = feature_weights(space)
         if weights is not None:
             self._weights[: len(weights)] = weights  # then come scores, and the rung
         seen = geometries(self._features, self._weights)
@@ -204,13 +205,13 @@ class Forecaster(Generic[G]):
         """Return what is known of genomes without training; all that takes time for each of them."""
         costs = np.full((len(genomes), len(self._objectives)), np.nan)
         if len(self.models) < len(self._objectives):
+            priced = {index: item.name for index, item in enumerate(self._objectives) if index not in self.models}
             for row, genome in enumerate(genomes):
-                known = self._space.costs(genome)
-                for index, objective in enumerate(self._objectives):
-                    if index not in self.models:
-                        costs[row, index] = self._signs[index] * known[objective.name]
-        features = features_of(self._space, genomes)
+                known = costs_of(self._space, genome, list(priced.values()))
+                for index, name in priced.items():
+                    costs[row, index] = self._signs[index] * known[name]
         low, high = self._range
+        features = features_of(self._space, genomes, len(low))
         beyond = ((features < low) | (features > high)).any(axis=1)
         if self._columns is not None:
             features = np.hstack([features, self._columns(scores_of(self._space, genomes))])

@@ -14,6 +14,7 @@ import numpy as np
 from evodiff.engine.candidate import Candidate, Evaluation, Objective, Trial, combine_replicates, finite_values
 from evodiff.engine.convergence import EvolutionMetrics
 from evodiff.engine.fitness import FitnessBox
+from evodiff.engine.knowledge import features_of
 from evodiff.engine.ratings import JOINED, UNRATED, Ratings
 from evodiff.engine.zero_cost import scores_of
 
@@ -253,7 +254,8 @@ class History(Generic[G]):
         """Return an (n, d) array of the features of candidates, computed once for each."""
         unknown = [candidate for candidate in candidates if candidate not in self._features]
         if unknown:
-            rows = features_of(self.space, [self.genome(candidate) for candidate in unknown])
+            length = next((len(row) for row in self._features.values()), None)
+            rows = features_of(self.space, [self.genome(candidate) for candidate in unknown], length)
             self._features.update(zip(unknown, rows, strict=True))
         return np.array([self._features[candidate] for candidate in candidates])
 
@@ -295,19 +297,6 @@ class History(Generic[G]):
 
     def _find(self, trial: str) -> _Asked:
         return next(item for item in self._trials[self._candidates[trial]] if item.id == trial)
-
-
-def features_of(space: SearchSpace[G], genomes: Sequence[G]) -> NDArray[np.float64]:
-    """Return an (n, d) array of features, by ``space.features_many`` where there is such a method."""
-    many = getattr(space, "features_many", None)
-    rows = many(genomes) if many is not None else [space.features(genome) for genome in genomes]
-    return np.asarray(rows, dtype=np.float64).reshape(len(genomes), -1)
-
-
-def feature_weights(space: SearchSpace[G]) -> NDArray[np.float64] | None:
-    """Return a (d,) array of how much each feature counts, None where the space does not say."""
-    weigh = getattr(space, "feature_weights", None)
-    return None if weigh is None else np.asarray(weigh(), dtype=np.float64)
 
 
 def minimised(evaluations: Sequence[Evaluation], objectives: Sequence[Objective]) -> np.ndarray:

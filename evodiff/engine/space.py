@@ -73,11 +73,11 @@ class SearchSpace(Protocol[G]):
         ...
 
     def features(self, genome: G) -> np.ndarray:
-        """Return a (d,) float64 array that describes the genome to a surrogate, cheaply."""
+        """Return a (d,) float64 array that describes the genome to a surrogate, cheaply; finite, d always the same."""
         ...
 
     def costs(self, genome: G) -> dict[str, float]:
-        """Return the objectives that are known without training; may be empty."""
+        """Return the objectives that are known without training, the same of every genome; may be empty."""
         ...
 
     def distance(self, first: G, second: G) -> float:

@@ -52,6 +52,9 @@ def check_space(space: SearchSpace[Any], *, seed: int = 0, samples: int = 20) ->
     _check_crossover(space, genomes, seed)
     _check_distance(space, genomes)
     _check_optional(space, genomes, seed)
+    everybody = [*genomes, *_children(space, genomes, seed)]
+    _check_features(space, everybody)
+    _check_costs_alike(space, everybody)
 
 
 def _rule(holds: bool, rule: str, found: object) -> None:
@@ -145,6 +148,20 @@ def _check_features(space: SearchSpace[G], genomes: Sequence[G]) -> None:
         _rule(np.array_equal(features, space.features(genome)), "features must be the same each time", space.name)
         shapes.add(features.shape)
     _rule(len(shapes) == 1, "features must have the same length for every genome", shapes)
+
+
+def _check_costs_alike(space: SearchSpace[G], genomes: Sequence[G]) -> None:
+    names = sorted(space.costs(genomes[0]))
+    for genome in genomes:
+        costs = space.costs(genome)
+        _rule(sorted(costs) == names, "costs must have the same names for every genome", f"{sorted(costs)} and {names}")
+
+
+def _children(space: SearchSpace[G], genomes: Sequence[G], seed: int) -> list[G]:
+    """Return mutants and crossovers: what a search evaluates beside samples."""
+    rng = np.random.default_rng(seed)
+    mutants = [space.mutate(genome, rng, None) for genome in genomes]
+    return [*mutants, *(child for pair in pairwise(genomes) for child in space.crossover(*pair, rng))]
 
 
 def _check_equal_canonical(space: SearchSpace[G], genomes: Sequence[G]) -> None:

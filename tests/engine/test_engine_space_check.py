@@ -152,6 +152,44 @@ class TooFewWeights(Full):
         return np.ones(self.length - 1)
 
 
+class InfiniteWeight(Full):
+    def feature_weights(self):
+        return np.full(self.length, np.inf)
+
+
+class CostOfSome(DigitSpace):
+    def costs(self, genome):
+        return super().costs(genome) if sum(genome) % 2 else {}
+
+
+class CostNotOfMutants(DigitSpace):
+    """Prices what was sampled and no genome that ends in a 2, which only mutation and crossover make."""
+
+    def sample(self, rng):
+        return [*super().sample(rng)[:-1], 0]
+
+    def costs(self, genome):
+        return {} if genome[-1] == 2 else super().costs(genome)
+
+
+class InfiniteFeature(DigitSpace):
+    def features(self, genome):
+        return np.array([*genome, np.inf])
+
+
+class FeaturesOfDifferentLengths(DigitSpace):
+    def features(self, genome):
+        return np.array([digit for digit in genome if digit], dtype=np.float64)
+
+
+class LongerFeaturesOfMutants(DigitSpace):
+    def sample(self, rng):
+        return [*super().sample(rng)[:-1], 0]
+
+    def features(self, genome):
+        return np.array([*genome] + [1] * genome[-1], dtype=np.float64)
+
+
 class NoWeight(Full):
     def feature_weights(self):
         return np.zeros(self.length)
@@ -189,6 +227,12 @@ class OtherFeatures(Full):
         (OtherFeatures, "features_many"),
         (TooFewWeights, "feature_weights"),
         (NoWeight, "feature_weights"),
+        (InfiniteWeight, "feature_weights"),
+        (CostOfSome, r"costs must have the same names.*\['cost'\]"),
+        (CostNotOfMutants, "costs must have the same names"),
+        (InfiniteFeature, "features must be finite"),
+        (FeaturesOfDifferentLengths, "features must have the same length"),
+        (LongerFeaturesOfMutants, "features must have the same length"),
     ],
 )
 def test_a_broken_rule_is_named(space, rule):
