@@ -10,6 +10,7 @@ import moocore
 import numpy as np
 
 from evodiff.engine.statistics import Interval, bootstrap_interval
+from evodiff.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ WINDOW = 3
 TREND: Final = 4
 TOLERANCE: Final = 1e-3
 
-Verdict = Literal["too short", "still improving", "converged", "undecided"]
+Verdict = Literal["too short", "still improving", "converged", "falling", "undecided"]
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,10 @@ def summarise(
 class Convergence:
     """Whether searches still improve: relative hypervolume ``gain`` a generation lately, with its 95 % interval.
 
-    ``still improving``: all of the interval is above a thousandth. ``converged``: none of it is. ``undecided``: both
-    are possible. ``too short``, with no gain: there are not five generations to tell from.
+    ``still improving``: all of the interval is above a thousandth. ``falling``: all of it is as far below 0, as where a
+    front came to be that of a higher rung, or its replicates were less lucky. ``converged``: all of it is between.
+    ``undecided``: several of these are possible. ``too short``, with no gain: there are not five generations to tell
+    from.
     """
 
     gain: Interval | None
@@ -98,9 +101,20 @@ def diagnose(curves: Sequence[Sequence[float]]) -> Convergence:
     """Return how searches by one method stand, from the hypervolume after each generation of each.
 
     The gain of a run is the slope of the least-squares line through its last five generations, as a share of the last
-    value. Of several runs it is the mean, with a percentile bootstrap over runs; of one run it has the interval of the
-    slope by Student's t, which takes the scatter round the line for chance.
+    value, or of the largest where that is 0. Of several runs it is the mean, with a percentile bootstrap over runs; of
+    one run it has the interval of the slope by Student's t, which takes the scatter round the line for chance.
+
+    Raises:
+        SettingsError: a hypervolume is not finite.
     """
+    for curve in curves:
+        unknown = np.flatnonzero(~np.isfinite(np.asarray(curve, dtype=np.float64)))
+        if len(unknown):
+            raise SettingsError(
+                f"Expected a finite hypervolume after each generation, found {curve[unknown[0]]} after generation"
+                f" {unknown[0]}.",
+                remedy="Give 0 where nothing was found.",
+            )
     if not curves or min(len(curve) for curve in curves) <= TREND:
         return Convergence(None, "too short")
     slopes, errors = zip(*(_relative_slope(np.asarray(curve[-TREND - 1 :])) for curve in curves), strict=True)
@@ -115,19 +129,25 @@ def diagnose(curves: Sequence[Sequence[float]]) -> Convergence:
 def _verdict(gain: Interval) -> Verdict:
     if gain.low > TOLERANCE:
         return "still improving"
-    return "converged" if gain.high <= TOLERANCE else "undecided"
+    if gain.high < -TOLERANCE:
+        return "falling"
+    return "converged" if gain.low >= -TOLERANCE and gain.high <= TOLERANCE else "undecided"
 
 
 def _relative_slope(values: np.ndarray) -> tuple[float, float]:
-    """Return slope and standard error of the least-squares line, as shares of the last value; 0 where that is 0."""
-    if values[-1] == 0:
+    """Return slope and standard error of the least-squares line, as shares of the last value, or else of the largest.
+
+    Both are 0 where all values are.
+    """
+    unit = float(values[-1] or values.max())
+    if unit == 0:
         return 0.0, 0.0
     steps = np.arange(len(values)) - (len(values) - 1) / 2
     spread = float((steps**2).sum())
     slope = float(steps @ values) / spread
     residuals = values - values.mean() - slope * steps
     error = math.sqrt(float((residuals**2).sum()) / (len(values) - 2) / spread)
-    return slope / float(values[-1]), error / float(values[-1])
+    return slope / unit, error / unit
 
 
 def _student_quantile(probability: float, freedom: int) -> float:

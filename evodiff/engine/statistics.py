@@ -45,11 +45,10 @@ def median_band(curves: ArrayLike, rng: np.random.Generator, *, level: float = 0
     draws n of them with replacement. With fewer than five curves the interval says little more than their range.
 
     Raises:
-        SettingsError: there is no curve, or ``level`` is not between 0 and 1.
+        SettingsError: there is no curve, ``level`` is not between 0 and 1, or there are no ``resamples``.
     """
     rows = _two_dimensional(curves)
-    if not 0 < level < 1:
-        raise SettingsError(f"Expected a level between 0 and 1, found {level}.", remedy="Give 0.95.")
+    _check_bootstrap(level, resamples)
     drawn = rng.integers(len(rows), size=(resamples, len(rows)))
     medians = np.stack([np.median(rows[chosen], axis=0) for chosen in drawn])
     tail = 50 * (1 - level)
@@ -65,8 +64,14 @@ def bootstrap_interval(
     level: float = 0.95,
     resamples: int = 2000,
 ) -> Interval:
-    """Return ``statistic(*samples)`` with its percentile bootstrap interval; samples are drawn independently."""
+    """Return ``statistic(*samples)`` with its percentile bootstrap interval; samples are drawn independently.
+
+    Raises:
+        SettingsError: a sample is no list of finite numbers, ``level`` is not between 0 and 1, or there are no
+            ``resamples``.
+    """
     arrays = [_one_dimensional(sample) for sample in samples]
+    _check_bootstrap(level, resamples)
     found = [statistic(*(rng.choice(array, len(array)) for array in arrays)) for _ in range(resamples)]
     tail = 50 * (1 - level)
     low, high = np.percentile(found, [tail, 100 - tail])
@@ -104,7 +109,15 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """Return the p-values adjusted for there being several, in the same order (Holm 1979).
 
     Calling those below alpha significant, one or more is wrongly so with a probability of at most alpha.
+
+    Raises:
+        SettingsError: one of them does not lie in [0, 1]; NaN would be taken for the smallest of all.
     """
+    values = np.asarray(p_values, dtype=np.float64)
+    if values.ndim != 1 or not ((values >= 0) & (values <= 1)).all():
+        raise SettingsError(
+            f"Expected p-values, numbers from 0 to 1, found {p_values}.", remedy="Leave out tests that were not made."
+        )
     order = sorted(range(len(p_values)), key=lambda index: p_values[index])
     adjusted = [0.0] * len(p_values)
     largest = 0.0
@@ -112,6 +125,13 @@ def holm(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, p_values[index] * (len(p_values) - position)))
         adjusted[index] = largest
     return adjusted
+
+
+def _check_bootstrap(level: float, resamples: int) -> None:
+    if not 0 < level < 1:
+        raise SettingsError(f"Expected a level between 0 and 1, found {level}.", remedy="Give 0.95.")
+    if resamples < 1:
+        raise SettingsError(f"Expected one or more resamples, found {resamples}.", remedy="Give 2000.")
 
 
 def _u_statistic(x: Floats, y: Floats) -> float:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from evodiff.engine.convergence import TOLERANCE, TREND, diagnose
+from evodiff.errors import SettingsError
 from evodiff.reporting.notation import convergence_text
 
 LAST = TREND + 1
@@ -48,14 +49,34 @@ def test_the_gain_of_several_runs_is_the_mean_of_their_slopes_and_lies_within_th
         ([[0.0] * 6], "converged"),
         ([[0.5] * 6, [0.5] * 6], "converged"),
         ([[0.2, 0.3, 0.4, 0.5, 0.6], [0.5] * 5], "undecided"),
+        ([[0.9, 0.8, 0.65, 0.55, 0.4]], "falling"),
+        ([[0.9, 0.8, 0.65, 0.55, 0.4], [0.9, 0.7, 0.7, 0.6, 0.5]], "falling"),
+        ([[0.9, 0.6, 0.4, 0.2, 0.0]], "falling"),
+        ([[0.9, 0.9, 0.4, 0.9, 0.8]], "undecided"),
+        ([[0.5, 0.5, 0.5, 0.5, 0.4998]], "converged"),
+        ([[0.9, 0.8, 0.65, 0.55, 0.4], [0.5] * 5], "undecided"),
     ],
 )
 def test_the_verdict_is_what_the_interval_allows(curves: list[list[float]], verdict: str) -> None:
     found = diagnose(curves)
     assert found.verdict == verdict
     if found.gain is not None:
-        above, below = found.gain.low > TOLERANCE, found.gain.high <= TOLERANCE
-        assert {"still improving": above, "converged": below}.get(verdict, not above and not below)
+        low, high = found.gain.low, found.gain.high
+        sure = {
+            "still improving": low > TOLERANCE,
+            "falling": high < -TOLERANCE,
+            "converged": low >= -TOLERANCE and high <= TOLERANCE,
+        }
+        assert [name for name, holds in sure.items() if holds] == [verdict] * (verdict != "undecided")
+
+
+@pytest.mark.parametrize("others", [[], [[0.5] * 6]])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_hypervolume_that_is_not_finite_is_refused_in_one_curve_as_in_several(
+    others: list[list[float]], value: float
+) -> None:
+    with pytest.raises(SettingsError, match=f"finite hypervolume after each generation, found {value} after gen.* 2"):
+        diagnose([[0.1, 0.2, value, 0.4, 0.5, 0.6], *others])
 
 
 def test_the_words_hold_the_verdict_and_the_gain_in_percent() -> None:

@@ -11,6 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
+from evodiff.engine.convergence import diagnose
 from evodiff.engine.statistics import bootstrap_interval, holm, mann_whitney, median_band, vargha_delaney
 from evodiff.errors import SettingsError
 
@@ -92,9 +93,34 @@ def test_holm_is_the_published_example() -> None:
     assert holm([0.9, 0.8]) == [1.0, 1.0]
 
 
-@pytest.mark.parametrize("sample", [[], [float("nan")], [[1.0]]])
+@pytest.mark.parametrize("sample", [[], [float("nan")], [1.0, float("inf")], [[1.0]]])
 def test_samples_that_are_none_are_refused(sample: list[float]) -> None:
+    rng = np.random.default_rng(0)
+    for compare in (mann_whitney, vargha_delaney):
+        for pair in ((sample, [1.0]), ([1.0], sample)):
+            with pytest.raises(SettingsError, match="finite numbers"):
+                compare(*pair)
     with pytest.raises(SettingsError, match="finite numbers"):
-        mann_whitney(sample, [1.0])
+        bootstrap_interval([[1.0], sample], lambda first, second: 0.0, rng)
     with pytest.raises(SettingsError, match="curves"):
-        median_band(np.empty((0, 3)), np.random.default_rng(0))
+        median_band(np.empty((0, 3)), rng)
+    with pytest.raises(SettingsError, match="finite"):
+        diagnose([[0.1, 0.2, 0.3, 0.4, float("nan")]])
+
+
+@pytest.mark.parametrize("p_values", [[float("nan"), 0.01, 0.04], [0.01, 1.2], [-0.1], [[0.5]]])
+def test_p_values_that_are_none_are_refused(p_values: list[float]) -> None:
+    with pytest.raises(SettingsError, match="Expected p-values, numbers from 0 to 1, found"):
+        holm(p_values)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [({"level": 2}, "level between 0 and 1, found 2"), ({"level": 0.0}, "level"), ({"resamples": 0}, "resamples")],
+)
+def test_an_interval_of_no_level_or_of_no_resamples_is_refused(wrong: dict[str, float], said: str) -> None:
+    rng = np.random.default_rng(0)
+    with pytest.raises(SettingsError, match=said):
+        bootstrap_interval([[1.0, 2.0]], np.mean, rng, **wrong)
+    with pytest.raises(SettingsError, match=said):
+        median_band([[1.0, 2.0]], rng, **wrong)
