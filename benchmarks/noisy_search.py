@@ -26,8 +26,6 @@ from evodiff.engine.selection import nondominated
 from evodiff.engine.statistics import bootstrap_interval
 from evodiff.engine.surrogate import Surrogate
 
-MARKS = (25, 40, 60)  # in whole trainings
-
 
 @dataclass(frozen=True)
 class PromotesByTheRung(SurrogateSearch):
@@ -70,7 +68,7 @@ def search(space, strategy, seed, rungs, options):
     )
     rng, yardstick = np.random.default_rng(1000 + seed), Yardstick(space)
     told, true, shares, spent = [], [], [], 0.0
-    while len(shares) < len(MARKS) and (trials := evolution.ask(options.population)):
+    while len(shares) < len(options.marks) and (trials := evolution.ask(options.population)):
         for trial in trials:
             error, size = space.error(trial.genome), space.size(trial.genome)
             whole = trial.rung == rungs - 1
@@ -81,7 +79,7 @@ def search(space, strategy, seed, rungs, options):
             if whole:
                 told.append([found, size])
                 true.append([error, size])
-        while len(shares) < len(MARKS) and spent >= MARKS[len(shares)]:
+        while len(shares) < len(options.marks) and spent >= options.marks[len(shares)]:
             front = nondominated(np.array(told), np.zeros(len(told)))
             shares.append(yardstick.share(np.array(true)[front]))
     return shares
@@ -95,12 +93,13 @@ def main():
     parser.add_argument("--luck", type=float, default=0.06, help="deviation of the logarithm, of a whole training")
     parser.add_argument("--short-luck", type=float, default=0.2, help="of a third of a training")
     parser.add_argument("--stretch", type=float, default=2.2)
+    parser.add_argument("--marks", type=int, nargs="+", default=[25, 40, 60], help="in whole trainings, ascending")
     parser.add_argument("--rungs", type=int, nargs="*", default=[1, 2], choices=[1, 2])
     options = parser.parse_args()
     space = NasBenchMacro(json.loads(options.table.read_text()))
     print(" ".join(f"{name}={value}" for name, value in vars(options).items()))
-    print("\n| | " + " | ".join(f"after {mark}" for mark in MARKS) + " |")
-    print("|---" * (len(MARKS) + 1) + "|")
+    print("\n| | " + " | ".join(f"after {mark}" for mark in options.marks) + " |")
+    print("|---" * (len(options.marks) + 1) + "|")
     for rungs in options.rungs:
         usual = None
         for name, (strategy, left_out) in VARIANTS.items():

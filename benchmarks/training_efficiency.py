@@ -25,6 +25,7 @@ import argparse
 import json
 import os
 import statistics
+import sys
 from functools import lru_cache
 from pathlib import Path
 
@@ -86,9 +87,8 @@ def main():
     parser.add_argument("--smoke", action="store_true", help=f"a minute's trial: {SMOKE}")
     options = parser.parse_args()
     if options.smoke:
-        ablation = ["--ablation"] if options.ablation else []
-        options = parser.parse_args([*SMOKE.split(), *ablation, "--out", str(options.out)])
-    os.environ["EVODIFF_CACHE_DIR"] = str(options.out / "cache")
+        options = parser.parse_args([*SMOKE.split(), *sys.argv[1:]])
+    os.environ.setdefault("EVODIFF_CACHE_DIR", str(options.out / "cache"))
     arms = [name for name in ARMS if name != MARK] if options.arms is None else options.arms
     arms = [MARK, *([METHOD] if options.ablation and METHOD not in arms else []), *arms]
     curves = {arm: [] for arm in arms}

@@ -11,6 +11,8 @@ from evodiff.cli.common import given_options, open_run, print_tables, settings_f
 from evodiff.cli.options import RunPath, WorkersOption
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from evodiff.pipeline.generation import Listener
     from evodiff.pipeline.run import Run
     from evodiff.workers import WorkerPool
@@ -24,6 +26,7 @@ def report(run: RunPath) -> None:
 
 
 def validate(
+    context: typer.Context,
     run: Annotated[Path | None, typer.Argument(metavar="RUN", help="Folder of a run.")] = None,
     candidate: Annotated[str, typer.Argument(help="Id, a unique prefix of it, or champion.")] = "champion",
     samples: Annotated[int, typer.Option(min=64, help="Images to generate.")] = 2000,
@@ -42,10 +45,14 @@ def validate(
 ) -> None:
     """Judge a candidate on test images with a feature net that the search never saw; or the engine, by --engine."""
     if engine:
+        others = ("run", "candidate", "samples", "steps", "workers", "rivals", "seeds")
+        _refuse(context, others, "does not go with --engine, which trains nothing and needs no run")
         _validate_engine()
         return
     if run is None:
         raise typer.BadParameter("expected the folder of a run, or --engine")
+    if not rivals:
+        _refuse(context, ("seeds",), "counts trainings of each network: give --rivals too")
     from evodiff.pipeline.contest import hold_contest
     from evodiff.pipeline.final import named_candidate, validate_candidate
     from evodiff.pipeline.rivals import plan_contest
@@ -70,6 +77,14 @@ def validate(
     with_workers(opened, workers, work)
     print_tables(*validation_tables(opened, named_candidate(opened, candidate)))
     typer.echo(f"Report: {write_run_report(opened)}")
+
+
+def _refuse(context: typer.Context, names: Sequence[str], reason: str) -> None:
+    """Refuse what was given of parameters that would be ignored."""
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name in names and source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter(reason, ctx=context, param_hint=parameter.opts[0])
 
 
 def _validate_engine() -> None:

@@ -17,6 +17,7 @@ import numpy as np
 
 from evodiff.engine.history import minimised
 from evodiff.engine.variation import Proposal
+from evodiff.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,6 +52,20 @@ def replicates(history: History[G], size: int, taken: int = 0) -> list[Proposal[
     return [
         Proposal(item.genome, item.parents, item.operator, rung=rung, replicate=len(trials[item.id])) for item in known
     ]
+
+
+def check_start(*, inherit: bool, replicate_ties: bool) -> None:
+    """Check that replicates of one candidate start alike.
+
+    Raises:
+        SettingsError: children inherit weights, which replicates do not.
+    """
+    if inherit and replicate_ties:
+        raise SettingsError(
+            "Expected replicates of one candidate to start alike, found inherit and replicate_ties together: a"
+            " replicate has its own seed and nobody's weights.",
+            remedy="Choose one of the two.",
+        )
 
 
 def standard_errors(trials: Sequence[Evaluation], objectives: Sequence[Objective]) -> list[float]:

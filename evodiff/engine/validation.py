@@ -33,12 +33,14 @@ class Compared:
 
     ``hypervolume``: (n, k) share of the true front's hypervolume after each of k generations. ``igd_plus``: (n, k)
     mean distance of the true front to what was found, in the same units as the objectives (Ishibuchi et al. 2015).
+    ``population`` is how many evaluations a generation has.
     """
 
     problem: str
     strategy: str
     hypervolume: Floats
     igd_plus: Floats
+    population: int
 
     def last(self) -> tuple[Floats, Floats]:
         """Return the median, with its 95 % interval, of both after the last generation: (3,) each."""
@@ -86,7 +88,7 @@ def run_problems(
                 curves.append([yardstick.judge(points[: population * k]) for k in range(1, generations + 1)])
                 progress(len(compared) * seeds + seed + 1, runs)
             both = np.array(curves)
-            compared.append(Compared(problem.name, strategy, both[:, :, 0], both[:, :, 1]))
+            compared.append(Compared(problem.name, strategy, both[:, :, 0], both[:, :, 1], population))
     return compared
 
 

@@ -16,6 +16,7 @@ from evodiff.architecture.genome import ArchitectureGenome, ImageShape
 from evodiff.architecture.space import ArchitectureSpace
 from evodiff.engine import STRATEGIES, Evolution, Objective
 from evodiff.engine.fidelity import check_rung_steps
+from evodiff.engine.replication import check_start
 from evodiff.engine.strategies import find_strategy
 from evodiff.errors import LedgerError, SettingsError
 from evodiff.hardware.calibration import LOCAL
@@ -37,8 +38,8 @@ def check_settings(settings: Settings) -> None:
 
     Raises:
         SettingsError: an objective, the target, the strategy or an option of it is unknown, the preference cannot be
-            read, rungs would be trained for equally many steps, or the sampler that scores cannot take so many steps
-            between these noise levels.
+            read, rungs would be trained for equally many steps, children would inherit and ties be tried again, or the
+            sampler that scores cannot take so many steps between these noise levels.
     """
     for name in settings.objectives:
         _check_name("objective", name, SCORED + PRICED)
@@ -56,6 +57,7 @@ def check_settings(settings: Settings) -> None:
     find_strategy(settings.strategy, settings.strategy_options)
     parse_preference(settings.prefer, settings.objectives)
     check_rung_steps(settings.training.steps, settings.rungs)
+    check_start(inherit=settings.inherit, replicate_ties=settings.replicate_ties)
     _check_sampler(settings)
 
 

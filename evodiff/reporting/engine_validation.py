@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich import box
 from rich.table import Table
 
-from evodiff.engine.validation import GENERATIONS, POPULATION, SEEDS, Compared, differences
+from evodiff.engine.validation import Compared, differences
 from evodiff.reporting.notation import convergence_text, number
 
 if TYPE_CHECKING:
@@ -22,14 +22,8 @@ def engine_tables(compared: Sequence[Compared]) -> list[Table]:
 
 def _ends(compared: Sequence[Compared]) -> Table:
     table = _table(
-        f"After {POPULATION * GENERATIONS} evaluations in generations of {POPULATION}: median [95 %] of {SEEDS} seeds",
-        (
-            "share of the hypervolume",
-            "distance of the front (IGD+)",
-            "A12 over random",
-            "p",
-            "gain a generation lately",
-        ),
+        f"{_lengths(compared)}: median [95 %] over seeds",
+        ("share of the hypervolume", "distance of the front (IGD+)", "A12 over random", "p"),
     )
     found = {(item.problem, item.strategy): item for item in differences(compared)}
     for item, last in _with_ends(compared):
@@ -65,6 +59,15 @@ def _convergence(compared: Sequence[Compared]) -> Table:
     for item, last in _with_ends(compared):
         table.add_row(item.problem, item.strategy, convergence_text(item.convergence()), end_section=last)
     return table
+
+
+def _lengths(compared: Sequence[Compared]) -> str:
+    """Return how long the runs were, and how many there are of each."""
+    found = {(item.hypervolume.shape, item.population) for item in compared}
+    return "; ".join(
+        f"After {generations * population} evaluations in generations of {population}, {seeds} seeds"
+        for (seeds, generations), population in sorted(found)
+    )
 
 
 def _table(title: str, heads: Sequence[str]) -> Table:

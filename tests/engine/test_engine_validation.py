@@ -84,11 +84,15 @@ def test_the_default_strategy_is_nearer_to_the_front_than_random_search():
 def test_what_a_terminal_shows_has_ends_courses_and_convergence():
     shares = np.linspace(0.2, 0.9, 6) + np.array([[0.0], [0.01], [0.02]])
     compared = [
-        Compared("ZDT1", "surrogate", shares, 1 - shares),
-        Compared("ZDT1", "random", shares / 2, 2 - shares),
+        Compared("ZDT1", "surrogate", shares, 1 - shares, population=4),
+        Compared("ZDT1", "random", shares / 2, 2 - shares, population=4),
     ]
     console = Console(width=120, record=True, file=io.StringIO())
-    console.print(*engine_tables(compared))
+    tables = engine_tables(compared)
+    for table in tables:
+        assert all(any(cell for cell in column.cells) for column in table.columns), "no column is empty"
+    assert str(tables[0].title).startswith("After 24 evaluations in generations of 4, 3 seeds")
+    console.print(*tables)
     text = console.export_text()
     for shown in ("IGD+", "A12 over random", "0.910 [0.900, 0.920]", "0.210", "still improving: 15 %"):
         assert shown in text

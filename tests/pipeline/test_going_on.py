@@ -251,6 +251,11 @@ def test_rungs_of_equally_many_steps_are_refused_before_anything_is_computed(tmp
     check_settings(load_settings({"steps": 12, "rungs": 3, "target": "m1"}))
 
 
+def test_replicates_of_heirs_are_refused_before_anything_is_computed() -> None:
+    with pytest.raises(SettingsError, match="inherit and replicate_ties together"):
+        check_settings(load_settings({"inherit": True, "replicate_ties": True, "target": "m1"}))
+
+
 def test_a_run_of_many_rungs_can_be_tried_out_and_asked_for_a_genome_in_few_steps(tmp_path: Path) -> None:
     check_settings(smoke._small(load_settings({"steps": 120, "rungs": 5, "target": "m1"})))
     run = new_run(tmp_path / "run", rungs=5)
