@@ -27,6 +27,9 @@ COSTS: Final[tuple[Cost, ...]] = ("evaluations", "compute")
 _INPUTS = ("dataset", "feature_net", "calibration")
 _PROTOCOL = ("training", "evaluation", "target")
 
+# Ways of searching that a run has on or off; runs that came before one of them tell nothing of it, and have it off.
+_SWITCHES = ("inherit", "replicate_ties")
+
 _ENOUGH: Final = 5  # runs, from which on the interval of their median says what its name says
 _SIGNIFICANT: Final = 0.05
 
@@ -98,7 +101,8 @@ def strategies(views: Sequence[RunView]) -> list[Strategy]:
     """Group runs by strategy, in the order of their first runs.
 
     Where runs of one strategy differ in its settings, sizes, training or whether another run's front started them,
-    these are part of its name; the seed is not. A run that tells no strategy is one by itself.
+    these are part of its name; the seed is not. That weights were inherited, or ties tried again, is always part of it.
+    A run that tells no strategy is one by itself.
     """
     kinds = [str((view.settings.get("strategy") or {}).get("name") or view.name) for view in views]
     methods = [_method(view) for view in views]
@@ -110,7 +114,8 @@ def strategies(views: Sequence[RunView]) -> list[Strategy]:
             for name, value in methods[index].items()
             if any(fellow.get(name) != value for fellow in fellows)
         ]
-        groups.setdefault(", ".join([kind, *details]), []).append(index)
+        switched = [name for name in _SWITCHES if views[index].settings.get(name)]
+        groups.setdefault(", ".join([kind, *switched, *details]), []).append(index)
     return [Strategy(name, tuple(runs)) for name, runs in groups.items()]
 
 
@@ -198,7 +203,7 @@ def contest(views: Sequence[RunView], found: Sequence[Strategy], cost: Cost) -> 
 
 
 def _method(view: RunView) -> dict[str, Any]:
-    """Return the settings that say how a run searched, by dotted names."""
+    """Return the settings that say how a run searched, by dotted names, but what is on or off."""
     settings = view.settings
     flat: dict[str, Any] = {name: settings[name] for name in ("population_size", "rungs") if name in settings}
     if "warm_start" in settings:

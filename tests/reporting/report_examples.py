@@ -59,8 +59,9 @@ def run_search(
     seed: int = 0,
     failing: float = 0.0,
     objectives: Sequence[str] = OBJECTIVES,
+    **switched: bool,
 ) -> Path:
-    """Run a search into ``folder``; the share ``failing`` of its trials diverges."""
+    """Run a search into ``folder``; the share ``failing`` of its trials diverges, ``switched`` is what it has on."""
     evolution = Evolution(
         ArchitectureSpace(DIGITS, objectives=[name for name in objectives if name in ("memory_mb", "parameters")]),
         objectives=[Objective(name) for name in objectives],
@@ -75,6 +76,7 @@ def run_search(
             "digests": {"dataset.safetensors": "1f" * 32, "feature_net.safetensors": "2e" * 32},
             "noise_floors": {"kid": {"value": 0.0065, "standard_error": 0.0011}},
         },
+        **switched,
     )
     rng = np.random.default_rng(seed)
     for _ in range(generations):

@@ -66,6 +66,21 @@ def test_runs_that_started_from_another_front_are_no_repetitions_of_those_that_d
     assert [strategy.name for strategy in strategies([*warm, *of_seeds("old", 2)])] == ["new", "old"]
 
 
+@pytest.mark.parametrize("switch", ["inherit", "replicate_ties"])
+def test_what_is_on_or_off_parts_a_strategy_and_is_named_where_it_is_on(switch: str) -> None:
+    off, on, before = of_seeds("new", 2, **{switch: False}), of_seeds("new", 2, **{switch: True}), of_seeds("new", 2)
+    found = strategies([*off, *on, *before])
+    assert [(strategy.name, strategy.runs) for strategy in found] == [("new", (0, 1, 4, 5)), (f"new, {switch}", (2, 3))]
+    assert [strategy.name for strategy in strategies([*on, *of_seeds("old", 2)])] == [f"new, {switch}", "old"]
+
+
+def test_the_ledger_tells_what_a_run_had_on(tmp_path: Path) -> None:
+    folders = [run_search(tmp_path / "plain"), run_search(tmp_path / "again", replicate_ties=True)]
+    folders.append(run_search(tmp_path / "heirs", inherit=True))
+    names = [strategy.name for strategy in strategies([view_from_ledger(folder) for folder in folders])]
+    assert names == ["nsga2", "nsga2, replicate_ties", "nsga2, inherit"]
+
+
 def test_runs_that_tell_no_strategy_stand_by_themselves() -> None:
     views = [plain_view(ERROR, [{"objectives": {"error": 1.0}}], name=name) for name in ("a", "b")]
     assert [strategy.name for strategy in strategies(views)] == ["a", "b"]
