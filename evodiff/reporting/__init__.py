@@ -20,6 +20,7 @@ from evodiff.reporting.view import (
     ReferenceView,
     RetrainedView,
     RunView,
+    TrialView,
     ValidationMetric,
 )
 
@@ -37,6 +38,7 @@ __all__ = [
     "ReferenceView",
     "RetrainedView",
     "RunView",
+    "TrialView",
     "ValidationMetric",
     "comparison_table",
     "diagram_svg",

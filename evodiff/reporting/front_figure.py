@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from evodiff.reporting.figure_style import CHAMPION, FRONT, MUTED, RANDOM, ZOO, Figure, inert, layout
+from evodiff.reporting.highest_rung import on_highest_rung
 from evodiff.reporting.notation import axis_title, count, number, operator_title, short, title, with_error
 from evodiff.reporting.statistics import line_of_front
 from evodiff.reporting.view import CandidateView, ObjectiveView, ReferenceView, RunView
@@ -63,10 +64,10 @@ def front_figure(view: RunView) -> Figure:
             view,
             {"color": RANDOM, "symbol": "diamond-open", "size": 6, "opacity": 0.55},
         ),
-        _line("random search's front", random_arm, found, RANDOM, "dot"),
+        _line("random search's front", on_highest_rung(random_arm), found, RANDOM, "dot"),
         _points("infeasible", infeasible, found, view, {"color": MUTED, "symbol": "x-thin-open", "size": 8}),
         _points("dominated", dominated, found, view, {"color": MUTED, "symbol": "circle", "size": 7, "opacity": 0.8}),
-        _line("front in these two", [item for item in evaluated if item.feasible], found, FRONT, "solid"),
+        _line("front in these two", on_highest_rung(evaluated), found, FRONT, "solid"),
         _points("front", view.front, found, view, {"color": FRONT, "symbol": "circle", "size": 10}, errors=True),
         _points("zoo", view.references, found, view, {"color": ZOO, "symbol": "square", "size": 10}, labels=True),
         _points("champion", champion, found, view, {"color": CHAMPION, "symbol": "star", "size": 18}),

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 from evodiff.engine.convergence import front_hypervolume
 from evodiff.engine.fitness import FitnessBox
 from evodiff.errors import SettingsError
+from evodiff.reporting.highest_rung import bought, expenses, on_highest_rung
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from evodiff.reporting.highest_rung import Expense
     from evodiff.reporting.view import CandidateView, RunView
 
 POINTS = 120  # a curve is drawn through at most so many
@@ -27,15 +29,16 @@ class Course:
 
 
 def common_box(views: Sequence[RunView]) -> FitnessBox | None:
-    """Return the box from the best to the worst value that any feasible candidate of any run has; ``None`` without any.
+    """Return the box from the best to the worst value that any candidate that counts has; ``None`` without any.
 
-    It is a tenth wider at the worse end, so that a worst member still counts.
+    Those count that are feasible and on the highest rung of their run. It is a tenth wider at the worse end, so that a
+    worst member still counts.
 
     Raises:
         SettingsError: the runs have not the same objectives.
     """
     _check_objectives(views)
-    feasible = [item for view in views for item in view.candidates if item.feasible]
+    feasible = [item for view in views for item in on_highest_rung(view.candidates)]
     if not feasible:
         return None
     ideal, reference = {}, {}
@@ -49,17 +52,19 @@ def common_box(views: Sequence[RunView]) -> FitnessBox | None:
 
 
 def courses(
-    views: Sequence[RunView], box: FitnessBox | None, cost: Callable[[CandidateView], float | None]
+    views: Sequence[RunView], box: FitnessBox | None, cost: Callable[[Expense], float | None]
 ) -> list[Course] | None:
     """Return the course of each run by the sum of ``cost``, or ``None`` where a cost is not known."""
     found = []
     for view in views:
-        costs = [cost(item) for item in view.candidates]
+        items = expenses(view.candidates)
+        costs = [cost(item) for item in items]
         if any(value is None for value in costs):
             return None
         marks = sorted({round(index * len(costs) / POINTS) for index in range(1, POINTS + 1)} - {0})
         spent = [sum(value for value in costs[:mark] if value is not None) for mark in marks]
-        found.append(Course(view.name, tuple(spent), tuple(hypervolume(view.candidates[:mark], box) for mark in marks)))
+        reached = tuple(hypervolume(bought(items[:mark]), box) for mark in marks)
+        found.append(Course(view.name, tuple(spent), reached))
     return found
 
 
@@ -72,15 +77,16 @@ def final_hypervolumes(views: Sequence[RunView]) -> list[float]:
 
 
 def hypervolume(candidates: Sequence[CandidateView], box: FitnessBox | None) -> float:
-    """Return the hypervolume of the feasible ones among some candidates, in units of the box."""
-    return front_hypervolume([item.objectives for item in candidates if item.feasible], box)
+    """Return the hypervolume of some candidates of one run, those that count, in units of the box."""
+    return front_hypervolume([item.objectives for item in on_highest_rung(candidates)], box)
 
 
 def hypervolumes_by_generation(view: RunView, box: FitnessBox | None) -> list[float]:
     """Return the hypervolume of what a run had after each of its generations, in units of the box."""
-    last = max((item.generation for item in view.candidates), default=-1)
+    items = expenses(view.candidates)
+    last = max((item.generation for item in items), default=-1)
     return [
-        hypervolume([item for item in view.candidates if item.generation <= generation], box)
+        hypervolume(bought([item for item in items if item.generation <= generation]), box)
         for generation in range(last + 1)
     ]
 

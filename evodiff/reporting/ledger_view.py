@@ -10,14 +10,24 @@ from evodiff.architecture.cost import flops, parameter_count, training_flops
 from evodiff.architecture.genome import ArchitectureGenome, ImageShape
 from evodiff.architecture.graph import ResolvedGenome, resolve
 from evodiff.engine.candidate import Evaluation, combine_replicates
-from evodiff.engine.convergence import front_hypervolume
 from evodiff.engine.fidelity import added_steps, rung_steps
 from evodiff.engine.fitness import FitnessBox
 from evodiff.engine.ledger import Ledger
 from evodiff.engine.ratings import Ratings, joined_ratings
 from evodiff.errors import InvalidGenome
+from evodiff.reporting.highest_rung import bought, expenses
+from evodiff.reporting.hypervolume import hypervolume
 from evodiff.reporting.notation import unit_of
-from evodiff.reporting.view import CandidateView, Floor, GenerationView, ObjectiveView, RandomArm, RungView, RunView
+from evodiff.reporting.view import (
+    CandidateView,
+    Floor,
+    GenerationView,
+    ObjectiveView,
+    RandomArm,
+    RungView,
+    RunView,
+    TrialView,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,9 +35,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Tried:
-    """A candidate of the ledger: the records of its trials, and what those on its highest rung amount to."""
+    """A candidate of the ledger: its trials, and what those on its highest rung amount to.
+
+    ``records`` are their rows in the plans, ``places`` where they stand among all trials that were told, and ``failed``
+    says which of them brought nothing.
+    """
 
     records: list[Mapping[str, Any]]
+    places: list[int]
+    failed: list[bool]
     rung: int
     evaluation: Evaluation
 
@@ -84,15 +100,13 @@ def random_arm_from_ledger(path: Path | str, *, beside: Path | str) -> RandomArm
         else item
         for item in arm.candidates
     )
+    spent = expenses(candidates)
     return RandomArm(
         candidates,
         tuple(
             replace(
                 point,
-                hypervolume=front_hypervolume(
-                    [item.objectives for item in candidates if item.feasible and item.generation <= point.generation],
-                    box,
-                ),
+                hypervolume=hypervolume(bought([item for item in spent if item.generation <= point.generation]), box),
             )
             for point in arm.generations
         ),
@@ -110,17 +124,26 @@ def _box(results: list[dict[str, Any]]) -> FitnessBox | None:
 
 def _tried(ledger: Ledger) -> dict[str, _Tried]:
     """Return every candidate that was told, in the order in which they were asked."""
-    trials: dict[str, list[tuple[Mapping[str, Any], Evaluation]]] = {}
+    trials: dict[str, list[tuple[int, Mapping[str, Any], Evaluation]]] = {}
+    place = 0
     for generation in range(ledger.generations):
         evaluations = ledger.evaluations(generation)
         for record in ledger.plan(generation):
             if record["id"] in evaluations:
-                trials.setdefault(record["candidate"], []).append((record, evaluations[record["id"]]))
+                told = (place, record, evaluations[record["id"]])
+                trials.setdefault(record["candidate"], []).append(told)
+                place += 1
     found = {}
-    for identifier, told in trials.items():
-        rung = max(record["rung"] for record, _ in told)
-        standing = [evaluation for record, evaluation in told if record["rung"] == rung]
-        found[identifier] = _Tried([record for record, _ in told], rung, combine_replicates(standing))
+    for identifier, tried in trials.items():
+        rung = max(record["rung"] for _, record, _ in tried)
+        standing = [evaluation for _, record, evaluation in tried if record["rung"] == rung]
+        found[identifier] = _Tried(
+            records=[record for _, record, _ in tried],
+            places=[place for place, _, _ in tried],
+            failed=[evaluation.failure is not None for _, _, evaluation in tried],
+            rung=rung,
+            evaluation=combine_replicates(standing),
+        )
     return found
 
 
@@ -140,7 +163,8 @@ def _candidate(
     training = settings.get("training", {})
     full, batch = training.get("steps"), training.get("batch_size")
     rungs, inherit = experiment["rungs"], bool(experiment.get("inherit"))
-    steps = sum(added_steps(full, row, rungs, inherit=inherit) for row in tried.records) if full else None
+    steps = [added_steps(full, row, rungs, inherit=inherit) if full else 0 for row in tried.records]
+    step_flops = training_flops(resolved, batch) if resolved and full and batch else None
     return CandidateView(
         id=identifier,
         generation=record["generation"],
@@ -160,8 +184,12 @@ def _candidate(
         failure=f"{failure.cause}: {failure.detail}".removesuffix(": ") if failure else None,
         parameters=parameter_count(resolved) if resolved else None,
         flops=flops(resolved) if resolved else None,
-        training_flops=training_flops(resolved, batch) * steps if resolved and steps and batch else None,
+        training_flops=None if step_flops is None else step_flops * sum(steps),
         genome=record["genome"],
+        trials=tuple(
+            TrialView(place, row["generation"], row["rung"], failed, None if step_flops is None else step_flops * added)
+            for place, row, failed, added in zip(tried.places, tried.records, tried.failed, steps, strict=True)
+        ),
     )
 
 

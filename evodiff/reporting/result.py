@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich import box
 from rich.table import Table
 
+from evodiff.reporting.highest_rung import expenses, on_highest_rung
 from evodiff.reporting.notation import axis_title, number, short, with_error
 from evodiff.reporting.retrained import retrained_objectives
 from evodiff.reporting.tables import WIDTH, front_table, leaderboard_table
@@ -81,11 +82,11 @@ def _row(
     generations: Sequence[GenerationView],
     objectives: Sequence[ObjectiveView],
 ) -> list[str]:
-    feasible = [item for item in candidates if item.feasible]
+    feasible = on_highest_rung(candidates)
     best = [
         number((max if objective.maximise else min)(item.objectives[objective.name] for item in feasible))
         for objective in objectives
         if feasible
     ]
     hypervolume = generations[-1].hypervolume if generations else None
-    return [name, str(len(candidates)), number(hypervolume), *best]
+    return [name, str(len(expenses(candidates))), number(hypervolume), *best]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, TypeVar
 
+from evodiff.reporting.highest_rung import on_highest_rung
 from evodiff.reporting.view import CandidateView, ObjectiveView, ReferenceView, RunView
 
 if TYPE_CHECKING:
@@ -126,10 +127,10 @@ def best_reference(view: RunView) -> ReferenceView | None:
 
 
 def best_random(view: RunView) -> CandidateView | None:
-    """Return the random arm's best candidate by the same rule."""
+    """Return the random arm's best candidate by the same rule, of those on the highest rung that it reached."""
     if view.random_arm is None:
         return None
-    return _best([item for item in view.random_arm.candidates if item.feasible], view.objectives)
+    return _best(on_highest_rung(view.random_arm.candidates), view.objectives)
 
 
 def _best(items: Sequence[_Scored], objectives: Sequence[ObjectiveView]) -> _Scored | None:

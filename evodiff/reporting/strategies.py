@@ -13,6 +13,7 @@ import numpy as np
 from evodiff.engine.convergence import Convergence, diagnose
 from evodiff.engine.statistics import Interval, bootstrap_interval, holm, mann_whitney, median_band, vargha_delaney
 from evodiff.reporting.front_distance import best_known_front, igd_plus
+from evodiff.reporting.highest_rung import bought, expenses, on_highest_rung
 from evodiff.reporting.hypervolume import POINTS, common_box, hypervolume, hypervolumes_by_generation
 
 if TYPE_CHECKING:
@@ -139,6 +140,11 @@ def doubts(views: Sequence[RunView], found: Sequence[Strategy]) -> list[str]:
         seeds = [views[index].settings.get("seed") for index in strategy.runs]
         if None not in seeds and len(set(seeds)) < len(seeds):
             said.append(f"Runs of {strategy.name} share a seed: they are not independent.")
+    said += [
+        f"{view.name} has no value of a whole training: its values are those of shorter ones."
+        for view in views
+        if any(item.rung < view.settings.get("rungs", 1) - 1 for item in on_highest_rung(view.candidates))
+    ]
     return [*said, *_of_few_runs(found)] if repeated(found) else said
 
 
@@ -217,7 +223,7 @@ def _flat(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _spent(view: RunView, cost: Cost) -> list[float]:
-    costs = [1.0 if cost == "evaluations" else item.training_flops for item in view.candidates]
+    costs = [1.0 if cost == "evaluations" else item.training_flops for item in expenses(view.candidates)]
     return list(accumulate(math.nan if value is None else value for value in costs))
 
 
@@ -225,11 +231,12 @@ def _course(
     view: RunView, spent: Sequence[float], marks: np.ndarray, measure: Callable[[Sequence[CandidateView]], float]
 ) -> list[float]:
     """Return the measure of a run's candidates at each mark of what was spent."""
+    items = expenses(view.candidates)
     found: list[float] = []
     before, value = 0, measure(())
     for done in np.searchsorted(spent, marks * (1 + 1e-12), side="right").tolist():
         if done > before:
-            before, value = done, measure(view.candidates[:done])
+            before, value = done, measure(bought(items[:done]))
         found.append(value)
     return found
 

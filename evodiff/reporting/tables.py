@@ -12,6 +12,7 @@ from rich.text import Text
 
 from evodiff.engine.convergence import diagnose
 from evodiff.reporting.front_distance import best_known_front, igd_plus
+from evodiff.reporting.highest_rung import expenses, on_highest_rung
 from evodiff.reporting.hypervolume import common_box, final_hypervolumes, hypervolumes_by_generation
 from evodiff.reporting.notation import (
     convergence_text,
@@ -70,7 +71,7 @@ def comparison_table(views: Sequence[RunView]) -> Table:
     for view, hypervolume in zip(views, final_hypervolumes(views), strict=True):
         table.add_row(
             Text(view.name),
-            str(len(view.candidates)),
+            str(len(expenses(view.candidates))),
             number(hypervolume, 4),
             *[_best(view, objective) for objective in objectives],
         )
@@ -179,7 +180,7 @@ def _cell(values: Mapping[str, float], errors: Mapping[str, float], objective: O
 def _best(view: RunView, objective: ObjectiveView) -> str:
     values = [
         item.objectives[objective.name]
-        for item in view.candidates
-        if item.feasible and objective.name in item.objectives
+        for item in on_highest_rung(view.candidates)
+        if objective.name in item.objectives
     ]
     return number((max if objective.maximise else min)(values)) if values else number(None)

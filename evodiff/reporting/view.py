@@ -28,11 +28,22 @@ class ObjectiveView:
 
 
 @dataclass(frozen=True)
+class TrialView:
+    """One trial of a candidate; ``place`` is where it stands among all of its run, from 0."""
+
+    place: int
+    generation: int
+    rung: int = 0
+    failed: bool = False
+    training_flops: float | None = None
+
+
+@dataclass(frozen=True)
 class CandidateView:
     """One candidate of a run with the evaluation that counts.
 
     ``objectives`` is empty for a failed one, whose ``failure`` says why. ``violations`` above 0 make it infeasible.
-    ``rung`` is the highest that it was tried on.
+    ``rung`` is the highest that it was tried on; ``trials`` are all that it took, in their order.
     ``flops`` is one forward pass of one image, ``genome`` the genome's JSON. ``training_flops`` is what its training
     cost, by the steps that were planned: a failed trial is charged for all of them too, which is too much where it was
     stopped early, for the ledger says only in words how far it came.
@@ -54,6 +65,7 @@ class CandidateView:
     training_flops: float | None = None
     genome: Mapping[str, Any] | None = None
     rung: int = 0
+    trials: tuple[TrialView, ...] = ()
 
     @property
     def feasible(self) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from evodiff.engine.candidate import Evaluation, combine_replicates
 from evodiff.errors import CandidateNotFound
 from evodiff.reporting.notation import unit_of
-from evodiff.reporting.view import CandidateView, ObjectiveView, RunView
+from evodiff.reporting.view import CandidateView, ObjectiveView, RunView, TrialView
 from evodiff.tracking.runs import search_runs
 from evodiff.tracking.server import connected
 
@@ -43,9 +43,9 @@ def _view(client: Any, name: str) -> RunView:
     done = "tags.evodiff.kind = 'candidate' and attributes.status != 'RUNNING'"  # what runs is not whole yet
     children = search_runs(client, experiment.experiment_id, done)
     front = _last_front(client, experiment.experiment_id)
-    by_candidate: dict[str, list[Any]] = {}
-    for child in sorted(children, key=_place):
-        by_candidate.setdefault(child.data.tags["evodiff.candidate"], []).append(child)
+    by_candidate: dict[str, list[tuple[int, Any]]] = {}
+    for place, child in enumerate(sorted(children, key=_place)):
+        by_candidate.setdefault(child.data.tags["evodiff.candidate"], []).append((place, child))
     candidates = tuple(_candidate(tried, objectives, front) for tried in by_candidate.values())
     champion = max(
         (item for item in candidates if item.on_front), key=lambda item: item.fitness_score or 0.0, default=None
@@ -70,11 +70,18 @@ def _last_front(client: Any, experiment: str) -> set[str]:
     return set(last.data.tags["evodiff.front"].split(", ")) if last else set()
 
 
-def _candidate(tried: Sequence[Any], objectives: Sequence[ObjectiveView], front: set[str]) -> CandidateView:
-    """Return a candidate from its runs, one for each generation that tried it: the highest rung counts."""
+def _candidate(
+    placed: Sequence[tuple[int, Any]], objectives: Sequence[ObjectiveView], front: set[str]
+) -> CandidateView:
+    """Return a candidate from its runs, one for each generation that tried it: the highest rung counts.
+
+    ``placed`` has with each run where it stands among those of all candidates.
+    """
+    tried = [item for _, item in placed]
     first = tried[0].data
-    rung = max(int(item.data.tags["evodiff.rung"]) for item in tried)
-    standing = [item for item in tried if int(item.data.tags["evodiff.rung"]) == rung]
+    trials = tuple(_trial(place, item) for place, item in placed)
+    rung = max(trial.rung for trial in trials)
+    standing = [item for trial, item in zip(trials, tried, strict=True) if trial.rung == rung]
     whole = [item for item in standing if item.info.status == "FINISHED"]
     metrics = whole[-1].data.metrics if whole else {}
     evaluations = [_evaluation(item.data.metrics, objectives) for item in whole]
@@ -95,6 +102,18 @@ def _candidate(tried: Sequence[Any], objectives: Sequence[ObjectiveView], front:
         parameters=round(first.metrics["parameters"]),
         flops=first.metrics["flops"],
         training_flops=sum(item.data.metrics["training_flops"] for item in tried),
+        rung=rung,
+        trials=trials,
+    )
+
+
+def _trial(place: int, item: Any) -> TrialView:
+    return TrialView(
+        place=place,
+        generation=int(item.data.tags["evodiff.generation"]),
+        rung=int(item.data.tags["evodiff.rung"]),
+        failed=item.info.status != "FINISHED",
+        training_flops=item.data.metrics["training_flops"],
     )
 
 

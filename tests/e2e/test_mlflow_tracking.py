@@ -24,6 +24,7 @@ from evodiff.data.judging import Check
 from evodiff.errors import CandidateNotFound, GateFailed, SettingsError
 from evodiff.pipeline.run import Run
 from evodiff.reporting import view_from_ledger
+from evodiff.reporting.hypervolume import final_hypervolumes
 from evodiff.tracking import TrackingError, track_gate, track_run
 from evodiff.tracking.reading import views_from_tracking
 from evodiff.tracking.records import RunRecords
@@ -329,6 +330,19 @@ def test_mlflow_alone_tells_of_a_search_what_its_ledger_does(server: MlflowServe
     )
     with pytest.raises(CandidateNotFound, match="No experiment nowhere in MLflow"):
         views_from_tracking(server.uri, ["nowhere"])
+
+
+def test_mlflow_alone_tells_short_trainings_from_whole_ones(server: MlflowServer, tmp_path: Path) -> None:
+    run = told_run(tmp_path / "rungs", generations=4, population=8, rungs=2)
+    track_run(run, server.uri)
+    (found,) = views_from_tracking(server.uri, ["rungs"])
+    expected = view_from_ledger(run.path)
+    assert {len(item.trials) for item in expected.candidates} == {1, 2}  # some were promoted
+    for name in ("id", "rung", "trials", "objectives"):
+        assert [getattr(item, name) for item in found.candidates] == [
+            getattr(item, name) for item in expected.candidates
+        ], name
+    assert final_hypervolumes([found]) == final_hypervolumes([expected])
 
 
 def test_strategies_compare_alike_from_ledgers_and_from_mlflow(

@@ -59,9 +59,14 @@ def run_search(
     seed: int = 0,
     failing: float = 0.0,
     objectives: Sequence[str] = OBJECTIVES,
+    rungs: int = 1,
+    short_by: float = 0.0,
     **switched: bool,
 ) -> Path:
-    """Run a search into ``folder``; the share ``failing`` of its trials diverges, ``switched`` is what it has on."""
+    """Run a search into ``folder``; the share ``failing`` of its trials diverges, ``switched`` is what it has on.
+
+    ``short_by`` is what a training below the highest of ``rungs`` adds to KID.
+    """
     evolution = Evolution(
         ArchitectureSpace(DIGITS, objectives=[name for name in objectives if name in ("memory_mb", "parameters")]),
         objectives=[Objective(name) for name in objectives],
@@ -76,6 +81,7 @@ def run_search(
             "digests": {"dataset.safetensors": "1f" * 32, "feature_net.safetensors": "2e" * 32},
             "noise_floors": {"kid": {"value": 0.0065, "standard_error": 0.0011}},
         },
+        rungs=rungs,
         **switched,
     )
     rng = np.random.default_rng(seed)
@@ -85,6 +91,8 @@ def run_search(
                 evolution.tell_failure(trial.id, "non-finite loss", detail="at step 17")
                 continue
             values = {name: value for name, value in scores(trial.genome).items() if name in objectives}
+            if trial.rung < rungs - 1:
+                values["kid"] += short_by
             evolution.tell(trial.id, values, details={"kid_standard_error": 0.0008 + 0.03 * values.get("kid", 0.0)})
     return folder
 
