@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from evodiff.engine.fitness_course import with_fitness_shown
 from evodiff.errors import EvodiffError
 from evodiff.local.environment import Site, paths
 from evodiff.local.monitoring import monitoring_programs
@@ -124,7 +125,7 @@ class Follower:
             result = run.ledger.result(generation)
             if result is None:
                 break
-            self._display.selected(result)
+            self._display.selected(with_fitness_shown(run.ledger, result))
             self._open, self.closed, news = None, generation + 1, True
         return news
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from evodiff.engine.convergence import plateaued
+from evodiff.engine.fitness_course import with_fitness_shown
 from evodiff.pipeline.deployment import record_deployment
 from evodiff.pipeline.generation import QUIET, Listener, plan, select, train_and_evaluate
 from evodiff.pipeline.lease import open_generation
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Watcher:
-    """Who follows a search: ``planned`` (generation, trials), ``selected`` (``result.json``), and each trial."""
+    """Who follows a search: ``planned`` (generation, trials), ``selected`` (``result.json``, with the fitness to be
+    shown), and each trial."""
 
     planned: Callable[[int, int], None] = lambda generation, trials: None
     selected: Callable[[dict[str, Any]], None] = lambda result: None
@@ -81,5 +83,5 @@ def evolve_generation(
     for sibling in siblings:
         reuse_evaluations(run, lease.generation, sibling)
     train_and_evaluate(run, lease.generation, pool, listener=watcher.trials)
-    watcher.selected(select(run, lease.generation))
+    watcher.selected(with_fitness_shown(run.ledger, select(run, lease.generation)))
     return True

@@ -12,6 +12,7 @@ from evodiff.architecture.graph import ResolvedGenome, resolve
 from evodiff.engine.candidate import Evaluation, combine_replicates
 from evodiff.engine.fidelity import added_steps, rung_steps
 from evodiff.engine.fitness import FitnessBox
+from evodiff.engine.fitness_course import fitness_course
 from evodiff.engine.ledger import Ledger
 from evodiff.engine.ratings import Ratings, joined_ratings
 from evodiff.errors import InvalidGenome
@@ -211,7 +212,7 @@ def _resolved(genome: Mapping[str, Any], settings: Mapping[str, Any]) -> Resolve
 def _generations(ledger: Ledger, results: list[dict[str, Any]]) -> tuple[GenerationView, ...]:
     points = []
     evaluations = 0
-    for result in results:
+    for result, fitness in zip(results, fitness_course(ledger), strict=True):
         evaluations += len(ledger.plan(result["generation"]))
         agreement = {name: item["rank_correlation"] for name, item in (result.get("surrogate") or {}).items()}
         points.append(
@@ -219,7 +220,7 @@ def _generations(ledger: Ledger, results: list[dict[str, Any]]) -> tuple[Generat
                 evaluations=evaluations,
                 hypervolume=result["hypervolume"],
                 rank_correlations=agreement,
-                **result["metrics"],
+                **{**result["metrics"], "best_fitness": fitness.best, "average_fitness": fitness.average},
             )
         )
     return tuple(points)

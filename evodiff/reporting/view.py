@@ -75,9 +75,12 @@ class CandidateView:
 
 @dataclass(frozen=True)
 class GenerationView:
-    """Progress after one closed generation. ``hypervolume`` is a share of the run's frozen box, in [0, 1];
-    ``evaluations`` counts the trials that are done by then; ``rank_correlations`` are those of the surrogate's
-    predictions with what came, by objective, in [-1, 1]."""
+    """Progress after one closed generation.
+
+    ``hypervolume`` is a share of the run's frozen box, in [0, 1]; ``evaluations`` counts the trials that are done by
+    then; ``best_fitness`` and ``average_fitness`` are of whole trainings (:mod:`evodiff.engine.fitness_course`);
+    ``rank_correlations`` are those of the surrogate's predictions with what came, by objective, in [-1, 1].
+    """
 
     generation: int
     evaluations: int

@@ -15,6 +15,7 @@ from evodiff.architecture.genome import GLOBALS, ArchitectureGenome
 from evodiff.architecture.graph import resolve
 from evodiff.engine.candidate import combine_replicates
 from evodiff.engine.fitness import FitnessBox
+from evodiff.engine.fitness_course import with_fitness_shown
 from evodiff.engine.layout import result_name
 from evodiff.engine.ratings import Ratings, joined_ratings
 from evodiff.errors import LedgerError
@@ -83,6 +84,7 @@ class RunRecords:
     def generation(self, generation: int) -> Record:
         """Return the record of a closed generation."""
         run, result = self.run, self.result(generation)
+        shown = with_fitness_shown(run.ledger, result)
         rows = self._plans[generation]
         spans = [self._spans[row["id"]] for row in rows if row["id"] in self._spans]
         new = self._innovations[generation]
@@ -109,7 +111,7 @@ class RunRecords:
             },
             metrics={
                 "hypervolume": result["hypervolume"],
-                **{name: value for name, value in result["metrics"].items() if name != "generation"},
+                **{name: value for name, value in shown["metrics"].items() if name != "generation"},
                 "front_size": len(result["front"]),
                 "trials": len(rows),
                 "failed_trials": sum(item.failure is not None for item in self.evaluations(generation).values()),

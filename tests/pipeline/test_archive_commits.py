@@ -48,6 +48,16 @@ def archived(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Path, str |
     return run, folder / "archive", archive_run(run, folder / "archive")
 
 
+def test_a_headline_names_the_fitness_of_whole_trainings(tmp_path: Path) -> None:
+    run = new_run(tmp_path / "told", population=12, rungs=2, strategy="nsga2")
+    pool = TellingPool(lambda row: {"kid": 1 + len(row["genome"]["layers"]) - 20 * (row["rung"] == 0)})
+    evolve(run, pool, generations=2, holder="test")
+    archive_run(run, tmp_path / "archive")
+    best = max(item.fitness_score or 0.0 for item in run.evolution().front())
+    assert f"{best:.3f}" != f"{run.evolution().history()[-1].best_fitness:.3f}"
+    assert subjects(tmp_path / "archive")[-1].startswith(f"told: generation 1, best fitness {best:.3f}, ")
+
+
 def test_every_generation_is_one_commit_and_nothing_is_left_to_do(archived: tuple[Run, Path, str | None]) -> None:
     run, archive, commit = archived
     assert [line.partition(",")[0] for line in subjects(archive)] == [

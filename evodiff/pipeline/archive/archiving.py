@@ -6,6 +6,7 @@ from functools import reduce
 from typing import TYPE_CHECKING
 
 from evodiff.engine.experiment import code_version
+from evodiff.engine.fitness_course import fitness_course
 from evodiff.errors import EvodiffError
 from evodiff.pipeline.archive import contents
 from evodiff.pipeline.archive.commands import PATIENCE_SECONDS
@@ -209,9 +210,9 @@ def _message(run: Run, experiment: str, generation: int) -> str:
         for item in new
         if item in rows
     ]
-    metrics = result["metrics"]
+    fitness = fitness_course(run.ledger)[generation]
     headline = (
-        f"{experiment}: generation {generation}, best fitness {metrics['best_fitness']:.3f}, "
+        f"{experiment}: generation {generation}, best fitness {fitness.best:.3f}, "
         f"{len(new)} of {len(result['front'])} new on the front"
     )
     return "\n\n".join([headline, "\n".join(lines)]) if lines else headline
