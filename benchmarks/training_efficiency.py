@@ -228,7 +228,7 @@ def report(options, curves):
     table = Table(title=f"{options.dataset}: hypervolume of judged fronts, less what NSGA-II ends with")
     shares = [0.1, 0.25, 0.5, 1.0]
     table.add_column("arm")
-    table.add_column("share of NSGA-II's steps to reach its end: median, each seed")
+    table.add_column("share of NSGA-II's steps to reach its end: median [95 %], each seed")
     for share in shares:
         table.add_column(f"at {share:g} of the steps", justify="right")
     rng = np.random.default_rng(0)
@@ -237,9 +237,7 @@ def report(options, curves):
         for mark, points in zip(curves[MARK], seeds, strict=True):
             steps = reached_at(points, mark[-1][1])
             needed.append(float("inf") if steps is None else steps / mark[-1][0])
-        each = " ".join("never" if value == float("inf") else f"{value:.2f}" for value in needed)
-        middle = statistics.median(needed)
-        cells = [arm, f"{'not reached' if middle == float('inf') else f'{middle:.2f}'}: {each}"]
+        cells = [arm, f"{median_share(needed, rng)}: {' '.join(map(as_share, needed))}"]
         for share in shares:
             differences = []
             for mark, points in zip(curves[MARK], seeds, strict=True):
@@ -249,6 +247,16 @@ def report(options, curves):
             cells.append(interval(differences, rng))
         table.add_row(*cells)
     console.print(table)
+
+
+def median_share(needed, rng):
+    """Return the median of shares, of which some may never be reached, with a percentile bootstrap over seeds."""
+    medians = sorted(statistics.median(rng.choice(needed, len(needed))) for _ in range(2000))
+    return f"{as_share(statistics.median(needed))} [{as_share(medians[50])}, {as_share(medians[-51])}]"
+
+
+def as_share(value):
+    return "never" if value == float("inf") else f"{value:.2f}"
 
 
 def report_ablation(options, curves):
