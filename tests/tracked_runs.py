@@ -30,6 +30,7 @@ def told_run(
     weights: bool = False,
     inherit: bool = False,
     rungs: int = 1,
+    replicate_ties: bool = False,
 ) -> Run:
     """Create a run over blank images of three classes, and close ``generations`` of it.
 
@@ -45,6 +46,7 @@ def told_run(
         strategy=strategy,
         inherit=inherit,
         rungs=rungs,
+        replicate_ties=replicate_ties,
         training=TrainingSettings(steps=40),
         evaluation=EvaluationSettings(samples=16, sampler_steps=2),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar, get_args
 
@@ -147,18 +147,40 @@ def _is_finite_number(value: object) -> bool:
 def combine_replicates(evaluations: Sequence[Evaluation]) -> Evaluation:
     """Return the evaluation that replicates of one candidate on one rung amount to.
 
-    Values are means over the replicates that succeeded; everything else is that of the first of them. A candidate whose
-    replicates all failed has failed.
+    Values are means over the replicates that succeeded, and the standard errors in ``details`` those of the means;
+    everything else is that of the first of them. A candidate whose replicates all failed has failed.
     """
     succeeded = [item for item in evaluations if item.failure is None]
     if len(succeeded) <= 1:
         return (succeeded or list(evaluations))[0]
+    objectives = _means([item.objectives for item in succeeded])
+    stated = [name for name in objectives if any(error_name(name) in item.details for item in succeeded)]
     return Evaluation(
-        objectives=_means([item.objectives for item in succeeded]),
+        objectives=objectives,
         violations=_means([item.violations for item in succeeded]),
         weights=succeeded[0].weights,
-        details=succeeded[0].details,
+        details={**succeeded[0].details, **{error_name(name): standard_error(succeeded, name) for name in stated}},
     )
+
+
+def error_name(objective: str) -> str:
+    """Return under what name an evaluation's details hold the standard error of an objective."""
+    return f"{objective}_standard_error"
+
+
+def stated_errors(evaluation: Evaluation, objectives: Iterable[str]) -> dict[str, float]:
+    """Return the standard errors that an evaluation's details hold, by objective."""
+    return {
+        name: float(evaluation.details[error_name(name)])
+        for name in objectives
+        if error_name(name) in evaluation.details
+    }
+
+
+def standard_error(trials: Sequence[Evaluation], objective: str) -> float:
+    """Return the standard error of the mean of an objective over some trials, 0 where it is exact."""
+    square = math.fsum(float(trial.details.get(error_name(objective), 0.0)) ** 2 for trial in trials)
+    return math.sqrt(square) / len(trials)
 
 
 def _means(values: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -70,7 +70,7 @@ def _of_front(ledger: Ledger, generation: int, result: Mapping[str, Any], told: 
         return [ratings.fitness(item, box.score(found) if box else None) or 0.0 for item, found in standing.items()]
 
     def whole(candidate: str) -> bool:
-        return bool(max(told.get(candidate, {}), default=None) == result["rung"])
+        return bool(max(told.get(candidate, {}), default=-1) == result["rung"])
 
     front = scores(result["front"])
     average_over = scores(result["survivors"]) or front or [0.0]

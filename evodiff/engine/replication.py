@@ -10,11 +10,11 @@ without one are exact.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 
+from evodiff.engine.candidate import standard_error
 from evodiff.engine.history import minimised
 from evodiff.engine.variation import Proposal
 from evodiff.errors import SettingsError
@@ -70,11 +70,7 @@ def check_start(*, inherit: bool, replicate_ties: bool) -> None:
 
 def standard_errors(trials: Sequence[Evaluation], objectives: Sequence[Objective]) -> list[float]:
     """Return the standard error of the mean of some trials for each objective, 0 where it is exact."""
-    squares = [
-        math.fsum(float(trial.details.get(f"{item.name}_standard_error", 0.0)) ** 2 for trial in trials)
-        for item in objectives
-    ]
-    return [math.sqrt(square) / len(trials) for square in squares]
+    return [standard_error(trials, item.name) for item in objectives]
 
 
 def _tied(values: np.ndarray, errors: np.ndarray, front: Sequence[int]) -> list[int]:

@@ -62,6 +62,12 @@ def leaderboard(view: RunView) -> Markup | None:
 
 
 def _standing(candidate: CandidateView, view: RunView) -> str:
+    """Return what became of a candidate, and of how many trials its values are the mean where it was tried again."""
+    again = f"mean of {candidate.replicates} trials" if candidate.replicates > 1 else ""
+    return ", ".join(filter(None, (_place(candidate, view), again)))
+
+
+def _place(candidate: CandidateView, view: RunView) -> str:
     if candidate.failure is not None:
         return "failed"
     if candidate.id == view.champion:

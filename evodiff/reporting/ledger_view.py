@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from evodiff.architecture.cost import flops, parameter_count, training_flops
 from evodiff.architecture.genome import ArchitectureGenome, ImageShape
 from evodiff.architecture.graph import ResolvedGenome, resolve
-from evodiff.engine.candidate import Evaluation, combine_replicates
+from evodiff.engine.candidate import Evaluation, combine_replicates, stated_errors
 from evodiff.engine.fidelity import added_steps, rung_steps
 from evodiff.engine.fitness import FitnessBox
 from evodiff.engine.fitness_course import fitness_course
@@ -173,11 +173,7 @@ def _candidate(
         operator=record["operator"],
         parents=tuple(record["parents"]),
         objectives={} if failure else dict(evaluation.objectives),
-        standard_errors={
-            objective.name: float(evaluation.details[f"{objective.name}_standard_error"])
-            for objective in objectives
-            if f"{objective.name}_standard_error" in evaluation.details
-        },
+        standard_errors=stated_errors(evaluation, [objective.name for objective in objectives]),
         violations=dict(evaluation.violations),
         fitness_score=ratings.fitness(identifier, box.score(evaluation)) if box and not failure else None,
         on_front=bool(results) and identifier in results[-1]["front"] and evaluation.feasible,

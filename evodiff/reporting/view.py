@@ -68,6 +68,11 @@ class CandidateView:
     trials: tuple[TrialView, ...] = ()
 
     @property
+    def replicates(self) -> int:
+        """How many trials its values are the mean of: those on its highest rung that did not fail."""
+        return sum(trial.rung == self.rung and not trial.failed for trial in self.trials)
+
+    @property
     def feasible(self) -> bool:
         """Whether it was evaluated and keeps every constraint."""
         return self.failure is None and bool(self.objectives) and all(value <= 0 for value in self.violations.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from evodiff.engine.candidate import Evaluation, combine_replicates
+from evodiff.engine.candidate import Evaluation, combine_replicates, error_name, stated_errors
 from evodiff.errors import CandidateNotFound
 from evodiff.reporting.notation import unit_of
 from evodiff.reporting.view import CandidateView, ObjectiveView, RunView, TrialView
@@ -81,24 +81,22 @@ def _candidate(
     first = tried[0].data
     trials = tuple(_trial(place, item) for place, item in placed)
     rung = max(trial.rung for trial in trials)
-    standing = [item for trial, item in zip(trials, tried, strict=True) if trial.rung == rung]
-    whole = [item for item in standing if item.info.status == "FINISHED"]
+    highest = [item for trial, item in zip(trials, tried, strict=True) if trial.rung == rung]
+    whole = [item for item in highest if item.info.status == "FINISHED"]
     metrics = whole[-1].data.metrics if whole else {}
-    evaluations = [_evaluation(item.data.metrics, objectives) for item in whole]
+    standing = combine_replicates([_evaluation(item.data.metrics, objectives) for item in whole]) if whole else None
     candidate = first.tags["evodiff.candidate"]
     return CandidateView(
         id=candidate,
         generation=int(first.tags["evodiff.generation"]),
         operator=first.tags["evodiff.operator"] or None,
         parents=tuple(filter(None, first.tags["evodiff.parents"].split(", "))),
-        objectives=combine_replicates(evaluations).objectives if whole else {},
-        standard_errors=_standard_errors(metrics, objectives),
-        violations={
-            name.removeprefix("violation."): value for name, value in metrics.items() if name.startswith("violation.")
-        },
+        objectives=standing.objectives if standing else {},
+        standard_errors=stated_errors(standing, standing.objectives) if standing else {},
+        violations=standing.violations if standing else {},
         fitness_score=metrics.get("fitness_score"),
         on_front=candidate in front,
-        failure=None if whole else standing[-1].data.tags["evodiff.failure"],
+        failure=None if whole else highest[-1].data.tags["evodiff.failure"],
         parameters=round(first.metrics["parameters"]),
         flops=first.metrics["flops"],
         training_flops=sum(item.data.metrics["training_flops"] for item in tried),
@@ -118,9 +116,11 @@ def _trial(place: int, item: Any) -> TrialView:
 
 
 def _evaluation(metrics: Mapping[str, float], objectives: Sequence[ObjectiveView]) -> Evaluation:
-    return Evaluation({item.name: metrics[item.name] for item in objectives})
-
-
-def _standard_errors(metrics: Mapping[str, float], objectives: Sequence[ObjectiveView]) -> dict[str, float]:
-    named = {item.name: metrics.get(f"{item.name}_standard_error") for item in objectives}
-    return {name: value for name, value in named.items() if value is not None}
+    errors = [name for item in objectives if (name := error_name(item.name)) in metrics]
+    return Evaluation(
+        objectives={item.name: metrics[item.name] for item in objectives},
+        violations={
+            name.removeprefix("violation."): value for name, value in metrics.items() if name.startswith("violation.")
+        },
+        details={name: metrics[name] for name in errors},
+    )

@@ -332,6 +332,18 @@ def test_mlflow_alone_tells_of_a_search_what_its_ledger_does(server: MlflowServe
         views_from_tracking(server.uri, ["nowhere"])
 
 
+def test_mlflow_alone_tells_the_errors_of_what_was_tried_again(server: MlflowServer, tmp_path: Path) -> None:
+    run = told_run(tmp_path / "ties", generations=4, population=8, replicate_ties=True)
+    track_run(run, server.uri)
+    (found,) = views_from_tracking(server.uri, ["ties"])
+    expected = view_from_ledger(run.path)
+    assert any(item.replicates > 1 for item in expected.candidates)
+    for name in ("replicates", "objectives", "violations", "standard_errors"):
+        assert [getattr(item, name) for item in found.candidates] == [
+            getattr(item, name) for item in expected.candidates
+        ], name
+
+
 def test_mlflow_alone_tells_short_trainings_from_whole_ones(server: MlflowServer, tmp_path: Path) -> None:
     run = told_run(tmp_path / "rungs", generations=4, population=8, rungs=2)
     track_run(run, server.uri)

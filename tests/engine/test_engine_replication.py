@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from toy_space import DigitSpace, error, evolution, tree
 
-from evodiff.engine import Evolution
+from evodiff.engine import Evaluation, Evolution, Failure
+from evodiff.engine.candidate import combine_replicates
 from evodiff.errors import SettingsError
 
 DEVIATION = 0.5
@@ -94,3 +95,22 @@ def test_replicates_are_on_record_and_replayed(tmp_path):
     (tmp_path / "run" / "generations" / "0003" / "result.json").unlink()
     assert Evolution.open(run.space, tmp_path / "run").generation == 4
     assert tree(tmp_path / "run") == before
+
+
+def test_the_stated_error_of_a_candidate_is_that_of_its_mean():
+    run = search(5)
+    row = max(again(run), key=lambda row: row["replicate"])
+    trials = row["replicate"] + 1
+    evaluation = run.candidate(row["candidate"]).evaluation
+    assert evaluation.details["error_standard_error"] == pytest.approx(DEVIATION / np.sqrt(trials))
+
+
+def test_errors_of_replicates_are_combined_and_the_rest_is_the_first_ones():
+    told = [
+        Evaluation({"a": 1.0, "b": 2.0}, details={"a_standard_error": 0.3, "note": "first"}),
+        Evaluation(failure=Failure("diverged")),
+        Evaluation({"a": 2.0, "b": 2.0}, details={"a_standard_error": 0.4, "note": "second"}),
+    ]
+    combined = combine_replicates(told)
+    assert dict(combined.details) == {"a_standard_error": pytest.approx(0.25), "note": "first"}
+    assert combine_replicates(told[:2]).details == told[0].details

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from page_reading import read_page
 from report_examples import DIGITS, run_search
 
 from evodiff.architecture.cost import parameter_count
@@ -15,7 +16,7 @@ from evodiff.architecture.graph import resolve
 from evodiff.architecture.space import ArchitectureSpace
 from evodiff.engine import Evolution
 from evodiff.errors import LedgerError
-from evodiff.reporting import random_arm_from_ledger, view_from_ledger
+from evodiff.reporting import random_arm_from_ledger, view_from_ledger, write_report
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +93,27 @@ def test_the_random_arm_is_measured_in_the_box_of_the_run(run: Path) -> None:
     arm = random_arm_from_ledger(run, beside=run)
     assert arm.generations == view.generations
     assert [item.fitness_score for item in arm.candidates] == [item.fitness_score for item in view.candidates]
+
+
+def test_what_was_tried_again_is_shown_with_the_error_of_its_mean_and_how_often(tmp_path: Path) -> None:
+    folder = tmp_path / "ties"
+    evolution = Evolution(
+        ArchitectureSpace(DIGITS, objectives=["memory_mb"]),
+        objectives=["kid", "memory_mb"],
+        population_size=8,
+        ledger=folder,
+        strategy="nsga2",
+        replicate_ties=True,
+    )
+    for _ in range(4):
+        for trial in evolution.ask(8):
+            evolution.tell(trial.id, {"kid": 1.0 + trial.seed % 97 / 97}, details={"kid_standard_error": 0.5})
+    view = view_from_ledger(folder)
+    twice = next(item for item in view.candidates if item.replicates == 2)
+    assert twice.standard_errors["kid"] == pytest.approx(0.5 / 2**0.5)
+    text = read_page(write_report(view, tmp_path / "page.html").read_text(encoding="utf-8")).text
+    assert "mean of 2 trials" in text
+    assert view.generations[-1].evaluations == sum(len(item.trials) for item in view.candidates)
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
