@@ -1,7 +1,8 @@
 """What noise costs a search, and what helps: share of a table's hypervolume that the front truly has.
 
 The table is NAS-Bench-Macro, as in search_efficiency.py. Searches are told the error times a factor of luck; a front is
-what they take for one, and judged by the table's own errors, so that whoever was lucky counts for what it is.
+what they take for one, by the means of whoever was tried again, and judged by the table's own errors, so that whoever
+was lucky counts for what it is.
 
 ``one rung``: every training is whole. ``two rungs``: candidates are first trained for a third of the steps, which
 leaves ``--stretch`` times the error, and more luck; the budget is in whole trainings.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,48 +42,60 @@ def as_told(names, rungs, values, *, feasible):
     return values.copy()
 
 
-# Strategy, and what is left out of the engine while it searches.
+@dataclass(frozen=True)
+class Variant:
+    """A way to search; ``left_out`` makes what takes a piece out of the engine meanwhile."""
+
+    strategy: type = SurrogateSearch
+    left_out: Callable = nullcontext
+    replicate_ties: bool = False
+    of_rungs: bool = False  # says nothing of searches with one rung
+
+
 VARIANTS = {
-    "the default": (SurrogateSearch, nullcontext),
-    "the front is that of the values": (
-        SurrogateSearch,
-        lambda: patch.object(Surrogate, "smoothed", lambda model: model.values.copy()),
+    "the default": Variant(),
+    "the front is that of the values": Variant(
+        left_out=lambda: patch.object(Surrogate, "smoothed", lambda model: model.values.copy())
     ),
-    "values of short trainings as they are": (
-        SurrogateSearch,
-        lambda: patch.object(forecast, "as_on_highest", as_told),
+    "values of short trainings as they are": Variant(
+        left_out=lambda: patch.object(forecast, "as_on_highest", as_told), of_rungs=True
     ),
-    "promoted by the rung alone": (PromotesByTheRung, nullcontext),
-    "nsga2": (STRATEGIES["nsga2"], nullcontext),
+    "promoted by the rung alone": Variant(PromotesByTheRung, of_rungs=True),
+    "ties are tried again": Variant(replicate_ties=True),
+    "nsga2": Variant(STRATEGIES["nsga2"]),
+    "nsga2, ties are tried again": Variant(STRATEGIES["nsga2"], replicate_ties=True),
 }
 
 
-def search(space, strategy, seed, rungs, options):
+def search(space, variant, seed, rungs, options):
     """Return the share of the hypervolume that the front truly has after each mark."""
     evolution = Evolution(
         space,
         objectives=["error", "params"],
         population_size=options.population,
         seed=seed,
-        strategy=strategy,
+        strategy=variant.strategy(),
         rungs=rungs,
+        replicate_ties=variant.replicate_ties,
     )
     rng, yardstick = np.random.default_rng(1000 + seed), Yardstick(space)
-    told, true, shares, spent = [], [], [], 0.0
+    told, shares, spent = {}, [], 0.0
     while len(shares) < len(options.marks) and (trials := evolution.ask(options.population)):
         for trial in trials:
             error, size = space.error(trial.genome), space.size(trial.genome)
             whole = trial.rung == rungs - 1
-            luck = np.exp((options.luck if whole else options.short_luck) * rng.standard_normal())
-            found = error * luck * (1 if whole else options.stretch)
-            spent += 1 / 3 if not whole else 1 if rungs == 1 or trial.generation == 0 else 2 / 3
-            evolution.tell(trial.id, {"error": found, "params": size})
+            deviation = options.luck if whole else options.short_luck
+            found = error * np.exp(deviation * rng.standard_normal()) * (1 if whole else options.stretch)
+            goes_on = rungs > 1 and trial.generation > 0 and trial.replicate == 0
+            spent += 1 / 3 if not whole else 2 / 3 if goes_on else 1
+            told_error = {"error_standard_error": deviation * found}
+            evolution.tell(trial.id, {"error": found, "params": size}, details=told_error)
             if whole:
-                told.append([found, size])
-                true.append([error, size])
+                told.setdefault(trial.genome, []).append(found)
         while len(shares) < len(options.marks) and spent >= options.marks[len(shares)]:
-            front = nondominated(np.array(told), np.zeros(len(told)))
-            shares.append(yardstick.share(np.array(true)[front]))
+            means = np.array([[np.mean(found), space.size(genome)] for genome, found in told.items()])
+            true = np.array([[space.error(genome), space.size(genome)] for genome in told])
+            shares.append(yardstick.share(true[nondominated(means, np.zeros(len(means)))]))
     return shares
 
 
@@ -102,11 +116,11 @@ def main():
     print("|---" * (len(options.marks) + 1) + "|")
     for rungs in options.rungs:
         usual = None
-        for name, (strategy, left_out) in VARIANTS.items():
-            if rungs == 1 and name in ("values of short trainings as they are", "promoted by the rung alone"):
+        for name, variant in VARIANTS.items():
+            if rungs == 1 and variant.of_rungs:
                 continue
-            with left_out():
-                found = np.array([search(space, strategy(), seed, rungs, options) for seed in range(options.seeds)])
+            with variant.left_out():
+                found = np.array([search(space, variant, seed, rungs, options) for seed in range(options.seeds)])
             usual = found if usual is None else usual
             report(f"{'one rung' if rungs == 1 else 'two rungs'}, {name}", found, usual)
 
