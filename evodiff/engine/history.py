@@ -105,6 +105,16 @@ class _Asked:
     rung: int
     parents: tuple[str, ...]
     operator: str | None
+    predicted: Mapping[str, float] | None
+
+
+@dataclass(frozen=True)
+class Foretold:
+    """What was ``predicted`` of a trial, by objective, and what was ``found``."""
+
+    rung: int
+    predicted: Mapping[str, float]
+    found: Mapping[str, float]
 
 
 class History(Generic[G]):
@@ -170,7 +180,14 @@ class History(Generic[G]):
         if len(self._order) > generation:
             return
         for record in records:
-            asked = _Asked(record["id"], generation, record["rung"], tuple(record["parents"]), record["operator"])
+            asked = _Asked(
+                id=record["id"],
+                generation=generation,
+                rung=record["rung"],
+                parents=tuple(record["parents"]),
+                operator=record["operator"],
+                predicted=record.get("predicted"),
+            )
             self._trials.setdefault(record["candidate"], []).append(asked)
             self._candidates[record["id"]] = record["candidate"]
         self._order.append(list(dict.fromkeys(record["candidate"] for record in records)))
@@ -229,6 +246,17 @@ class History(Generic[G]):
         """Return what each trial of a candidate on a rung brought back, replicates in the order asked."""
         trials = [item for item in self._trials[candidate] if item.rung == rung]
         return [self._evaluations[item.generation][item.id] for item in trials]
+
+    def foretold(self, generation: int) -> list[Foretold]:
+        """Return the trials of a closed generation of which something was predicted, but those that failed."""
+        trials = (item for name in self.candidates_of(generation) for item in self._trials[name])
+        asked = [item for item in trials if item.generation == generation and item.predicted]
+        told = [(item, self._evaluations[generation][item.id]) for item in asked]
+        return [
+            Foretold(item.rung, item.predicted or {}, evaluation.objectives)
+            for item, evaluation in told
+            if evaluation.failure is None
+        ]
 
     def first_trial(self, candidate: str) -> str:
         """Return the trial by which a candidate was first tried."""

@@ -11,6 +11,7 @@ How well the models rank is on record: each plan holds what was predicted, each 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import TYPE_CHECKING, ClassVar, Final, Generic, TypeVar
@@ -25,7 +26,7 @@ from evodiff.engine.experiment import check_sizes
 from evodiff.engine.forecast import Described, Forecast, Forecaster
 from evodiff.engine.options import VariationOptions, check_flag, check_share, option
 from evodiff.engine.selection import best_first, draw, tournament
-from evodiff.engine.surrogate import QUANTILE, chance
+from evodiff.engine.surrogate import QUANTILE, chance, rank_correlation
 from evodiff.engine.variation import CROSSOVER, Mutator, Proposal, offspring, samples
 from evodiff.engine.zero_cost import has_scores
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from evodiff.engine.history import History
+    from evodiff.engine.history import Foretold, History
     from evodiff.engine.space import SearchSpace
 
 G = TypeVar("G")
@@ -322,20 +323,28 @@ def _enough(history: History[G], evaluated: Sequence[str]) -> bool:
 def _proved(history: History[G]) -> bool:
     """Whether what was predicted agreed with what came, or too little was predicted to tell.
 
-    Of small generations the latest are taken together, as Kendall's S adds up with its variance: a few trials by
-    themselves can prove nothing.
+    Of small generations the latest are ranked together, those on one rung: two or three trials by themselves can prove
+    nothing. Kendall's S adds up over objectives and rungs, with its variance.
     """
-    score, variance, trials = 0.0, 0.0, 0
-    for result in reversed(history.results):
-        for item in (result.surrogate or {}).values():
-            count = item["trials"]
-            pairs = count * (count - 1) / 2
-            score += item["rank_correlation"] * pairs
-            variance += pairs * (2 * count + 5) / 9
-        trials += round(max((item["trials"] for item in (result.surrogate or {}).values()), default=0))
-        if trials >= TELLING:
+    told: list[Foretold] = []
+    for generation in reversed(range(history.generations)):
+        told += history.foretold(generation)
+        if len(told) >= TELLING:
             break
-    return trials < TELLING or score > QUANTILE * variance**0.5
+    if len(told) < TELLING:
+        return True
+    score, variance = 0.0, 0.0
+    for rung in sorted({item.rung for item in told}):
+        on_rung = [item for item in told if item.rung == rung]
+        pairs = len(on_rung) * (len(on_rung) - 1) / 2
+        for objective in on_rung[0].predicted:
+            expected, found = (
+                np.array([values[objective] for values in side])
+                for side in ([item.predicted for item in on_rung], [item.found for item in on_rung])
+            )
+            score += round(rank_correlation(expected, found), PLACES) * pairs
+            variance += pairs * (2 * len(on_rung) + 5) / 9
+    return score > QUANTILE * math.sqrt(variance)
 
 
 def remembered(history: History[G], count: int) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from types import SimpleNamespace
 
 import moocore
 import numpy as np
@@ -15,7 +16,7 @@ from toy_space import DigitSpace, close, error, evolution, tree
 from evodiff.engine import Evolution, SurrogateSearch, prescreen
 from evodiff.engine.acquisition import expected_improvements, improvements, pick_batch
 from evodiff.engine.forecast import Forecaster
-from evodiff.engine.history import GenerationResult
+from evodiff.engine.history import Foretold, GenerationResult
 from evodiff.engine.prescreen import remembered
 from evodiff.engine.surrogate import (
     LENGTHS,
@@ -421,6 +422,35 @@ def test_values_that_genes_do_not_explain_let_it_step_aside():
             search.tell(trial.id, {"error": float(noise.normal())})
     aside = [result.surrogate is None for result in search.results()[2:]]
     assert sum(aside) >= 3
+
+
+def proved(*generations: list[tuple[int, float, float]]) -> bool:
+    """Return whether models are believed whose generations are lists of (rung, predicted, found)."""
+    told = [
+        [Foretold(rung, {"error": predicted}, {"error": found}) for rung, predicted, found in generation]
+        for generation in generations
+    ]
+    return prescreen._proved(SimpleNamespace(generations=len(told), foretold=told.__getitem__))
+
+
+def test_small_generations_are_ranked_together_to_prove_the_models():
+    right = [[(0, float(2 * step), 2.0 * step), (0, 2.0 * step + 1, 2.0 * step + 1)] for step in range(5)]
+    assert proved(*right)
+    inverted = [[first, (0, second[1], first[2] - 0.5)] for first, second in right]
+    assert proved(*inverted), "what is wrong within each pair is right between them"
+    order = [3, 9, 0, 6, 2, 8, 5, 1, 7, 4]
+    scattered = [[(0, float(i), float(order[i])), (0, i + 1.0, float(order[i + 1]))] for i in range(0, 10, 2)]
+    assert not proved(*scattered)
+    assert proved(*scattered[:4]), "eight predictions are too few to tell"
+    assert proved(*scattered, *right), "the latest count"
+    assert not proved(*right, *scattered)
+
+
+def test_what_short_trainings_bring_is_not_ranked_among_whole_ones():
+    low = [(0, 5.0 - step, 10.0 + step) for step in range(5)]
+    high = [(1, -step, float(step)) for step in range(5)]
+    assert rank_correlation(*np.array([*low, *high]).T[1:]) > 0
+    assert not proved(low, high)
 
 
 def test_a_few_evaluations_are_not_learnt_from():
