@@ -57,6 +57,13 @@ InheritOption = Annotated[
         "--inherit/--no-inherit", help="Start children from the weights of their parents.  [default: --no-inherit]"
     ),
 ]
+ReplicateTiesOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--replicate-ties/--no-replicate-ties",
+        help="Try candidates of the front again whose place is owed to less than a standard error.  [default: no]",
+    ),
+]
 PreferOption = Annotated[str | None, typer.Option("--prefer", help='Limits for the champion, such as "latency_ms<2".')]
 TargetOption = Annotated[
     str | None, typer.Option("--target", help="Hardware that will serve: local, m2-pro, ...  [default: local]")

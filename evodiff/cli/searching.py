@@ -16,6 +16,7 @@ from evodiff.cli.options import (
     ObjectivesOption,
     PopulationOption,
     PreferOption,
+    ReplicateTiesOption,
     RungsOption,
     SeedOption,
     StepsOption,
@@ -55,13 +56,7 @@ def evolve(
             help="Open no generation once the hypervolume hardly grows.  [default: no]",
         ),
     ] = None,
-    replicate_ties: Annotated[
-        bool | None,
-        typer.Option(
-            "--replicate-ties/--no-replicate-ties",
-            help="Try candidates of the front again whose place is owed to less than a standard error.  [default: no]",
-        ),
-    ] = None,
+    replicate_ties: ReplicateTiesOption = None,
     champion_steps: Annotated[
         int | None,
         typer.Option(min=1, help="Training steps of the champion.  [default: a generation's compute]"),
@@ -132,6 +127,8 @@ def smoke(
     prefer: PreferOption = None,
     target: TargetOption = None,
     strategy: StrategyOption = None,
+    inherit: InheritOption = None,
+    replicate_ties: ReplicateTiesOption = None,
 ) -> None:
     """Try a dataset and settings in a minute: every step of a search with two candidates; say what it will take."""
     from evodiff.pipeline.generation import Listener
@@ -152,6 +149,8 @@ def smoke(
         prefer=prefer,
         target=target,
         strategy=strategy,
+        inherit=inherit,
+        replicate_ties=replicate_ties,
     )
     with ProgressDisplay() as display:
         result = try_out(settings_from(given), say=display.say, listener=Listener(display.stage, display.trial_ended))
