@@ -38,7 +38,7 @@ def _add_group(panel: str, name: str, help_text: str, steps: Sequence[tuple[str,
     app.add_typer(group, name=name, rich_help_panel=panel)
 
 
-_add("Search", searching.evolve, searching.smoke, searching.prepare, searching.calibrate)
+_add("Search", searching.evolve, searching.smoke, searching.prepare, searching.calibrate, searching.strategies)
 _add(
     "Results",
     results.report,

@@ -69,5 +69,9 @@ TargetOption = Annotated[
     str | None, typer.Option("--target", help="Hardware that will serve: local, m2-pro, ...  [default: local]")
 ]
 StrategyOption = Annotated[
-    str | None, typer.Option("--strategy", help="surrogate, nsga2, regularised or random.  [default: surrogate]")
+    str | None,
+    typer.Option(
+        "--strategy",
+        help="surrogate, nsga2, regularised or random; evodiff strategies lists options of each.  [default: surrogate]",
+    ),
 ]

@@ -221,3 +221,10 @@ def _refuse_with_resume(**options: Any) -> None:
             f"--{name.replace('_', '-')} goes with a new run, not with --resume.",
             remedy="Leave it out; the run knows its own.",
         )
+
+
+def strategies() -> None:
+    """List the strategies, and the options of each that params.yaml can set."""
+    from evodiff.reporting.strategy_options import strategies_table
+
+    print_tables(strategies_table())
