@@ -77,14 +77,15 @@ def main():
     parser.add_argument(
         "--arms",
         nargs="*",
+        metavar="ARM",
         choices=[name for name in ARMS if name != MARK],
-        help="beside the mark; all of them, if none is said",
+        help=f"beside the mark: {', '.join(name for name in ARMS if name != MARK)}; all of them by default",
     )
     parser.add_argument("--samples", type=int, default=2000, help="images that a front's member is judged by")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out/training"))
     parser.add_argument("--ablation", action="store_true", help="hold the arms against the whole method, not the mark")
-    parser.add_argument("--smoke", action="store_true", help=f"a minute's trial: {SMOKE}")
+    parser.add_argument("--smoke", action="store_true", help=f"a minute's trial: {SMOKE}, where not given")
     options = parser.parse_args()
     if options.smoke:
         options = parser.parse_args([*SMOKE.split(), *sys.argv[1:]])

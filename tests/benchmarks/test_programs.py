@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
+import io
 import itertools
 import json
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
+import numpy as np
 import pytest
+from rich.console import Console
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -21,7 +27,7 @@ def output_of(program: str, *arguments: object, environment: dict[str, str]) -> 
         capture_output=True,
         text=True,
         check=False,
-        env={**environment, "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
+        env={"COLUMNS": "200", **environment, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -88,3 +94,77 @@ def test_training_steps_are_compared_with_the_mark_and_what_is_finished_is_kept(
     before = {path: path.stat().st_mtime_ns for path in plans}
     assert output_of("training_efficiency.py", *given, environment=environment) == text
     assert {path: path.stat().st_mtime_ns for path in sorted((tmp_path / "out").rglob("plan.jsonl"))} == before
+
+
+@pytest.fixture
+def training_efficiency() -> ModuleType:
+    """The program as a module."""
+    spec = importlib.util.spec_from_file_location("training_efficiency", BENCHMARKS / "training_efficiency.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("shares", "text"),
+    [
+        ([0.5], "0.50 [0.50, 0.50]"),
+        ([None], "never [never, never]"),
+        ([0.4, 0.4, 0.4], "0.40 [0.40, 0.40]"),
+        ([0.2, 0.3, 0.4, 0.5, None], "0.40 [0.20, never]"),
+        ([0.2, None, None], "never [0.20, never]"),
+        ([0.2, None], "never [0.20, never]"),
+        ([None, None], "never [never, never]"),
+    ],
+)
+def test_the_median_of_steps_has_an_interval_in_which_never_is_beyond_all(
+    shares: list[float | None], text: str, training_efficiency: ModuleType
+) -> None:
+    known = [float("inf") if share is None else share for share in shares]
+    assert training_efficiency.median_share(known, np.random.default_rng(0)) == text
+
+
+def test_the_report_has_interval_and_seeds_of_the_steps_to_the_mark(
+    training_efficiency: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printed = Console(width=200, file=io.StringIO(), record=True)
+    monkeypatch.setattr(training_efficiency, "Console", lambda **_: printed)
+    mark = [(50, 0.2), (100, 0.4)]
+    curves = {"NSGA-II": [mark] * 3, "whole method": [[(30, 0.4), (50, 0.5)], [(40, 0.4), (50, 0.4)], [(50, 0.3)]]}
+    training_efficiency.report(SimpleNamespace(dataset="digits"), curves)
+    row = next(line for line in printed.export_text().splitlines() if "whole method" in line)
+    assert "0.40 [0.30, never]: 0.30 0.40 never" in row
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ((), {"dataset": "digits", "seeds": 2, "population": 4, "arms": None, "ablation": False}),
+        (
+            ("--dataset", "photos", "--arms", "whole method"),
+            {"dataset": "photos", "arms": ["whole method"], "steps": 6},
+        ),
+        (("--seeds", "1", "--ablation"), {"seeds": 1, "ablation": True, "generations": 2}),
+    ],
+)
+def test_other_options_go_before_those_of_the_smoke_test(
+    given: tuple[str, ...],
+    expected: dict[str, object],
+    training_efficiency: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[SimpleNamespace] = []
+    monkeypatch.setattr(sys, "argv", ["training_efficiency.py", *given, "--smoke"])
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    monkeypatch.setattr(training_efficiency, "curve", lambda options, *_: asked.append(options) or [(1, 0.0)])
+    for shown in ("show", "report", "report_ablation"):
+        monkeypatch.setattr(training_efficiency, shown, lambda *_: None)
+    training_efficiency.main()
+    assert {name: getattr(asked[0], name) for name in expected} == expected
+
+
+def test_no_line_of_help_is_wider_than_a_page(environment: dict[str, str]) -> None:
+    text = output_of("training_efficiency.py", "--help", environment={**environment, "COLUMNS": "120"})
+    assert max(map(len, text.splitlines())) <= 120
