@@ -66,6 +66,23 @@ SMOKE = "--generations 2 --population 4 --steps 6 --seeds 2 --samples 64 --share
 
 
 def main():
+    options = read_options(sys.argv[1:])
+    os.environ.setdefault("EVODIFF_CACHE_DIR", str(options.out / "cache"))
+    arms = [name for name in ARMS if name != MARK] if options.arms is None else options.arms
+    arms = [MARK, *([METHOD] if options.ablation and METHOD not in arms else []), *arms]
+    curves = {arm: [] for arm in arms}
+    for seed in range(options.first_seed, options.first_seed + options.seeds):
+        for arm in arms:
+            curves[arm].append(curve(options, arm, seed))
+            show(options, arm, seed, curves[arm][-1])
+    if options.ablation:
+        report_ablation(options, curves)
+    else:
+        report(options, curves)
+
+
+def read_options(arguments):
+    """Return what the command line says; options of its own go before those of ``--smoke``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="digits")
     parser.add_argument("--generations", type=int, default=10, help="of the mark")
@@ -86,21 +103,8 @@ def main():
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out/training"))
     parser.add_argument("--ablation", action="store_true", help="hold the arms against the whole method, not the mark")
     parser.add_argument("--smoke", action="store_true", help=f"a minute's trial: {SMOKE}, where not given")
-    options = parser.parse_args()
-    if options.smoke:
-        options = parser.parse_args([*SMOKE.split(), *sys.argv[1:]])
-    os.environ.setdefault("EVODIFF_CACHE_DIR", str(options.out / "cache"))
-    arms = [name for name in ARMS if name != MARK] if options.arms is None else options.arms
-    arms = [MARK, *([METHOD] if options.ablation and METHOD not in arms else []), *arms]
-    curves = {arm: [] for arm in arms}
-    for seed in range(options.first_seed, options.first_seed + options.seeds):
-        for arm in arms:
-            curves[arm].append(curve(options, arm, seed))
-            show(options, arm, seed, curves[arm][-1])
-    if options.ablation:
-        report_ablation(options, curves)
-    else:
-        report(options, curves)
+    options = parser.parse_args(arguments)
+    return parser.parse_args([*SMOKE.split(), *arguments]) if options.smoke else options
 
 
 def budget(options):

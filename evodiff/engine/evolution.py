@@ -30,7 +30,7 @@ from evodiff.engine.fidelity import promotable
 from evodiff.engine.history import GenerationResult, History, minimised
 from evodiff.engine.ledger import Ledger, only_candidate
 from evodiff.engine.open_generation import whole_evaluation
-from evodiff.engine.replication import check_start
+from evodiff.engine.replication import check_same_start
 from evodiff.engine.run import Run
 from evodiff.engine.selection import nondominated
 from evodiff.engine.strategies import DEFAULT, describe_strategy, find_strategy, frozen_strategy, settings_of_run
@@ -103,7 +103,7 @@ class Evolution(Generic[G]):
         self.space = space
         self.objectives = parse_objectives(objectives)
         check_sizes(population_size=(population_size, 1), rungs=(rungs, 1), seed=(seed, 0))
-        check_start(inherit=inherit, replicate_ties=replicate_ties)
+        check_same_start(inherit=inherit, replicate_ties=replicate_ties)
         self.population_size = population_size
         self.seed = seed
         self.rungs = rungs

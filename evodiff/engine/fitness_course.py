@@ -40,30 +40,45 @@ def fitness_course(ledger: Ledger) -> list[GenerationFitness]:
     """
     results = [ledger.result(generation) or {} for generation in range(ledger.closed)]
     if ledger.experiment["rungs"] == 1:
-        stored = [result["metrics"] for result in results]
-        return [GenerationFitness(item["best_fitness"], item["average_fitness"]) for item in stored]
+        return [_stored(result) for result in results]
     told: Told = {}
     found = []
     for generation, result in enumerate(results):
-        evaluations = ledger.evaluations(generation)
-        for row in ledger.plan(generation):
-            if row["id"] in evaluations:
-                told.setdefault(row["candidate"], {}).setdefault(row["rung"], []).append(evaluations[row["id"]])
-        found.append(_of_front(ledger, generation, result, told))
+        _learn(ledger, generation, told)
+        found.append(_of_front(ledger, result, told))
     return found
 
 
-def with_fitness_shown(ledger: Ledger, result: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the result of a closed generation with the fitness of :func:`fitness_course` among its metrics."""
+def generation_fitness(ledger: Ledger, result: Mapping[str, Any]) -> GenerationFitness:
+    """Return the fitness of :func:`fitness_course` of one closed generation, by its result."""
     if ledger.experiment["rungs"] == 1:
-        return dict(result)
-    found = fitness_course(ledger)[result["generation"]]
+        return _stored(result)
+    told: Told = {}
+    for generation in range(result["generation"] + 1):
+        _learn(ledger, generation, told)
+    return _of_front(ledger, result, told)
+
+
+def with_fitness_shown(ledger: Ledger, result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the result of a closed generation with its :func:`generation_fitness` among its metrics."""
+    found = generation_fitness(ledger, result)
     return {**result, "metrics": {**result["metrics"], "best_fitness": found.best, "average_fitness": found.average}}
 
 
-def _of_front(ledger: Ledger, generation: int, result: Mapping[str, Any], told: Told) -> GenerationFitness:
+def _stored(result: Mapping[str, Any]) -> GenerationFitness:
+    return GenerationFitness(result["metrics"]["best_fitness"], result["metrics"]["average_fitness"])
+
+
+def _learn(ledger: Ledger, generation: int, told: Told) -> None:
+    evaluations = ledger.evaluations(generation)
+    for row in ledger.plan(generation):
+        if row["id"] in evaluations:
+            told.setdefault(row["candidate"], {}).setdefault(row["rung"], []).append(evaluations[row["id"]])
+
+
+def _of_front(ledger: Ledger, result: Mapping[str, Any], told: Told) -> GenerationFitness:
     box = FitnessBox(**result["box"]) if result["box"] else None
-    ratings = joined_ratings(ledger, generation)
+    ratings = joined_ratings(ledger, result["generation"])
 
     def scores(candidates: Sequence[str]) -> list[float]:
         standing = {item: combine_replicates(told[item][result["rung"]]) for item in candidates if whole(item)}

@@ -109,8 +109,8 @@ class _Asked:
 
 
 @dataclass(frozen=True)
-class Foretold:
-    """What was ``predicted`` of a trial, by objective, and what was ``found``."""
+class Prediction:
+    """What was ``predicted`` of a trial on a rung, by objective, and what was ``found``."""
 
     rung: int
     predicted: Mapping[str, float]
@@ -247,13 +247,13 @@ class History(Generic[G]):
         trials = [item for item in self._trials[candidate] if item.rung == rung]
         return [self._evaluations[item.generation][item.id] for item in trials]
 
-    def foretold(self, generation: int) -> list[Foretold]:
+    def predictions(self, generation: int) -> list[Prediction]:
         """Return the trials of a closed generation of which something was predicted, but those that failed."""
         trials = (item for name in self.candidates_of(generation) for item in self._trials[name])
         asked = [item for item in trials if item.generation == generation and item.predicted]
         told = [(item, self._evaluations[generation][item.id]) for item in asked]
         return [
-            Foretold(item.rung, item.predicted or {}, evaluation.objectives)
+            Prediction(item.rung, item.predicted or {}, evaluation.objectives)
             for item, evaluation in told
             if evaluation.failure is None
         ]

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from evodiff.engine.history import Foretold, History
+    from evodiff.engine.history import History, Prediction
     from evodiff.engine.space import SearchSpace
 
 G = TypeVar("G")
@@ -326,9 +326,9 @@ def _proved(history: History[G]) -> bool:
     Of small generations the latest are ranked together, those on one rung: two or three trials by themselves can prove
     nothing. Kendall's S adds up over objectives and rungs, with its variance.
     """
-    told: list[Foretold] = []
+    told: list[Prediction] = []
     for generation in reversed(range(history.generations)):
-        told += history.foretold(generation)
+        told += history.predictions(generation)
         if len(told) >= TELLING:
             break
     if len(told) < TELLING:

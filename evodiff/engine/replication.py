@@ -54,7 +54,7 @@ def replicates(history: History[G], size: int, taken: int = 0) -> list[Proposal[
     ]
 
 
-def check_start(*, inherit: bool, replicate_ties: bool) -> None:
+def check_same_start(*, inherit: bool, replicate_ties: bool) -> None:
     """Check that replicates of one candidate start alike.
 
     Raises:

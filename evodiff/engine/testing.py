@@ -46,15 +46,14 @@ def check_space(space: SearchSpace[Any], *, seed: int = 0, samples: int = 20) ->
     genomes = _check_sample(space, seed, samples)
     for genome in genomes:
         _check_genome(space, genome)
-    _check_features(space, genomes)
     _check_equal_canonical(space, genomes)
     _check_mutate(space, genomes, seed)
     _check_crossover(space, genomes, seed)
-    _check_distance(space, genomes)
-    _check_optional(space, genomes, seed)
     everybody = [*genomes, *_children(space, genomes, seed)]
     _check_features(space, everybody)
     _check_costs_alike(space, everybody)
+    _check_distance(space, genomes)
+    _check_optional(space, genomes, seed)
 
 
 def _rule(holds: bool, rule: str, found: object) -> None:

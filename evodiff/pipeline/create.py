@@ -16,7 +16,7 @@ from evodiff.architecture.genome import ArchitectureGenome, ImageShape
 from evodiff.architecture.space import ArchitectureSpace
 from evodiff.engine import STRATEGIES, Evolution, Objective
 from evodiff.engine.fidelity import check_rung_steps
-from evodiff.engine.replication import check_start
+from evodiff.engine.replication import check_same_start
 from evodiff.engine.strategies import find_strategy
 from evodiff.errors import LedgerError, SettingsError
 from evodiff.hardware.calibration import LOCAL
@@ -57,7 +57,7 @@ def check_settings(settings: Settings) -> None:
     find_strategy(settings.strategy, settings.strategy_options)
     parse_preference(settings.prefer, settings.objectives)
     check_rung_steps(settings.training.steps, settings.rungs)
-    check_start(inherit=settings.inherit, replicate_ties=settings.replicate_ties)
+    check_same_start(inherit=settings.inherit, replicate_ties=settings.replicate_ties)
     _check_sampler(settings)
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-import io
 import itertools
 import json
-import os
 import re
 import subprocess
 import sys
@@ -15,7 +13,6 @@ from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -127,14 +124,12 @@ def test_the_median_of_steps_has_an_interval_in_which_never_is_beyond_all(
 
 
 def test_the_report_has_interval_and_seeds_of_the_steps_to_the_mark(
-    training_efficiency: ModuleType, monkeypatch: pytest.MonkeyPatch
+    training_efficiency: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    printed = Console(width=200, file=io.StringIO(), record=True)
-    monkeypatch.setattr(training_efficiency, "Console", lambda **_: printed)
     mark = [(50, 0.2), (100, 0.4)]
     curves = {"NSGA-II": [mark] * 3, "whole method": [[(30, 0.4), (50, 0.5)], [(40, 0.4), (50, 0.4)], [(50, 0.3)]]}
     training_efficiency.report(SimpleNamespace(dataset="digits"), curves)
-    row = next(line for line in printed.export_text().splitlines() if "whole method" in line)
+    row = " ".join(line.split("│")[2].strip() for line in capsys.readouterr().out.splitlines() if line.startswith("│"))
     assert "0.40 [0.30, never]: 0.30 0.40 never" in row
 
 
@@ -150,19 +145,10 @@ def test_the_report_has_interval_and_seeds_of_the_steps_to_the_mark(
     ],
 )
 def test_other_options_go_before_those_of_the_smoke_test(
-    given: tuple[str, ...],
-    expected: dict[str, object],
-    training_efficiency: ModuleType,
-    monkeypatch: pytest.MonkeyPatch,
+    given: tuple[str, ...], expected: dict[str, object], training_efficiency: ModuleType
 ) -> None:
-    asked: list[SimpleNamespace] = []
-    monkeypatch.setattr(sys, "argv", ["training_efficiency.py", *given, "--smoke"])
-    monkeypatch.setattr(os, "environ", dict(os.environ))
-    monkeypatch.setattr(training_efficiency, "curve", lambda options, *_: asked.append(options) or [(1, 0.0)])
-    for shown in ("show", "report", "report_ablation"):
-        monkeypatch.setattr(training_efficiency, shown, lambda *_: None)
-    training_efficiency.main()
-    assert {name: getattr(asked[0], name) for name in expected} == expected
+    options = training_efficiency.read_options([*given, "--smoke"])
+    assert {name: getattr(options, name) for name in expected} == expected
 
 
 def test_no_line_of_help_is_wider_than_a_page(environment: dict[str, str]) -> None:

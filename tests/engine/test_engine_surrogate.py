@@ -16,7 +16,7 @@ from toy_space import DigitSpace, close, error, evolution, tree
 from evodiff.engine import Evolution, SurrogateSearch, prescreen
 from evodiff.engine.acquisition import expected_improvements, improvements, pick_batch
 from evodiff.engine.forecast import Forecaster
-from evodiff.engine.history import Foretold, GenerationResult
+from evodiff.engine.history import GenerationResult, Prediction
 from evodiff.engine.prescreen import remembered
 from evodiff.engine.surrogate import (
     LENGTHS,
@@ -427,10 +427,10 @@ def test_values_that_genes_do_not_explain_let_it_step_aside():
 def proved(*generations: list[tuple[int, float, float]]) -> bool:
     """Return whether models are believed whose generations are lists of (rung, predicted, found)."""
     told = [
-        [Foretold(rung, {"error": predicted}, {"error": found}) for rung, predicted, found in generation]
+        [Prediction(rung, {"error": predicted}, {"error": found}) for rung, predicted, found in generation]
         for generation in generations
     ]
-    return prescreen._proved(SimpleNamespace(generations=len(told), foretold=told.__getitem__))
+    return prescreen._proved(SimpleNamespace(generations=len(told), predictions=told.__getitem__))
 
 
 def test_small_generations_are_ranked_together_to_prove_the_models():

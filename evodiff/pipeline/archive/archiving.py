@@ -6,7 +6,7 @@ from functools import reduce
 from typing import TYPE_CHECKING
 
 from evodiff.engine.experiment import code_version
-from evodiff.engine.fitness_course import fitness_course
+from evodiff.engine.fitness_course import generation_fitness
 from evodiff.errors import EvodiffError
 from evodiff.pipeline.archive import contents
 from evodiff.pipeline.archive.commands import PATIENCE_SECONDS
@@ -210,7 +210,7 @@ def _message(run: Run, experiment: str, generation: int) -> str:
         for item in new
         if item in rows
     ]
-    fitness = fitness_course(run.ledger)[generation]
+    fitness = generation_fitness(run.ledger, result)
     headline = (
         f"{experiment}: generation {generation}, best fitness {fitness.best:.3f}, "
         f"{len(new)} of {len(result['front'])} new on the front"
