@@ -148,6 +148,7 @@ def _courses_section(figures: dict[str, Figure]) -> Markup:
         "hypervolume",
         "Hypervolume",
         "Share of the box from the best to just beyond the worst value that any feasible candidate of these runs has. "
+        "Where runs train briefly first, only whole trainings count, and short ones are charged too. "
         "Failed trials are charged for all the steps that were planned for them.",
         _columns(figures, ("evaluations-figure", "compute-figure")),
     )
