@@ -112,7 +112,8 @@ def operators(view: RunView) -> Markup | None:
     return section(
         "operators",
         "Operator credit",
-        "What became of each operator's children. Improved: fitter than every parent.",
+        "What became of each operator's children. Improved: fitter than every parent, on the "
+        "highest rung that all of them were tried on.",
         data_table(
             ["Operator", "Children", "Failed", "Survived", "On front", "Improved", "Mean gain in fitness"],
             [

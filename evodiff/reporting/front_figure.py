@@ -53,7 +53,9 @@ def front_figure(view: RunView) -> Figure:
     found = axes(view)
     evaluated = [item for item in view.candidates if item.objectives and item.failure is None]
     infeasible = [item for item in evaluated if not item.feasible]
-    dominated = [item for item in evaluated if item.feasible and not item.on_front]
+    whole = on_highest_rung(evaluated)
+    shorter = [item for item in evaluated if item.feasible and item.rung < whole[0].rung]
+    dominated = [item for item in whole if not item.on_front]
     champion = [item for item in evaluated if item.id == view.champion]
     random_arm = [item for item in view.random_arm.candidates if item.feasible] if view.random_arm else []
     traces = [
@@ -66,8 +68,15 @@ def front_figure(view: RunView) -> Figure:
         ),
         _line("random search's front", on_highest_rung(random_arm), found, RANDOM, "dot"),
         _points("infeasible", infeasible, found, view, {"color": MUTED, "symbol": "x-thin-open", "size": 8}),
+        _points(
+            "trained for less",
+            shorter,
+            found,
+            view,
+            {"color": MUTED, "symbol": "circle-open", "size": 6, "opacity": 0.8},
+        ),
         _points("dominated", dominated, found, view, {"color": MUTED, "symbol": "circle", "size": 7, "opacity": 0.8}),
-        _line("front in these two", on_highest_rung(evaluated), found, FRONT, "solid"),
+        _line("front in these two", whole, found, FRONT, "solid"),
         _points("front", view.front, found, view, {"color": FRONT, "symbol": "circle", "size": 10}, errors=True),
         _points("zoo", view.references, found, view, {"color": ZOO, "symbol": "square", "size": 10}, labels=True),
         _points("champion", champion, found, view, {"color": CHAMPION, "symbol": "star", "size": 18}),

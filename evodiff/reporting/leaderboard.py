@@ -56,7 +56,7 @@ def leaderboard(view: RunView) -> Markup | None:
     return section(
         "leaderboard",
         "Leaderboard",
-        "Front first, then by fitness. Click a heading to sort.",
+        f"Front first, then {'by rung and' if view.rungs else 'by'} fitness. Click a heading to sort.",
         data_table(head, body, numeric=set(range(1, len(view.objectives) + 4)), keys=keys, tall=True),
     )
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Tried:
-    """A candidate of the ledger: its trials, and what those on its highest rung amount to.
+    """A candidate of the ledger: its trials, and what those on each rung amount to.
 
     ``records`` are their rows in the plans, ``places`` where they stand among all trials that were told, and ``failed``
     says which of them brought nothing.
@@ -45,8 +45,15 @@ class _Tried:
     records: list[Mapping[str, Any]]
     places: list[int]
     failed: list[bool]
-    rung: int
-    evaluation: Evaluation
+    by_rung: Mapping[int, Evaluation]
+
+    @property
+    def rung(self) -> int:
+        return max(self.by_rung)
+
+    @property
+    def evaluation(self) -> Evaluation:
+        return self.by_rung[self.rung]
 
 
 def view_from_ledger(path: Path | str) -> RunView:
@@ -136,14 +143,14 @@ def _tried(ledger: Ledger) -> dict[str, _Tried]:
                 place += 1
     found = {}
     for identifier, tried in trials.items():
-        rung = max(record["rung"] for _, record, _ in tried)
-        standing = [evaluation for _, record, evaluation in tried if record["rung"] == rung]
+        by_rung: dict[int, list[Evaluation]] = {}
+        for _, row, evaluation in tried:
+            by_rung.setdefault(row["rung"], []).append(evaluation)
         found[identifier] = _Tried(
             records=[record for _, record, _ in tried],
             places=[place for place, _, _ in tried],
             failed=[evaluation.failure is not None for _, _, evaluation in tried],
-            rung=rung,
-            evaluation=combine_replicates(standing),
+            by_rung={rung: combine_replicates(told) for rung, told in by_rung.items()},
         )
     return found
 
@@ -159,6 +166,7 @@ def _candidate(
 ) -> CandidateView:
     record, evaluation = tried.records[0], tried.evaluation
     failure = evaluation.failure
+    scores = _fitness_by_rung(identifier, tried, box, ratings)
     settings = experiment.get("settings", {})
     resolved = _resolved(record["genome"], settings)
     training = settings.get("training", {})
@@ -175,7 +183,8 @@ def _candidate(
         objectives={} if failure else dict(evaluation.objectives),
         standard_errors=stated_errors(evaluation, [objective.name for objective in objectives]),
         violations=dict(evaluation.violations),
-        fitness_score=ratings.fitness(identifier, box.score(evaluation)) if box and not failure else None,
+        fitness_score=scores.get(tried.rung),
+        fitness_by_rung=scores,
         on_front=bool(results) and identifier in results[-1]["front"] and evaluation.feasible,
         survivor_generations=tuple(item["generation"] for item in results if identifier in item["survivors"]),
         failure=f"{failure.cause}: {failure.detail}".removesuffix(": ") if failure else None,
@@ -188,6 +197,15 @@ def _candidate(
             for place, row, failed, added in zip(tried.places, tried.records, tried.failed, steps, strict=True)
         ),
     )
+
+
+def _fitness_by_rung(identifier: str, tried: _Tried, box: FitnessBox | None, ratings: Ratings) -> dict[int, float]:
+    found = {}
+    for rung, evaluation in tried.by_rung.items():
+        score = ratings.fitness(identifier, box.score(evaluation)) if box and evaluation.failure is None else None
+        if score is not None:
+            found[rung] = score
+    return found
 
 
 def _shape(settings: Mapping[str, Any]) -> tuple[int, int, int] | None:

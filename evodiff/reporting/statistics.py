@@ -34,7 +34,10 @@ class NoiseRow:
 
 @dataclass(frozen=True)
 class OperatorRow:
-    """What the children of one operator came to. ``improved`` is the share with a larger fitness than every parent."""
+    """What the children of one operator came to. ``improved`` is the share with a larger fitness than every parent.
+
+    Fitness is compared on the highest rung that child and parents were all tried on; who shares none is left out.
+    """
 
     operator: str
     children: int
@@ -95,22 +98,30 @@ def operator_rows(candidates: Sequence[CandidateView]) -> list[OperatorRow]:
 
 
 def _gain(child: CandidateView, by_id: Mapping[str, CandidateView]) -> float | None:
-    parents = [
-        score for parent in child.parents if parent in by_id and (score := by_id[parent].fitness_score) is not None
-    ]
-    if not parents or child.fitness_score is None:
+    parents = [known for parent in child.parents if parent in by_id and (known := _fitness_by_rung(by_id[parent]))]
+    own = _fitness_by_rung(child)
+    shared = set(own).intersection(*parents) if parents else ()
+    if not shared:
         return None
-    return child.fitness_score - max(parents)
+    rung = max(shared)
+    return own[rung] - max(known[rung] for known in parents)
+
+
+def _fitness_by_rung(item: CandidateView) -> Mapping[int, float]:
+    if item.fitness_by_rung or item.fitness_score is None:
+        return item.fitness_by_rung
+    return {item.rung: item.fitness_score}
 
 
 def ranked(view: RunView) -> list[CandidateView]:
-    """Return every candidate: the front first, then by fitness; the infeasible and the failed last."""
+    """Return every candidate: the front first, then by rung and fitness; the infeasible and the failed last."""
     return sorted(
         view.candidates,
         key=lambda item: (
             item.failure is not None,
             not item.feasible,
             not item.on_front,
+            -item.rung,
             -(item.fitness_score if item.fitness_score is not None else -1.0),
             item.id,
         ),

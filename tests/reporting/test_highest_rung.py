@@ -15,6 +15,7 @@ from rich.console import Console
 from evodiff.architecture.cost import training_flops
 from evodiff.architecture.genome import ArchitectureGenome
 from evodiff.architecture.graph import resolve
+from evodiff.engine.candidate import Evaluation
 from evodiff.engine.convergence import front_hypervolume
 from evodiff.engine.fidelity import added_steps
 from evodiff.engine.fitness import FitnessBox
@@ -33,7 +34,7 @@ from evodiff.reporting.highest_rung import bought, expenses
 from evodiff.reporting.hypervolume import common_box, courses, final_hypervolumes, hypervolumes_by_generation
 from evodiff.reporting.notation import number
 from evodiff.reporting.result import random_arm_table
-from evodiff.reporting.statistics import best_random
+from evodiff.reporting.statistics import best_random, operator_rows, ranked
 from evodiff.reporting.strategies import contest, doubts, strategies
 from evodiff.reporting.tables import comparison_tables
 
@@ -154,6 +155,48 @@ def test_the_front_is_drawn_through_whole_trainings(folder: Path) -> None:
     figure = front_figure(view_from_ledger(folder))
     (line,) = (trace for trace in figure["data"] if trace.get("name") == "front in these two")
     assert set(line["lines"]["latency_ms kid"]["y"]) <= {item["kid"] for item in whole(rows_of(folder))}
+
+
+def test_candidates_trained_for_less_are_drawn_apart(folder: Path) -> None:
+    view = view_from_ledger(folder)
+    drawn = {trace["name"]: trace["points"]["kid"] for trace in front_figure(view)["data"] if "points" in trace}
+    values = {rung: [item.objectives["kid"] for item in view.candidates if item.rung == rung] for rung in (0, 1)}
+    assert sorted(drawn["trained for less"]) == sorted(values[0])
+    assert sorted([*drawn["front"], *drawn["dominated"]]) == sorted(values[1])
+
+
+def test_the_leaderboard_has_short_trainings_behind_whole_ones(folder: Path) -> None:
+    table = ranked(view_from_ledger(folder))
+    rungs = [item.rung for item in table]
+    assert rungs == sorted(rungs, reverse=True)
+    whole_ones = [item.fitness_score or 0.0 for item in table if item.rung == 1 and not item.on_front]
+    assert whole_ones == sorted(whole_ones, reverse=True)
+
+
+def test_children_gain_on_their_parents_by_trainings_of_one_length(folder: Path) -> None:
+    """A short training is off by 20, which no gain on one rung is."""
+    view = view_from_ledger(folder)
+    box = FitnessBox(**(Ledger(folder).result(GENERATIONS - 1) or {})["box"])
+    known: dict[str, dict[int, float]] = {}
+    for row, values in rows_of(folder):
+        known.setdefault(row["candidate"], {})[row["rung"]] = box.score(Evaluation(values))
+    gains: dict[str, list[float]] = {}
+    for child in view.candidates:
+        parents = [known[parent] for parent in child.parents]
+        shared = set(known[child.id]).intersection(*parents) if parents else set()
+        for name in (child.operator or "").split("+") if shared else ():
+            rung = max(shared)
+            gains.setdefault(name, []).append(known[child.id][rung] - max(parent[rung] for parent in parents))
+    assert gains
+    rows = {row.operator: row for row in operator_rows(view.candidates)}
+    for name, row in rows.items():
+        assert row.mean_gain == (pytest.approx(float(np.mean(gains[name]))) if name in gains else None)
+    unlike = [
+        child
+        for child in view.candidates
+        if child.parents and not set(known[child.id]).intersection(*(known[parent] for parent in child.parents))
+    ]
+    assert unlike, "no child that shares no rung with its parents: nothing is left out"
 
 
 def test_the_random_arm_is_measured_by_its_whole_trainings(folder: Path, tmp_path: Path) -> None:
