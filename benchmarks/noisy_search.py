@@ -23,7 +23,7 @@ from unittest.mock import patch
 import numpy as np
 from search_efficiency import NasBenchMacro, Yardstick
 
-from evodiff.engine import STRATEGIES, Evolution, SurrogateSearch, forecast
+from evodiff.engine import STRATEGIES, Evolution, SurrogateSearch, extrapolation
 from evodiff.engine.selection import nondominated
 from evodiff.engine.statistics import bootstrap_interval
 from evodiff.engine.surrogate import Surrogate
@@ -58,7 +58,7 @@ VARIANTS = {
         left_out=lambda: patch.object(Surrogate, "smoothed", lambda model: model.values.copy())
     ),
     "values of short trainings as they are": Variant(
-        left_out=lambda: patch.object(forecast, "as_on_highest", as_told), of_rungs=True
+        left_out=lambda: patch.object(extrapolation, "as_on_highest", as_told), of_rungs=True
     ),
     "promoted by the rung alone": Variant(PromotesByTheRung, of_rungs=True),
     "ties are tried again": Variant(replicate_ties=True),

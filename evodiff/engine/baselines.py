@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
 
 from evodiff.engine.diversity import refreshment
 from evodiff.engine.experiment import check_sizes
+from evodiff.engine.extrapolation import comparable_values
 from evodiff.engine.options import VariationOptions, check_share, option
 from evodiff.engine.selection import best_first, elitist_survivors, tournament
 from evodiff.engine.variation import Proposal, offspring, samples
@@ -103,7 +104,7 @@ class RegularisedEvolution(VariationOptions):
         alive = history.survivors
         if not alive:
             return samples(space, rng)
-        ordered = [alive[i] for i in best_first(history.values(alive)[:, :1], history.violations(alive))]
+        ordered = [alive[i] for i in best_first(comparable_values(history, alive)[:, :1], history.violations(alive))]
         drawn, weights = self.tournament_size or max(2, self._alive(n) // 4), history.draw_weights(ordered)
         return offspring(
             history,
@@ -176,4 +177,4 @@ class NSGA2(VariationOptions):
 def keep_elite(history: History[G], size: int) -> list[str]:
     """Return the best ``size`` of the last survivors and the candidates absorbed last, best first."""
     pool = list(dict.fromkeys([*history.survivors, *history.candidates_of(history.generations)]))
-    return [pool[i] for i in elitist_survivors(history.values(pool), history.violations(pool), size)]
+    return [pool[i] for i in elitist_survivors(comparable_values(history, pool), history.violations(pool), size)]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 import numpy as np
 
 from evodiff.engine.acquisition import PLACES
-from evodiff.engine.history import minimised
+from evodiff.engine.extrapolation import extrapolated
 from evodiff.engine.knowledge import costs_of, feature_weights, features_of
 from evodiff.engine.selection import nondominated
 from evodiff.engine.surrogate import Place, Surrogate, Warp, geometries, rank_correlation
@@ -30,9 +29,6 @@ G = TypeVar("G")
 
 BEYOND = 0.5
 FOLDS: Final = 5
-FEWEST_PAIRS: Final = 4  # candidates tried on two rungs, that say how values of one relate to those of the other
-# Values of a rung are stretched at most so far: a few candidates that are almost equal would have no end of it.
-MOST_STRETCHED: Final = 9.0
 
 
 @dataclass(frozen=True)
@@ -101,17 +97,12 @@ class Forecaster(Generic[G]):
         self._space = space
         self._objectives = history.objectives
         self._signs = np.array([-1.0 if objective.maximise else 1.0 for objective in history.objectives])
-        tried = [(candidate, rung) for candidate in evaluated for rung in history.rungs(candidate)]
-        standing = [history.standing_on(candidate, rung) for candidate, rung in tried]
-        values, violations = minimised(standing, history.objectives), np.array([item.violation for item in standing])
+        told = extrapolated(history, evaluated)
+        names, values, violations = told.candidates, told.values, told.violations
         known = space.costs(history.genome(evaluated[0]))
-        names = [candidate for candidate, _ in tried]
         # The rung is one feature more, and what is forecast is the highest one that was reached.
-        self._rungs = np.array([rung for _, rung in tried], dtype=np.float64)
+        self._rungs = told.rungs
         self._highest = float(self._rungs[violations == 0].max())
-        for index, objective in enumerate(history.objectives):
-            if objective.name not in known:
-                values[:, index] = as_on_highest(names, self._rungs, values[:, index], feasible=violations == 0)
         # Who failed, or breaks a constraint, is as bad as the worst: what is like it is not worth a training.
         values[violations > 0] = values[violations == 0].max(axis=0)
         features = history.features(names)
@@ -250,49 +241,6 @@ class Forecaster(Generic[G]):
             )
             for index in self.models
         }
-
-
-def as_on_highest(names: Sequence[str], rungs: Floats, values: Floats, *, feasible: NDArray[np.bool_]) -> Floats:
-    """Return (n,) values in terms of the highest rung: those of each lower one shifted and stretched, rung by rung.
-
-    So that medians and mean deviations agree with those of the next rung, of those who were tried on both; of all on
-    each where these are fewer than :data:`FEWEST_PAIRS`. What is the same on both rungs stays as it is. A third of a
-    training leaves twice the error and twice the differences: a model for which the rung is but a shift would expect
-    negative errors of the best.
-
-    Args:
-        names: candidates.
-        rungs: (n,) rungs that they were tried on.
-        values: (n,) values.
-        feasible: (n,) whether the values are to be learnt from.
-    """
-    scaled = values.copy()
-    for rung, following in pairwise(np.unique(rungs[feasible])):
-        low, high = (
-            {names[row]: values[row] for row in np.flatnonzero(feasible & (rungs == each)).tolist()}
-            for each in (rung, following)
-        )
-        centre, stretch, onto = _relation(low, high)
-        below = rungs <= rung  # by now in terms of this rung
-        scaled[below] = onto + stretch * (scaled[below] - centre)
-    return scaled
-
-
-def _relation(low: Mapping[str, float], high: Mapping[str, float]) -> tuple[float, float, float]:
-    """Return what is to be taken from a value of one rung, then to be multiplied by, then to be added, for the next."""
-    both = [name for name in low if name in high]
-    if both and all(low[name] == high[name] for name in both):
-        return 0.0, 1.0, 0.0
-    if len(both) >= FEWEST_PAIRS:
-        low, high = ({name: side[name] for name in both} for side in (low, high))
-    (centre, spread), (onto, wide) = (_centre_and_spread(list(side.values())) for side in (low, high))
-    stretch = wide / spread if spread > 0 else 1.0
-    return centre, min(max(stretch, 1 / MOST_STRETCHED), MOST_STRETCHED), onto
-
-
-def _centre_and_spread(values: Sequence[float]) -> tuple[float, float]:
-    centre = float(np.median(values))
-    return centre, float(np.abs(np.subtract(values, centre)).mean())
 
 
 def predict_folds(features: Floats, values: Floats, folds: int = FOLDS, weights: Floats | None = None) -> Floats:

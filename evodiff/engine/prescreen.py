@@ -23,6 +23,7 @@ from evodiff.engine.baselines import keep_elite
 from evodiff.engine.candidate import candidate_id
 from evodiff.engine.diversity import refreshment
 from evodiff.engine.experiment import check_sizes
+from evodiff.engine.extrapolation import comparable_values
 from evodiff.engine.forecast import Described, Forecast, Forecaster
 from evodiff.engine.options import VariationOptions, check_flag, check_share, option
 from evodiff.engine.selection import best_first, draw, tournament
@@ -356,7 +357,7 @@ def remembered(history: History[G], count: int) -> list[str]:
     rows = _evaluations(history, names)
     if sum(rows) <= count:
         return names
-    best = best_first(history.values(names), history.violations(names)).tolist()
+    best = best_first(comparable_values(history, names), history.violations(names)).tolist()
     kept = _fitting(best, rows, count // 2)
     left = count - sum(rows[index] for index in kept)
     taken = set(kept)
@@ -378,7 +379,7 @@ def _fitting(ordered: Sequence[int], rows: Sequence[int], room: int) -> list[int
 def _parents(
     history: History[G], forecaster: Forecaster[G], evaluated: Sequence[str], rng: np.random.Generator
 ) -> Callable[[], str]:
-    values = history.values(evaluated)
+    values = comparable_values(history, evaluated)
     count = max(BEST_COUNT, int(len(evaluated) * BEST_SHARE))
     best = [
         [evaluated[i] for i in np.argsort(values[:, column], kind="stable")[:count]]  # NaN goes last

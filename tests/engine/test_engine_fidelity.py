@@ -7,10 +7,12 @@ import pytest
 from scipy.stats import kendalltau
 from toy_space import DigitSpace, error, evolution, tree
 
-from evodiff.engine import NSGA2, Evolution, Proposal, SurrogateSearch
+from evodiff.engine import NSGA2, Evolution, Proposal, RegularisedEvolution, SurrogateSearch
+from evodiff.engine.extrapolation import FEWEST_PAIRS, as_on_highest
 from evodiff.engine.fidelity import ANCHORS, added_steps, check_rung_steps, rung_steps
-from evodiff.engine.forecast import FEWEST_PAIRS, Forecaster, as_on_highest
+from evodiff.engine.forecast import Forecaster
 from evodiff.engine.prescreen import FEWEST, remembered
+from evodiff.engine.selection import elitist_survivors
 from evodiff.errors import SettingsError
 
 
@@ -219,9 +221,9 @@ def test_models_learn_from_at_most_as_many_rows_as_are_remembered(rungs):
 
 
 def test_a_small_memory_of_candidates_that_climb_is_learnt_from():
-    search = run(9, rungs=3, low=error, strategy=SurrogateSearch(memory=18, pool=60))
+    search = run(9, rungs=3, low=error, strategy=SurrogateSearch(memory=16, pool=60))
     history = search._history
-    assert len(remembered(history, 18)) < FEWEST
+    assert len(remembered(history, 16)) < FEWEST
     assert search.results()[-1].surrogate is not None
 
 
@@ -243,6 +245,39 @@ def test_values_of_a_low_rung_are_shifted_and_stretched_as_those_on_both_rungs_s
     scaled = as_on_highest(names, rungs, values, feasible=~np.isnan(values))
     assert scaled[:9] == pytest.approx([*high, *high, 0.4])
     assert np.isnan(scaled[9])
+
+
+@pytest.mark.parametrize("strategy", ["nsga2", "surrogate"])
+@pytest.mark.parametrize("shift", [-100, 100])
+def test_survivors_are_the_best_by_what_whole_trainings_would_say(strategy, shift):
+    """Short trainings seem better than all whole ones, or worse, and have three times the differences."""
+    search = run(8, low=lambda genome: 3 * error(genome) + shift, strategy=strategy)
+    history = search._history
+    pool = list(dict.fromkeys([*search.results()[-2].survivors, *history.candidates_of(7)]))
+    assert {history.rung(candidate) for candidate in pool} == {0, 1}
+    genomes = [history.genome(candidate) for candidate in pool]
+    whole = [[float(f"{error(genome):.12g}"), history.space.costs(genome)["cost"]] for genome in genomes]
+    best = elitist_survivors(np.array(whole), np.zeros(len(pool)), 12)
+    assert list(history.survivors) == [pool[index] for index in best]
+
+
+@pytest.mark.parametrize(("shift", "rung"), [(-100, 1), (100, 0)])
+def test_tournaments_are_held_over_what_whole_trainings_would_say(shift, rung):
+    """The winner is on the rung whose values seem worse, in one of some generations at least."""
+    search = run(1, low=lambda genome: 3 * error(genome) + shift, strategy=RegularisedEvolution(tournament_size=200))
+    history, winners = search._history, []
+    for _ in range(11):
+        alive = history.survivors
+        best = min(alive, key=lambda candidate: error(history.genome(candidate)))
+        trials = search.ask(12)
+        if history.generations > 3 and {history.rung(candidate) for candidate in alive} == {0, 1}:
+            parents = {parent for trial in trials if trial.rung == 0 for parent in trial.parents}
+            assert {error(history.genome(parent)) for parent in parents} <= {error(history.genome(best))}
+            winners.append(history.rung(best))
+        for trial in trials:
+            whole = error(trial.genome)
+            search.tell(trial.id, {"error": whole if trial.rung else 3 * whole + shift})
+    assert rung in winners
 
 
 def test_rungs_are_led_over_one_by_one():
