@@ -42,7 +42,9 @@ if TYPE_CHECKING:
 G = TypeVar("G")
 
 FEWEST: Final = 16  # feasible evaluations; fewer teach too little
-TELLING: Final = 10  # trials whose predictions say, together, whether the models rank better than chance does
+# Trials whose predictions say, together, whether the models rank better than chance does: a true rank correlation of .25,
+# as noisy trainings have it, takes about so many to tell.
+TELLING: Final = 30
 SAMPLED: Final = 0.15  # share of samples in the first round
 # Parents of the others: the best by one objective, members of the front; else any that was evaluated.
 GOOD_AT_ONE, ON_FRONT = 0.5, 0.3

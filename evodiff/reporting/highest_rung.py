@@ -2,7 +2,7 @@
 
 A short training says another thing than a whole one: its values may lie lower or higher. So a candidate counts where it
 was tried on the highest rung that its run reached, as in the engine's front, and from the trial on that brought its
-value; a trial on any rung costs. In a run of one rung a candidate stands for its trials, with replicates or without.
+value; every trial costs, on any rung, replicates too.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def on_highest_rung(candidates: Sequence[CandidateView]) -> list[CandidateView]:
 
 
 def expenses(candidates: Sequence[CandidateView]) -> list[Expense]:
-    """Return what one run spent, in the order of evaluation: each trial, or each candidate in a run of one rung."""
+    """Return what one run spent, in the order of evaluation: each trial, or each candidate where none had several."""
     counting = {item.id for item in on_highest_rung(candidates)}
-    if not any(trial.rung for item in candidates for trial in item.trials):
+    if all(len(item.trials) <= 1 for item in candidates):
         return [
             Expense(item.generation, item.training_flops, item if item.id in counting else None) for item in candidates
         ]

@@ -238,11 +238,13 @@ def test_a_candidate_counts_from_its_first_whole_trial_that_did_not_fail() -> No
     assert [len(bought(expenses(view.candidates)[:done])) for done in range(1, 6)] == [0, 0, 0, 1, 1]
 
 
-def test_in_a_run_of_one_rung_a_candidate_stands_for_its_replicates() -> None:
-    again = {"objectives": {"error": 1.0}, "training_flops": 20.0, "trials": (TrialView(0, 0), TrialView(2, 1))}
-    once = {"objectives": {"error": 2.0}, "training_flops": 10.0, "trials": (TrialView(1, 0),)}
+def test_replicates_cost_though_they_bring_no_candidate() -> None:
+    twice = (TrialView(0, 0, training_flops=10.0), TrialView(2, 1, training_flops=10.0))
+    again = {"objectives": {"error": 1.0}, "training_flops": 20.0, "trials": twice}
+    once = {"objectives": {"error": 2.0}, "training_flops": 10.0, "trials": (TrialView(1, 0, training_flops=10.0),)}
     view = plain_view(ERROR, [again, once])
-    assert [(item.training_flops, item.candidate) for item in expenses(view.candidates)] == [
-        (20.0, view.candidates[0]),
-        (10.0, view.candidates[1]),
+    assert [(item.generation, item.training_flops, item.candidate) for item in expenses(view.candidates)] == [
+        (0, 10.0, view.candidates[0]),
+        (0, 10.0, view.candidates[1]),
+        (1, 10.0, None),
     ]
