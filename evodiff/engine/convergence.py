@@ -64,13 +64,10 @@ def convergence_rate(hypervolumes: Sequence[float]) -> float:
 
 
 def plateaued(history: Sequence[EvolutionMetrics], *, tolerance: float = 1e-3, patience: int = 1) -> bool:
-    """Return whether hypervolume moved by at most ``tolerance`` in three generations, ``patience`` times in a row.
-
-    A fall is no plateau: a front that came to be that of a higher rung still moves.
-    """
+    """Return whether hypervolume gained at most ``tolerance`` in three generations, ``patience`` times in a row."""
     if len(history) < WINDOW + patience:
         return False
-    return all(abs(metrics.convergence_rate) <= tolerance for metrics in history[-patience:])
+    return all(metrics.convergence_rate <= tolerance for metrics in history[-patience:])
 
 
 def summarise(

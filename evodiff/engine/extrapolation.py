@@ -1,4 +1,8 @@
-"""What a short training says in terms of a whole one: values of lower rungs, brought to the scale of the highest."""
+"""What a short training says in terms of a whole one: values of lower rungs, brought to the scale of the highest.
+
+What does not depend on training belongs in ``space.costs``, and stays as it is; of other objectives that is known once
+candidates were tried on two rungs. Violations of constraints stay as they were told.
+"""
 
 from __future__ import annotations
 

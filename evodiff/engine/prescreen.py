@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 G = TypeVar("G")
 
 FEWEST: Final = 16  # feasible evaluations; fewer teach too little
-# Trials whose predictions say, together, whether the models rank better than chance does: a true rank correlation of .25,
-# as noisy trainings have it, takes about so many to tell.
+# Trials whose predictions say, together, whether the models rank better than chance does. A rank correlation of .25, as
+# noisy trainings have it, takes about so many to tell.
 TELLING: Final = 30
 SAMPLED: Final = 0.15  # share of samples in the first round
 # Parents of the others: the best by one objective, members of the front; else any that was evaluated.

@@ -112,10 +112,10 @@ def operators(view: RunView) -> Markup | None:
     return section(
         "operators",
         "Operator credit",
-        "What became of each operator's children. Improved: fitter than every parent, on the "
-        "highest rung that all of them were tried on.",
+        "What became of each operator's children. Improved: fitter than every parent"
+        + (", of those that were trained on the highest rung, as all of their parents were." if view.rungs else "."),
         data_table(
-            ["Operator", "Children", "Failed", "Survived", "On front", "Improved", "Mean gain in fitness"],
+            ["Operator", "Children", "Failed", "Survived", "On front", "Compared", "Improved", "Mean gain in fitness"],
             [
                 [
                     operator_title(row.operator),
@@ -123,12 +123,13 @@ def operators(view: RunView) -> Markup | None:
                     row.failed,
                     row.survived,
                     row.on_front,
+                    row.compared,
                     MISSING if row.improved is None else f"{100 * row.improved:.0f}\u00a0%",
                     number(row.mean_gain, 2),
                 ]
                 for row in rows
             ],
-            numeric={1, 2, 3, 4, 5, 6},
+            numeric={1, 2, 3, 4, 5, 6, 7},
         ),
     )
 

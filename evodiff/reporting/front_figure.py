@@ -54,10 +54,10 @@ def front_figure(view: RunView) -> Figure:
     evaluated = [item for item in view.candidates if item.objectives and item.failure is None]
     infeasible = [item for item in evaluated if not item.feasible]
     whole = on_highest_rung(evaluated)
-    shorter = [item for item in evaluated if item.feasible and item.rung < whole[0].rung]
     dominated = [item for item in whole if not item.on_front]
+    shorter = [item for item in evaluated if item.feasible and not item.on_front and item.rung < whole[0].rung]
     champion = [item for item in evaluated if item.id == view.champion]
-    random_arm = [item for item in view.random_arm.candidates if item.feasible] if view.random_arm else []
+    random_arm = on_highest_rung(view.random_arm.candidates) if view.random_arm else []
     traces = [
         _points(
             "random search",
@@ -66,7 +66,7 @@ def front_figure(view: RunView) -> Figure:
             view,
             {"color": RANDOM, "symbol": "diamond-open", "size": 6, "opacity": 0.55},
         ),
-        _line("random search's front", on_highest_rung(random_arm), found, RANDOM, "dot"),
+        _line("random search's front", random_arm, found, RANDOM, "dot"),
         _points("infeasible", infeasible, found, view, {"color": MUTED, "symbol": "x-thin-open", "size": 8}),
         _points(
             "trained for less",
@@ -163,21 +163,25 @@ def _line(name: str, items: Sequence[CandidateView], found: Sequence[Axis], colo
 def _stretch(axis: Axis, view: RunView) -> list[float] | None:
     """Return the range that shows the front, the references and three quarters of the rest; ``None`` if all fits.
 
-    Of an objective it shows also whatever is better than these.
+    Of an objective it shows also whatever is better than these. The rest are those on the highest rung: short trainings
+    may lie anywhere.
     """
-    arm = view.random_arm.candidates if view.random_arm else ()
-    everyone = _values(axis, [item for item in (*view.candidates, *arm) if item.failure is None])
+    arm = on_highest_rung(view.random_arm.candidates) if view.random_arm else []
+    highest = max((item.rung for item in on_highest_rung(view.candidates)), default=0)
+    evaluated = [item for item in view.candidates if item.failure is None]
     kept = _values(axis, [*view.front, *view.references])
+    everyone = _values(axis, [*(item for item in evaluated if item.rung == highest), *arm])
     if not kept or not everyone:
         return None
     everyone = sorted([*everyone, *kept])
+    drawn = [*everyone, *_values(axis, evaluated)]
     error = max((item.standard_errors.get(axis.name, 0.0) for item in view.front), default=0.0)
     low = min(min(kept) - error, everyone[len(everyone) // 4])
     high = max(max(kept) + error, everyone[(3 * len(everyone)) // 4])
     if axis.objective is not None:
         low, high = (low, max(high, everyone[-1])) if axis.objective.maximise else (min(low, everyone[0]), high)
     room = 0.08 * (high - low or abs(high) or 1.0)
-    if everyone[-1] - everyone[0] < WORTH_HIDING * (high - low + 2 * room):
+    if max(drawn) - min(drawn) < WORTH_HIDING * (high - low + 2 * room):
         return None
     return [low - room, high + room]
 
@@ -201,7 +205,8 @@ def _hover(item: CandidateView | ReferenceView, view: RunView) -> str:
             f"<b>{inert(short(item.id))}</b>, generation {item.generation}",
             f"{inert(operator_title(item.operator))}{parents}",
         ]
-    tail = [f"{count(item.parameters)} parameters"] if item.parameters else []
+    tail = [f"rung {item.rung}"] if view.rungs else []
+    tail += [f"{count(item.parameters)} parameters"] if item.parameters else []
     if item.fitness_score is not None:
         tail.append(f"fitness {number(item.fitness_score)}")
     return "<br>".join([*head, *map(inert, lines), *tail])

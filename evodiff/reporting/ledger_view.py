@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Tried:
-    """A candidate of the ledger: its trials, and what those on each rung amount to.
+    """A candidate of the ledger: its trials, and what those on its highest rung amount to.
 
     ``records`` are their rows in the plans, ``places`` where they stand among all trials that were told, and ``failed``
     says which of them brought nothing.
@@ -45,15 +45,8 @@ class _Tried:
     records: list[Mapping[str, Any]]
     places: list[int]
     failed: list[bool]
-    by_rung: Mapping[int, Evaluation]
-
-    @property
-    def rung(self) -> int:
-        return max(self.by_rung)
-
-    @property
-    def evaluation(self) -> Evaluation:
-        return self.by_rung[self.rung]
+    rung: int
+    evaluation: Evaluation
 
 
 def view_from_ledger(path: Path | str) -> RunView:
@@ -143,14 +136,14 @@ def _tried(ledger: Ledger) -> dict[str, _Tried]:
                 place += 1
     found = {}
     for identifier, tried in trials.items():
-        by_rung: dict[int, list[Evaluation]] = {}
-        for _, row, evaluation in tried:
-            by_rung.setdefault(row["rung"], []).append(evaluation)
+        rung = max(record["rung"] for _, record, _ in tried)
+        standing = [evaluation for _, record, evaluation in tried if record["rung"] == rung]
         found[identifier] = _Tried(
             records=[record for _, record, _ in tried],
             places=[place for place, _, _ in tried],
             failed=[evaluation.failure is not None for _, _, evaluation in tried],
-            by_rung={rung: combine_replicates(told) for rung, told in by_rung.items()},
+            rung=rung,
+            evaluation=combine_replicates(standing),
         )
     return found
 
@@ -166,7 +159,6 @@ def _candidate(
 ) -> CandidateView:
     record, evaluation = tried.records[0], tried.evaluation
     failure = evaluation.failure
-    scores = _fitness_by_rung(identifier, tried, box, ratings)
     settings = experiment.get("settings", {})
     resolved = _resolved(record["genome"], settings)
     training = settings.get("training", {})
@@ -183,8 +175,7 @@ def _candidate(
         objectives={} if failure else dict(evaluation.objectives),
         standard_errors=stated_errors(evaluation, [objective.name for objective in objectives]),
         violations=dict(evaluation.violations),
-        fitness_score=scores.get(tried.rung),
-        fitness_by_rung=scores,
+        fitness_score=ratings.fitness(identifier, box.score(evaluation)) if box and not failure else None,
         on_front=bool(results) and identifier in results[-1]["front"] and evaluation.feasible,
         survivor_generations=tuple(item["generation"] for item in results if identifier in item["survivors"]),
         failure=f"{failure.cause}: {failure.detail}".removesuffix(": ") if failure else None,
@@ -197,15 +188,6 @@ def _candidate(
             for place, row, failed, added in zip(tried.places, tried.records, tried.failed, steps, strict=True)
         ),
     )
-
-
-def _fitness_by_rung(identifier: str, tried: _Tried, box: FitnessBox | None, ratings: Ratings) -> dict[int, float]:
-    found = {}
-    for rung, evaluation in tried.by_rung.items():
-        score = ratings.fitness(identifier, box.score(evaluation)) if box and evaluation.failure is None else None
-        if score is not None:
-            found[rung] = score
-    return found
 
 
 def _shape(settings: Mapping[str, Any]) -> tuple[int, int, int] | None:

@@ -112,6 +112,7 @@ def run_data(view: RunView) -> dict[str, Any]:
                 "failed": row.failed,
                 "survived": row.survived,
                 "on_front": row.on_front,
+                "compared": row.compared,
                 "improved": row.improved,
                 "mean_gain": row.mean_gain,
             }
@@ -162,6 +163,7 @@ def _candidate_data(item: CandidateView) -> dict[str, Any]:
         "objectives": dict(item.objectives),
         "standard_errors": dict(item.standard_errors),
         "violations": dict(item.violations),
+        "rung": item.rung,
         "fitness_score": item.fitness_score,
         "on_front": item.on_front,
         "survivor_generations": list(item.survivor_generations),

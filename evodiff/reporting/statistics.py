@@ -36,7 +36,7 @@ class NoiseRow:
 class OperatorRow:
     """What the children of one operator came to. ``improved`` is the share with a larger fitness than every parent.
 
-    Fitness is compared on the highest rung that child and parents were all tried on; who shares none is left out.
+    Of the ``compared`` ones: that were tried on the highest rung as all of their parents were.
     """
 
     operator: str
@@ -44,6 +44,7 @@ class OperatorRow:
     failed: int
     survived: int
     on_front: int
+    compared: int
     improved: float | None
     mean_gain: float | None
 
@@ -75,14 +76,15 @@ def noise_rows(view: RunView) -> list[NoiseRow]:
 
 def operator_rows(candidates: Sequence[CandidateView]) -> list[OperatorRow]:
     """Return the credit of each operator, most children on the front first."""
-    by_id = {item.id: item for item in candidates}
+    highest = max((item.rung for item in on_highest_rung(candidates)), default=0)
+    whole = {item.id: item for item in candidates if item.rung == highest}
     groups: dict[str, list[CandidateView]] = {}
     for item in candidates:
         for operator in filter(None, (item.operator or "").split("+")):  # a child of two operators counts for both
             groups.setdefault(operator, []).append(item)
     rows = []
     for operator, children in groups.items():
-        gains = [gain for child in children if (gain := _gain(child, by_id)) is not None]
+        gains = [gain for child in children if (gain := _gain(child, whole)) is not None]
         rows.append(
             OperatorRow(
                 operator,
@@ -90,6 +92,7 @@ def operator_rows(candidates: Sequence[CandidateView]) -> list[OperatorRow]:
                 sum(child.failure is not None for child in children),
                 sum(bool(child.survivor_generations) for child in children),
                 sum(child.on_front for child in children),
+                len(gains),
                 sum(gain > 0 for gain in gains) / len(gains) if gains else None,
                 sum(gains) / len(gains) if gains else None,
             )
@@ -97,20 +100,11 @@ def operator_rows(candidates: Sequence[CandidateView]) -> list[OperatorRow]:
     return sorted(rows, key=lambda row: (-row.on_front, -row.survived, row.operator))
 
 
-def _gain(child: CandidateView, by_id: Mapping[str, CandidateView]) -> float | None:
-    parents = [known for parent in child.parents if parent in by_id and (known := _fitness_by_rung(by_id[parent]))]
-    own = _fitness_by_rung(child)
-    shared = set(own).intersection(*parents) if parents else ()
-    if not shared:
-        return None
-    rung = max(shared)
-    return own[rung] - max(known[rung] for known in parents)
-
-
-def _fitness_by_rung(item: CandidateView) -> Mapping[int, float]:
-    if item.fitness_by_rung or item.fitness_score is None:
-        return item.fitness_by_rung
-    return {item.rung: item.fitness_score}
+def _gain(child: CandidateView, whole: Mapping[str, CandidateView]) -> float | None:
+    family = [whole.get(name) for name in (child.id, *child.parents)]
+    own, *parents = (None if item is None else item.fitness_score for item in family)
+    known = [score for score in parents if score is not None]
+    return None if own is None or not known or len(known) < len(parents) else own - max(known)
 
 
 def ranked(view: RunView) -> list[CandidateView]:

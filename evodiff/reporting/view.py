@@ -43,8 +43,7 @@ class CandidateView:
     """One candidate of a run with the evaluation that counts.
 
     ``objectives`` is empty for a failed one, whose ``failure`` says why. ``violations`` above 0 make it infeasible.
-    ``rung`` is the highest that it was tried on, ``fitness_by_rung`` what it reached on each where it did not fail;
-    ``trials`` are all that it took, in their order.
+    ``rung`` is the highest that it was tried on; ``trials`` are all that it took, in their order.
     ``flops`` is one forward pass of one image, ``genome`` the genome's JSON. ``training_flops`` is what its training
     cost, by the steps that were planned: a failed trial is charged for all of them too, which is too much where it was
     stopped early, for the ledger says only in words how far it came.
@@ -66,7 +65,6 @@ class CandidateView:
     training_flops: float | None = None
     genome: Mapping[str, Any] | None = None
     rung: int = 0
-    fitness_by_rung: Mapping[int, float] = field(default_factory=dict)
     trials: tuple[TrialView, ...] = ()
 
     @property

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from scipy.stats import kendalltau
 from toy_space import DigitSpace, error, evolution, tree
 
-from evodiff.engine import NSGA2, Evolution, Proposal, RegularisedEvolution, SurrogateSearch
-from evodiff.engine.extrapolation import FEWEST_PAIRS, as_on_highest
+from evodiff.engine import NSGA2, Evolution, Objective, Proposal, RegularisedEvolution, SurrogateSearch
+from evodiff.engine.extrapolation import FEWEST_PAIRS, as_on_highest, comparable_values
 from evodiff.engine.fidelity import ANCHORS, added_steps, check_rung_steps, rung_steps
 from evodiff.engine.forecast import Forecaster
-from evodiff.engine.prescreen import FEWEST, remembered
+from evodiff.engine.prescreen import FEWEST, _parents, remembered
 from evodiff.engine.selection import elitist_survivors
 from evodiff.errors import SettingsError
 
@@ -259,6 +261,56 @@ def test_survivors_are_the_best_by_what_whole_trainings_would_say(strategy, shif
     whole = [[float(f"{error(genome):.12g}"), history.space.costs(genome)["cost"]] for genome in genomes]
     best = elitist_survivors(np.array(whole), np.zeros(len(pool)), 12)
     assert list(history.survivors) == [pool[index] for index in best]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_values_are_comparable_over_three_rungs_whatever_failed_or_broke_a_constraint(sign):
+    """Who failed or is infeasible has values that would spoil the scale of all others."""
+    search = evolution(
+        objectives=[Objective("score", maximise=sign < 0)], rungs=3, population_size=12, space=DigitSpace(9), seed=5
+    )
+    for _ in range(12):
+        for trial in search.ask(12):
+            value = error(trial.genome)
+            told = sign * {0: 9 * value - 70, 1: 3 * value + 40, 2: value}[trial.rung]
+            if trial.generation and trial.rung and trial.genome[0] == 0:
+                search.tell_failure(trial.id, "diverged")
+            elif trial.genome[0] == 1:
+                search.tell(trial.id, {"score": 1e6}, violations={"memory": 1.0})
+            else:
+                search.tell(trial.id, {"score": told})
+    history = search._history
+    assert {history.rung(candidate) for candidate in history.ids} == {0, 1, 2}
+    values = dict(zip(history.ids, comparable_values(history, history.ids)[:, 0], strict=True))
+    failed = [candidate for candidate in history.ids if history.standing(candidate).failure]
+    assert failed
+    assert np.isnan([values[candidate] for candidate in failed]).all()
+    feasible = [candidate for candidate in history.ids if history.standing(candidate).feasible]
+    assert len(feasible) < len(history.ids) - len(failed)
+    errors = [error(history.genome(candidate)) for candidate in feasible]
+    assert [values[candidate] for candidate in feasible] == pytest.approx(errors)
+
+
+@pytest.mark.parametrize("shift", [-100, 100])
+def test_memory_and_parents_are_the_best_by_what_whole_trainings_would_say(shift):
+    history = run(10, low=lambda genome: 3 * error(genome) + shift)._history
+    errors = {candidate: error(history.genome(candidate)) for candidate in history.ids}
+    costs = {candidate: history.space.costs(history.genome(candidate))["cost"] for candidate in history.ids}
+    best = [
+        candidate
+        for candidate in history.ids
+        if not any(
+            errors[other] <= errors[candidate]
+            and costs[other] <= costs[candidate]
+            and (errors[other], costs[other]) != (errors[candidate], costs[candidate])
+            for other in history.ids
+        )
+    ]
+    assert set(best) <= set(remembered(history, 40))
+    select = _parents(history, Forecaster(history, history.space, history.ids), history.ids, np.random.default_rng(0))
+    drawn = Counter(select() for _ in range(2000))
+    favourite = min(errors, key=errors.__getitem__)
+    assert errors[drawn.most_common(1)[0][0]] == errors[favourite]
 
 
 @pytest.mark.parametrize(("shift", "rung"), [(-100, 1), (100, 0)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from evodiff.reporting.front_figure import front_figure
 from evodiff.reporting.highest_rung import bought, expenses
 from evodiff.reporting.hypervolume import common_box, courses, final_hypervolumes, hypervolumes_by_generation
 from evodiff.reporting.notation import number
+from evodiff.reporting.report import report_html
 from evodiff.reporting.result import random_arm_table
 from evodiff.reporting.statistics import best_random, operator_rows, ranked
 from evodiff.reporting.strategies import contest, doubts, strategies
@@ -173,30 +175,35 @@ def test_the_leaderboard_has_short_trainings_behind_whole_ones(folder: Path) -> 
     assert whole_ones == sorted(whole_ones, reverse=True)
 
 
-def test_children_gain_on_their_parents_by_trainings_of_one_length(folder: Path) -> None:
-    """A short training is off by 20, which no gain on one rung is."""
+def test_children_gain_on_their_parents_where_all_were_trained_to_the_end(folder: Path) -> None:
     view = view_from_ledger(folder)
     box = FitnessBox(**(Ledger(folder).result(GENERATIONS - 1) or {})["box"])
-    known: dict[str, dict[int, float]] = {}
-    for row, values in rows_of(folder):
-        known.setdefault(row["candidate"], {})[row["rung"]] = box.score(Evaluation(values))
+    known = {row["candidate"]: box.score(Evaluation(values)) for row, values in rows_of(folder) if row["rung"] == 1}
     gains: dict[str, list[float]] = {}
     for child in view.candidates:
-        parents = [known[parent] for parent in child.parents]
-        shared = set(known[child.id]).intersection(*parents) if parents else set()
-        for name in (child.operator or "").split("+") if shared else ():
-            rung = max(shared)
-            gains.setdefault(name, []).append(known[child.id][rung] - max(parent[rung] for parent in parents))
-    assert gains
-    rows = {row.operator: row for row in operator_rows(view.candidates)}
-    for name, row in rows.items():
-        assert row.mean_gain == (pytest.approx(float(np.mean(gains[name]))) if name in gains else None)
-    unlike = [
-        child
-        for child in view.candidates
-        if child.parents and not set(known[child.id]).intersection(*(known[parent] for parent in child.parents))
-    ]
-    assert unlike, "no child that shares no rung with its parents: nothing is left out"
+        if child.parents and {child.id, *child.parents} <= set(known):
+            for name in (child.operator or "").split("+"):
+                gains.setdefault(name, []).append(known[child.id] - max(known[parent] for parent in child.parents))
+    assert 0 < sum(map(len, gains.values())) < sum(item.children for item in operator_rows(view.candidates))
+    for row in operator_rows(view.candidates):
+        found = gains.get(row.operator, [])
+        assert row.compared == len(found)
+        assert row.mean_gain == (pytest.approx(float(np.mean(found))) if found else None)
+    page = read_page(report_html(view))
+    assert "of those that were trained on the highest rung" in page.text
+
+
+def test_the_front_figure_leaves_short_trainings_out_of_what_it_stretches_to(folder: Path, tmp_path: Path) -> None:
+    arm = run_search(tmp_path / "arm", rungs=2, short_by=-20.0, generations=3, strategy="random", seed=1)
+    found = view_from_ledger(folder)
+    view = replace(found, random_arm=random_arm_from_ledger(arm, beside=folder))
+    figure = front_figure(view)
+    (drawn,) = (trace for trace in figure["data"] if trace["name"] == "random search")
+    values = [item["kid"] for item in whole(rows_of(arm))]
+    assert sorted(drawn["points"]["kid"]) == sorted(values)
+    low, high = figure["ranges"]["kid"]
+    assert -1 < low < min(values)
+    assert high < 2
 
 
 def test_the_random_arm_is_measured_by_its_whole_trainings(folder: Path, tmp_path: Path) -> None:

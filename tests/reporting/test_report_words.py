@@ -111,7 +111,7 @@ def test_operators_are_credited_for_their_children() -> None:
     ]
     norm, crossover = operator_rows(family)
     assert (norm.operator, norm.children, norm.failed, norm.survived, norm.on_front) == ("norm", 3, 1, 1, 1)
-    assert norm.improved == 0.5
+    assert (norm.compared, norm.improved) == (2, 0.5)
     assert norm.mean_gain == pytest.approx(-0.05)
     assert (crossover.operator, crossover.children, crossover.improved) == ("crossover", 1, None)
 
