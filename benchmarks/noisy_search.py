@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
@@ -23,7 +23,7 @@ from unittest.mock import patch
 import numpy as np
 from search_efficiency import NasBenchMacro, Yardstick
 
-from evodiff.engine import STRATEGIES, Evolution, SurrogateSearch, extrapolation
+from evodiff.engine import STRATEGIES, Evolution, SurrogateSearch, baselines, extrapolation, prescreen
 from evodiff.engine.selection import nondominated
 from evodiff.engine.statistics import bootstrap_interval
 from evodiff.engine.surrogate import Surrogate
@@ -40,6 +40,15 @@ class PromotesByTheRung(SurrogateSearch):
 def as_told(names, rungs, values, *, feasible):
     """Return the values of each rung as they are."""
     return values.copy()
+
+
+@contextmanager
+def chosen_as_told():
+    """Have survivors and parents compared by what each was told, on whichever rung."""
+    with ExitStack() as stack:
+        for module in (baselines, prescreen):
+            stack.enter_context(patch.object(module, "comparable_values", lambda history, names: history.values(names)))
+        yield
 
 
 @dataclass(frozen=True)
@@ -61,8 +70,11 @@ VARIANTS = {
         left_out=lambda: patch.object(extrapolation, "as_on_highest", as_told), of_rungs=True
     ),
     "promoted by the rung alone": Variant(PromotesByTheRung, of_rungs=True),
+    "survivors and parents by the values as they are": Variant(left_out=chosen_as_told, of_rungs=True),
+    "ten predictions tell": Variant(left_out=lambda: patch.object(prescreen, "TELLING", 10)),
     "ties are tried again": Variant(replicate_ties=True),
     "nsga2": Variant(STRATEGIES["nsga2"]),
+    "nsga2, survivors by the values as they are": Variant(STRATEGIES["nsga2"], left_out=chosen_as_told, of_rungs=True),
     "nsga2, ties are tried again": Variant(STRATEGIES["nsga2"], replicate_ties=True),
 }
 
@@ -108,6 +120,9 @@ def main():
     parser.add_argument("--short-luck", type=float, default=0.2, help="of a third of a training")
     parser.add_argument("--stretch", type=float, default=2.2)
     parser.add_argument("--marks", type=int, nargs="+", default=[25, 40, 60], help="in whole trainings, ascending")
+    parser.add_argument(
+        "--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), help="the first one is the base"
+    )
     parser.add_argument("--rungs", type=int, nargs="*", default=[1, 2], choices=[1, 2])
     options = parser.parse_args()
     space = NasBenchMacro(json.loads(options.table.read_text()))
@@ -116,7 +131,8 @@ def main():
     print("|---" * (len(options.marks) + 1) + "|")
     for rungs in options.rungs:
         usual = None
-        for name, variant in VARIANTS.items():
+        for name in options.variants:
+            variant = VARIANTS[name]
             if rungs == 1 and variant.of_rungs:
                 continue
             with variant.left_out():

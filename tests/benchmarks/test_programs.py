@@ -72,8 +72,11 @@ def test_noise_is_told_for_every_piece(table: Path, environment: dict[str, str])
         "the front is that of the values",
         "values of short trainings as they are",
         "promoted by the rung alone",
+        "survivors and parents by the values as they are",
+        "ten predictions tell",
         "ties are tried again",
         "nsga2",
+        "nsga2, survivors by the values as they are",
         "nsga2, ties are tried again",
     ]
     assert all(0 < share <= 1 for row in rows for share in map(float, re.findall(r"([\d.]+) ±", row)))
