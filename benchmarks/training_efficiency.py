@@ -10,7 +10,7 @@ is that of the mark's run. Differences are paired by seed. With inheritance too,
 scratch, so that fronts are comparable.
 
 With ``--ablation`` the mark is run for its first generation only, which makes the box, and each arm is held against the
-whole method after as many steps.
+whole method after as many steps: by hypervolume, and by the compute (FLOPs) that these steps took.
 
 What is finished is stored below ``--out``: start again with the same options to go on, or with more ``--seeds``.
 
@@ -44,6 +44,8 @@ from evodiff.pipeline.generation import Listener
 from evodiff.pipeline.inputs import gather_inputs
 from evodiff.pipeline.run import Run
 from evodiff.pipeline.trial import load_network
+from evodiff.reporting import view_from_ledger
+from evodiff.reporting.highest_rung import expenses
 from evodiff.reporting.progress import ProgressDisplay
 from evodiff.settings import load_settings
 from evodiff.workers import WorkerPool
@@ -229,7 +231,7 @@ def reached_at(points, target):
 
 
 def report(options, curves):
-    console = Console(width=130)
+    console = Console(width=150)
     table = Table(title=f"{options.dataset}: hypervolume of judged fronts, less what NSGA-II ends with")
     shares = [0.1, 0.25, 0.5, 1.0]
     table.add_column("arm")
@@ -265,14 +267,16 @@ def as_share(value):
 
 
 def report_ablation(options, curves):
-    console = Console(width=130)
+    console = Console(width=150)
     table = Table(title=f"{options.dataset}: hypervolume of judged fronts, less the whole method's after as many steps")
     shares = [options.share * part for part in (0.5, 0.75, 1.0)]
     table.add_column("arm")
     for share in shares:
         table.add_column(f"after {share * budget(options):.0f} steps", justify="right")
     table.add_column("each seed in the end")
+    table.add_column("compute, of the whole method's")
     rng = np.random.default_rng(0)
+    costs = {arm: compute(options, arm, seeds) for arm, seeds in curves.items() if arm != MARK}
     for arm, seeds in curves.items():
         if arm == MARK:
             continue
@@ -282,8 +286,21 @@ def report_ablation(options, curves):
             whole = [reached_after(points, share * budget(options)) for points in curves[METHOD]]
             differences = [one - other for one, other in zip(found, whole, strict=True)]
             cells.append(f"{np.mean(found):.3f}" if arm == METHOD else interval(differences, rng))
-        table.add_row(arm, *cells, " ".join(f"{value:.3f}" for value in found))
+        shares_of_compute = [one / other for one, other in zip(costs[arm], costs[METHOD], strict=True)]
+        cells += [" ".join(f"{value:.3f}" for value in found), interval(shares_of_compute, rng, sign="")]
+        table.add_row(arm, *cells)
     console.print(table)
+
+
+def compute(options, arm, curves):
+    """Return the FLOPs that an arm's training took up to the last mark, of each seed."""
+    found = []
+    for seed, points in enumerate(curves, start=options.first_seed):
+        every = expenses(view_from_ledger(folder(options, arm, seed)).candidates)
+        steps = [steps for steps, _ in points]
+        spent = [sum(item.training_flops for item in every if item.generation <= g) for g in range(len(points))]
+        found.append(reached_after(list(zip(steps, spent, strict=True)), options.share * budget(options)))
+    return found
 
 
 def reached_after(points, steps):
@@ -291,11 +308,11 @@ def reached_after(points, steps):
     return float(np.interp(steps, *zip(*points, strict=True)))
 
 
-def interval(differences, rng):
-    if len(differences) < 2:
-        return f"{differences[0]:+.3f}" if differences else "-"
-    found = bootstrap_interval([np.array(differences)], lambda values: float(np.mean(values)), rng)
-    return f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
+def interval(values, rng, sign="+"):
+    if len(values) < 2:
+        return f"{values[0]:{sign}.3f}" if values else "-"
+    found = bootstrap_interval([np.array(values)], lambda drawn: float(np.mean(drawn)), rng)
+    return f"{found.value:{sign}.3f} [{found.low:{sign}.3f}, {found.high:{sign}.3f}]"
 
 
 if __name__ == "__main__":
