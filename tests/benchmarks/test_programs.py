@@ -93,6 +93,8 @@ def test_training_steps_are_compared_with_the_mark_and_what_is_finished_is_kept(
     plans = sorted((tmp_path / "out").rglob("plan.jsonl"))
     before = {path: path.stat().st_mtime_ns for path in plans}
     assert output_of("training_efficiency.py", *given, environment=environment) == text
+    ablation = output_of("training_efficiency.py", *given, "--ablation", environment=environment)
+    assert re.search(r"^│ whole method .* 1\.000 +│$", ablation, re.MULTILINE), "its compute, as a share of its own"
     assert {path: path.stat().st_mtime_ns for path in sorted((tmp_path / "out").rglob("plan.jsonl"))} == before
 
 
