@@ -37,7 +37,14 @@ _GLOBAL_NAMES = (
     "branches_without_shortcut",
     "lowest_size",
 )
-_CONNECTION_NAMES = ("connections", "concat_connections", "connections_from_stem", "mean_span", "longest_span")
+_CONNECTION_NAMES = (
+    "connections",
+    "concat_connections",
+    "connections_from_stem",
+    "mean_span",
+    "longest_span",
+    "unbridged_halvings",
+)
 _LEVEL_NAMES = ("blocks", "attention", "log_channels")
 
 _COMPONENTS = tuple(GENES)
@@ -73,7 +80,8 @@ def features(resolved: ResolvedGenome) -> Floats:
     """Return a (d,) float64 array, in the order of :data:`FEATURE_NAMES`.
 
     Sizes are natural logarithms; ``share_*`` are shares of the layers of a component, 0 where there is none; levels
-    count halvings of the stem's resolution, the last one holding all below.
+    count halvings of the stem's resolution, the last one holding all below. ``unbridged_halvings`` says how often all
+    that arrives at the output was halved: in a U-Net without skip connections no detail of the noise is left.
     """
     row: Floats = features_many([resolved])[0]
     return row
@@ -191,7 +199,19 @@ def _connection_features(resolved: ResolvedGenome) -> list[float]:
         sum(edge.source == STEM for edge in connections),
         sum(spans) / max(len(spans), 1) / count,
         max(spans, default=0) / count,
+        math.log2(resolved.stem_size // _surviving_size(resolved)),  # exact: of powers of two
     ]
+
+
+def _surviving_size(resolved: ResolvedGenome) -> int:
+    """Return the resolution that is left at the narrowest place of the path which keeps most of it."""
+    if not resolved.edges:
+        return min(resolved.sizes)
+    surviving = [resolved.stem_size]
+    for position, size in enumerate(resolved.sizes[1:]):
+        bridged = (surviving[edge.source + 1] for edge in resolved.edges.get(position, ()))
+        surviving.append(min(size, max(surviving[-1], *bridged, 0)))
+    return surviving[-1]
 
 
 def _level_features(layers: _Layers) -> Floats:

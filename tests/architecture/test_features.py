@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from genome_strategies import SHAPES, SPACES, sampled, seeds
@@ -9,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evodiff.architecture import cost
-from evodiff.architecture.features import FEATURE_NAMES, FEATURE_WEIGHTS
+from evodiff.architecture.features import FEATURE_NAMES, FEATURE_WEIGHTS, features
 from evodiff.architecture.graph import resolve
 from evodiff.architecture.zoo import ddpm_unet
 
@@ -46,6 +48,7 @@ def test_the_ddpm_unet_has_the_features_that_one_counts_by_hand():
         "connections": 4,
         "concat_connections": 4,
         "connections_from_stem": 1,
+        "unbridged_halvings": 0,
         "level0_blocks": 3,
         "level1_blocks": 5,
         "level1_attention": 4,
@@ -53,6 +56,34 @@ def test_the_ddpm_unet_has_the_features_that_one_counts_by_hand():
         "level2_blocks": 0,
     }
     assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-8)
+
+
+@given(st.sampled_from(SHAPES), seeds)
+@settings(max_examples=60, deadline=None)
+def test_unbridged_halvings_are_those_that_no_way_to_the_output_avoids(shape, seed):
+    """The largest resolution at which one comes from the stem to the output without ever meeting a smaller one."""
+    genome = sampled(shape, seed)
+    for connections in (genome.connections, ()):
+        network = resolve(replace(genome, connections=connections), shape)
+        ways = {(position, position + 1) for position in range(len(network.layers))}
+        ways |= {(edge.source + 1, layer.position + 1) for layer in network.layers for edge in layer.edges}
+
+        def passes(size, network=network, ways=ways):
+            reached = {0}
+            for source, target in sorted(ways):
+                if source in reached and network.sizes[target] >= size:
+                    reached.add(target)
+            return len(network.layers) in reached
+
+        best = max(size for size in set(network.sizes) if passes(size))
+        found = dict(zip(FEATURE_NAMES, features(network), strict=True))
+        assert found["unbridged_halvings"] == np.log2(network.stem_size / best)
+
+
+def test_a_unet_without_skip_connections_bridges_nothing():
+    genome = ddpm_unet(DIGITS)
+    bare = features(resolve(replace(genome, connections=()), DIGITS))
+    assert bare[FEATURE_NAMES.index("unbridged_halvings")] == 1
 
 
 def test_many_genomes_make_one_row_each_and_different_nets_differ():
