@@ -209,8 +209,8 @@ def _surviving_size(resolved: ResolvedGenome) -> int:
         return min(resolved.sizes)
     surviving = [resolved.stem_size]
     for position, size in enumerate(resolved.sizes[1:]):
-        bridged = (surviving[edge.source + 1] for edge in resolved.edges.get(position, ()))
-        surviving.append(min(size, max(surviving[-1], *bridged, 0)))
+        bridged = [surviving[edge.source + 1] for edge in resolved.edges.get(position, ())]
+        surviving.append(min(size, max([surviving[-1], *bridged])))
     return surviving[-1]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from evodiff.reporting.figure_style import CHAMPION, FRONT, MUTED, RANDOM, ZOO, Figure, inert, layout
-from evodiff.reporting.highest_rung import on_highest_rung
+from evodiff.reporting.highest_rung import highest_rung, on_highest_rung
 from evodiff.reporting.notation import axis_title, count, number, operator_title, short, title, with_error
 from evodiff.reporting.statistics import line_of_front
 from evodiff.reporting.view import CandidateView, ObjectiveView, ReferenceView, RunView
@@ -55,7 +55,8 @@ def front_figure(view: RunView) -> Figure:
     infeasible = [item for item in evaluated if not item.feasible]
     whole = on_highest_rung(evaluated)
     dominated = [item for item in whole if not item.on_front]
-    shorter = [item for item in evaluated if item.feasible and not item.on_front and item.rung < whole[0].rung]
+    highest = highest_rung(evaluated)
+    shorter = [item for item in evaluated if item.feasible and not item.on_front and item.rung < highest]
     champion = [item for item in evaluated if item.id == view.champion]
     random_arm = on_highest_rung(view.random_arm.candidates) if view.random_arm else []
     traces = [
@@ -167,7 +168,7 @@ def _stretch(axis: Axis, view: RunView) -> list[float] | None:
     may lie anywhere.
     """
     arm = on_highest_rung(view.random_arm.candidates) if view.random_arm else []
-    highest = max((item.rung for item in on_highest_rung(view.candidates)), default=0)
+    highest = highest_rung(view.candidates)
     evaluated = [item for item in view.candidates if item.failure is None]
     kept = _values(axis, [*view.front, *view.references])
     everyone = _values(axis, [*(item for item in evaluated if item.rung == highest), *arm])

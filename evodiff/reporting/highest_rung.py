@@ -25,11 +25,15 @@ class Expense:
     candidate: CandidateView | None
 
 
+def highest_rung(candidates: Sequence[CandidateView]) -> int:
+    """Return the highest rung that has a feasible candidate of one run, 0 where none has."""
+    return max((item.rung for item in candidates if item.feasible), default=0)
+
+
 def on_highest_rung(candidates: Sequence[CandidateView]) -> list[CandidateView]:
     """Return the feasible candidates of one run on the highest rung that has any, in the order given."""
-    feasible = [item for item in candidates if item.feasible]
-    highest = max((item.rung for item in feasible), default=0)
-    return [item for item in feasible if item.rung == highest]
+    highest = highest_rung(candidates)
+    return [item for item in candidates if item.feasible and item.rung == highest]
 
 
 def expenses(candidates: Sequence[CandidateView]) -> list[Expense]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, TypeVar
 
-from evodiff.reporting.highest_rung import on_highest_rung
+from evodiff.reporting.highest_rung import highest_rung, on_highest_rung
 from evodiff.reporting.view import CandidateView, ObjectiveView, ReferenceView, RunView
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def noise_rows(view: RunView) -> list[NoiseRow]:
 
 def operator_rows(candidates: Sequence[CandidateView]) -> list[OperatorRow]:
     """Return the credit of each operator, most children on the front first."""
-    highest = max((item.rung for item in on_highest_rung(candidates)), default=0)
+    highest = highest_rung(candidates)
     whole = {item.id: item for item in candidates if item.rung == highest}
     groups: dict[str, list[CandidateView]] = {}
     for item in candidates:
